@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# A thin front: the work is done by Meson and by scripts/. `make help` lists what there is.
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+FUZZ_SECONDS ?= 60
+JOBS ?= $(shell nproc)
+export JOBS
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build run test bench fuzz lint format install docs clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+
+setup: ## install what is missing (Debian packages)
+	@scripts/setup all
+
+build: ## the library, the examples and the tests, optimised, into build/
+	@scripts/setup build
+	@scripts/build build
+
+run: build ## the example: an API server, agents as processes, and what changes when one dies
+	@examples/demo.sh build
+
+test: ## build and run every test; the last line is the count
+	@scripts/setup test
+	@scripts/run-tests
+
+bench: ## the benchmarks beside their yardsticks
+	@scripts/setup test
+	@scripts/build build
+	@build/tests/bench/bench_recorder
+
+fuzz: ## every fuzz target for FUZZ_SECONDS (60) from the committed corpora
+	@scripts/setup all
+	@scripts/fuzz $(FUZZ_SECONDS)
+
+lint: ## format, clang-tidy, man pages, and the rules of the house
+	@scripts/setup all
+	@scripts/lint
+
+format: ## let clang-format lay out every C file
+	@scripts/setup all
+	@scripts/lint --format
+
+install: ## into DESTDIR and PREFIX (/usr/local)
+	@scripts/setup build
+	@scripts/build build-install -Dprefix=$(PREFIX) -Dtests=false -Dexamples=false
+	@meson install -C build-install --no-rebuild $(if $(DESTDIR),--destdir $(abspath $(DESTDIR)))
+
+docs: ## the man pages as text and HTML into build/docs; and check every link in the papers
+	@scripts/setup test
+	@scripts/docs
+
+clean: ## remove everything that was built
+	rm -rf build build-*

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * replica.h - what a replication layer needs of a recorder: claims, numbered changes, whole states, lapses, digests.
+ *
+ * Each server's connections are stated by exactly one node at a time: the holder of the server's claim. The recorder
+ * itself knows claims and numbers, so that ownership, order and digest cannot drift from the data. A recorder that
+ * never replicates pays next to nothing for it: until a server is claimed no digest is computed for it.
+ *
+ *   LOCAL claim   this recorder's own calls (connect, update_server...) state the server. Each accepted change takes the
+ *                 server's next number.
+ *   REMOTE claim  another node states it. Local calls on the server are answered PRESENCE_E_STALE; changes come by
+ *                 presence_replica_apply and presence_replica_apply_state, with their origin's times.
+ *   unclaimed     local calls state it; changes are numbered all the same, and no digest is kept.
+ *
+ * Threads, errors and strings are as in presence.h. Functions marked O(1) hold the mutex for one change.
+ */
+#ifndef PRESENCE_REPLICA_H
+#define PRESENCE_REPLICA_H
+
+#include <presence/presence.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* A node's right to state one server: compared by epoch, then turn, then random; the larger wins. All zero: none. */
+typedef struct {
+    uint64_t epoch;  /* the life of the server, numbered by the server itself */
+    uint64_t turn;   /* one more than any known when a node claims the same life anew */
+    uint64_t random; /* breaks ties; also keys the digest */
+} presence_claim;
+
+/* <0, 0, >0 as `a` is smaller than, equal to, larger than `b`. */
+PRESENCE_API int presence_claim_compare(const presence_claim *a, const presence_claim *b);
+
+/* Two recorders that hold equal claims, numbers and digests of a server hold the same connections of it: ids, names,
+ * flags, user data and which of them are missing. `all` sums a 64-bit hash, keyed by the claim, of every connection
+ * stated under the claim; `alive` sums it of those that are not missing. last_seen and the local lapse do not count. */
+typedef struct {
+    uint64_t all, alive;
+} presence_digest;
+
+typedef struct {
+    presence_claim claim;   /* all zero: unclaimed */
+    bool local;             /* the claim is this recorder's */
+    bool complete;          /* this claim's life has stated itself whole */
+    bool lapsed;            /* the lapse flag */
+    bool forgotten;         /* a tombstone: no connections, claim and number kept as a fence */
+    uint64_t number;        /* changes stated under the claim so far */
+    uint64_t floor;         /* the number of the last server_down under the claim; 0: none */
+    presence_digest digest; /* zero when unclaimed */
+    size_t connections;     /* stated under this claim */
+    size_t alive;           /* of those, not missing (the lapse does not count) */
+    size_t inherited;       /* of an older claim, not yet restated nor dropped */
+    presence_time forgotten_at; /* this recorder's clock */
+} presence_server_description;
+
+/* What is known of a server. NOT_FOUND if nothing is. O(1). */
+PRESENCE_API int presence_replica_describe(presence_recorder *recorder, const char *server,
+                                           presence_server_description *description);
+/* The names of all servers with connections, a claim or a tombstone, sorted by bytes; free with presence_names_free. */
+PRESENCE_API int presence_replica_servers(presence_recorder *recorder, char ***names, size_t *count);
+
+/* Claims a server. Numbers begin anew at 0.
+ *   A claim smaller than the known one: STALE. Equal: nothing changes, but `local` is taken over.
+ *   A newer epoch: every connection of the older life is missing at once (reason superseded) and stays recorded until
+ *   the new life restates it or is complete.
+ *   The same epoch: connections keep their status until the new claimant's state replaces them, or it is complete.
+ *   The first claim of a server that this recorder stated unclaimed, if local and with epoch 0 or any: its connections
+ *   are taken in under the claim, as number 0, complete; O(connections) for the digest. Likewise a local claim of the
+ *   same epoch over another local claim.
+ * Else O(1). Errors: DISABLED, INVALID, STALE, LIMIT, NO_MEMORY. */
+PRESENCE_API int presence_replica_claim(presence_recorder *recorder, const char *server, const presence_claim *claim,
+                                        bool local);
+/* The claimant's life has stated itself whole by single connects: drops what it inherited and did not restate. Takes
+ * the next number (local claims), visible in one step. An update_server does it by itself. Errors as update_server. */
+PRESENCE_API int presence_replica_complete(presence_recorder *recorder, const char *server, presence_error *error);
+
+typedef enum {
+    PRESENCE_CHANGE_CONNECT = 1, /* value: the connection, last_seen its origin's time; replaces or revives */
+    PRESENCE_CHANGE_DISCONNECT,  /* value.connection_id */
+    PRESENCE_CHANGE_DOWN,        /* every connection missing; reason and time are its origin's */
+    PRESENCE_CHANGE_COMPLETE     /* inherited connections are dropped */
+} presence_change_kind;
+
+typedef struct {
+    uint64_t number; /* 1, 2, 3... under the claim */
+    presence_change_kind kind;
+    presence_reason reason; /* DOWN: SERVER_DOWN, DRAINED, TIMED_OUT or SUPERSEDED */
+    presence_time time;     /* when it happened, by the origin's clock */
+    presence_value value;
+} presence_change;
+
+/* Applies one numbered change of a remote claim. The next number: applied. Seen already: OK, ignored. Ahead of the
+ * next: GAP. A claim smaller than the known: STALE. Another or unknown claim: GAP (claim it first). *applied, if not
+ * NULL, tells whether it changed anything. O(1) but for COMPLETE.
+ * A lapsed server takes changes too; they show once it is restored.
+ * Errors: DISABLED, INVALID, STALE, GAP, LIMIT, NO_MEMORY. */
+PRESENCE_API int presence_replica_apply(presence_recorder *recorder, const char *server, const presence_claim *claim,
+                                        const presence_change *change, bool *applied, presence_error *error);
+/* Activity as told by the origin when it stood at `number`: stamps `last_seen` on the connection unless that was
+ * connected after `number`; may leave out connections whose order to `number` is no longer known. NOT_FOUND, STALE. */
+PRESENCE_API int presence_replica_activity(presence_recorder *recorder, const char *server,
+                                           const presence_claim *claim, uint64_t number, uint64_t id,
+                                           presence_time last_seen);
+/* Replaces all that is known of the server by its origin's whole state at `number`: status and last_seen are taken from
+ * the values (missing ones carry the reason and time of `floor_reason`, `floor_time`). Staged beside other writers and
+ * visible in one step. A claim smaller than the known, or an older number of the same claim: STALE. Larger claims are
+ * taken. Errors as update_server. */
+PRESENCE_API int presence_replica_apply_state(presence_recorder *recorder, const char *server,
+                                              const presence_claim *claim, uint64_t number, uint64_t floor,
+                                              presence_reason floor_reason, presence_time floor_time,
+                                              const presence_value *values, size_t count, presence_error *error);
+
+/* This recorder lost touch with the server's origin: all its connections read missing (reason lapsed, by this
+ * recorder's clock) until restored; those that were missing before stay missing after. Each is a change of the
+ * revision, not of the number nor of the digest. Twice the same: no change. NOT_FOUND. O(1). */
+PRESENCE_API int presence_replica_lapse(presence_recorder *recorder, const char *server);
+PRESENCE_API int presence_replica_restore(presence_recorder *recorder, const char *server);
+
+/* Drops a server's connections and leaves a tombstone: claim and number stay as a fence (STALE for older ones).
+ * NOT_FOUND. O(connections), visible in one step. */
+PRESENCE_API int presence_replica_forget(presence_recorder *recorder, const char *server, presence_error *error);
+/* Removes tombstones left before `before` (this recorder's clock); returns how many. */
+PRESENCE_API size_t presence_replica_bury(presence_recorder *recorder, presence_time before);
+
+/* Changes of a server after a number, from the history (options.history_bytes must be set, or a watch be open).
+ * Zeroed, `next` starts after `after`. 1: *change was filled; 0: no more; LAGGED: not kept, or a whole list came
+ * between: send the whole state. Strings live until the next call with the same reader. */
+typedef struct presence_change_reader presence_change_reader;
+PRESENCE_API int presence_replica_changes(presence_recorder *recorder, const char *server, uint64_t after,
+                                          presence_change_reader **reader);
+PRESENCE_API int presence_change_next(presence_change_reader *reader, presence_change *change);
+PRESENCE_API void presence_change_reader_free(presence_change_reader *reader); /* NULL is allowed */
+
+/* The server's whole state, consistent with *description (number, claim, digest): a view limited to the connections
+ * stated under the claim. Free with presence_connections_free. NULL: out of memory or not found. O(1). */
+PRESENCE_API presence_connections *presence_replica_state(presence_recorder *recorder, const char *server,
+                                                          presence_server_description *description);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * batch.c - the batch forms: many single changes under one lock, their cache misses overlapped.
+ *
+ * Each step first asks for every cache line that the next one will need, for a whole group, and only then works. The
+ * lock is held for one group at a time. Any thread. Elements are changes of their own: there is no all or nothing here.
+ */
+#include "recorder.h"
+
+enum { GROUP = 64 };
+
+/* Asks for the buckets, then for the rows behind the first candidates, then for what removing them touches. */
+static void prefetch_ids(const struct registry *registry, uint32_t server, const uint64_t *ids, size_t count,
+                         bool removing)
+{
+    const struct roots *now = &registry->now;
+    uint32_t rows[GROUP];
+    for (size_t i = 0; i < count; i++)
+        index_prefetch(&now->by_connection, connection_hash(registry, server, ids[i]));
+    for (size_t i = 0; i < count; i++) {
+        struct index_probe probe = index_probe_start(&now->by_connection, connection_hash(registry, server, ids[i]));
+        if (!index_probe_next(&probe, &rows[i]))
+            rows[i] = NONE;
+        else
+            __builtin_prefetch(row_get(now, rows[i]), 1);
+    }
+    for (size_t i = 0; i < count && removing; i++)
+        if (rows[i] != NONE)
+            __builtin_prefetch(agent_get(now, row_get(now, rows[i])->agent), 1);
+    for (size_t i = 0; i < count && removing; i++)
+        if (rows[i] != NONE)
+            __builtin_prefetch(agent_name(agent_get(now, row_get(now, rows[i])->agent)), 1);
+}
+
+static int ids_group(struct presence_recorder *recorder, struct span name, const uint64_t *ids, size_t count,
+                     bool removing, size_t *done)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint32_t server;
+        int code = recorder_begin_server(recorder, name, STATE_LOCALLY, &server);
+        if (code)
+            return code;
+        if (server == NONE)
+            return PRESENCE_OK;
+        struct registry *registry = recorder->registry;
+        if (i == 0)
+            prefetch_ids(registry, server, ids, count, removing);
+        uint32_t row = registry_row(registry, &registry->now, server, ids[i]);
+        if (row == NONE)
+            continue;
+        struct statement statement = {.server = server, .when = recorder_now(recorder)};
+        if (removing)
+            change_disconnect(recorder, &statement, row);
+        else
+            change_activity(recorder, row, statement.when);
+        ++*done;
+    }
+    return PRESENCE_OK;
+}
+
+static int ids_many(struct presence_recorder *recorder, const char *server, const uint64_t *ids, size_t count,
+                    bool removing, size_t *done)
+{
+    size_t ignored;
+    if (!done)
+        done = &ignored;
+    *done = 0;
+    if (!recorder_enabled(recorder))
+        return PRESENCE_E_DISABLED;
+    struct span name;
+    if (text_check_name(server, &name) || (!ids && count))
+        return PRESENCE_E_INVALID;
+    int code = PRESENCE_OK;
+    for (size_t at = 0; at < count && code == PRESENCE_OK; at += GROUP) {
+        recorder_lock(recorder);
+        code = ids_group(recorder, name, ids + at, count - at < GROUP ? count - at : GROUP, removing, done);
+        recorder_unlock(recorder);
+    }
+    return code;
+}
+
+int presence_recorder_activity_many(presence_recorder *recorder, const char *server, const uint64_t *ids,
+                                    size_t count, size_t *done)
+{
+    return ids_many(recorder, server, ids, count, false, done);
+}
+
+int presence_recorder_disconnect_many(presence_recorder *recorder, const char *server, const uint64_t *ids,
+                                      size_t count, size_t *done)
+{
+    return ids_many(recorder, server, ids, count, true, done);
+}
+
+/* ------------------------------------------------------------------------------------------------------- handles -- */
+
+static void prefetch_handles(const struct presence_recorder *recorder, const presence_handle *handles, size_t count,
+                             bool removing)
+{
+    const struct registry *registry = recorder->registry;
+    const struct roots *now = &registry->now;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t row = (uint32_t)(handles[i].opaque[1] >> 32), agent = (uint32_t)handles[i].opaque[2];
+        if (handles[i].opaque[3] != recorder->instance || !shelf_in_use(&now->rows, row))
+            continue;
+        __builtin_prefetch(row_get(now, row), 1);
+        if (!removing)
+            continue;
+        uint32_t server = (uint32_t)(handles[i].opaque[2] >> 32);
+        index_prefetch(&now->by_connection, connection_hash(registry, server, handles[i].opaque[0]));
+        if (shelf_in_use(&now->agents, agent))
+            __builtin_prefetch(agent_get(now, agent), 1);
+    }
+    for (size_t i = 0; i < count && removing; i++) {
+        uint32_t agent = (uint32_t)handles[i].opaque[2];
+        if (handles[i].opaque[3] == recorder->instance && shelf_in_use(&now->agents, agent))
+            __builtin_prefetch(agent_name(agent_get(now, agent)), 1);
+    }
+}
+
+static int handles_many(struct presence_recorder *recorder, const presence_handle *handles, size_t count,
+                        bool removing, size_t *done)
+{
+    size_t ignored;
+    if (!done)
+        done = &ignored;
+    *done = 0;
+    if (!recorder_enabled(recorder))
+        return PRESENCE_E_DISABLED;
+    if (!handles && count)
+        return PRESENCE_E_INVALID;
+    for (size_t at = 0; at < count; at += GROUP) {
+        size_t group = count - at < GROUP ? count - at : GROUP;
+        recorder_lock(recorder);
+        prefetch_handles(recorder, handles + at, group, removing);
+        for (size_t i = at; i < at + group; i++) {
+            int code = recorder_touch_handle(recorder, &handles[i], removing);
+            *done += code == PRESENCE_OK;
+            if (code && code != PRESENCE_E_NOT_FOUND) {
+                recorder_unlock(recorder);
+                return code;
+            }
+        }
+        recorder_unlock(recorder);
+    }
+    return PRESENCE_OK;
+}
+
+int presence_recorder_activity_handles(presence_recorder *recorder, const presence_handle *handles, size_t count,
+                                       size_t *done)
+{
+    return handles_many(recorder, handles, count, false, done);
+}
+
+int presence_recorder_disconnect_handles(presence_recorder *recorder, const presence_handle *handles, size_t count,
+                                         size_t *done)
+{
+    return handles_many(recorder, handles, count, true, done);
+}
+
+/* ------------------------------------------------------------------------------------------------------- connect -- */
+
+struct connecting {
+    struct span server;
+    struct facts facts;
+};
+
+static void prefetch_connecting(const struct registry *registry, const struct connecting *group, size_t count)
+{
+    const struct roots *now = &registry->now;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t server = registry_server(registry, now, group[i].server);
+        if (server != NONE)
+            index_prefetch(&now->by_connection, connection_hash(registry, server, group[i].facts.id));
+        uint32_t model = registry_model(registry, now, group[i].facts.model, group[i].facts.model_hash);
+        if (model == NONE)
+            continue;
+        index_prefetch(&now->by_agent, agent_hash(registry, model, group[i].facts.agent_hash));
+        uint32_t open = model_get(now, model)->agents.open;
+        if (open)
+            __builtin_prefetch(pv_page(&now->agents.pv, open - 1), 1);
+    }
+}
+
+int presence_recorder_connect_many(presence_recorder *recorder, const presence_value *values, size_t count,
+                                   size_t *done, presence_error *error)
+{
+    size_t ignored;
+    if (!done)
+        done = &ignored;
+    *done = 0;
+    if (!recorder_enabled(recorder))
+        return recorder_error_code(error, PRESENCE_E_DISABLED);
+    if (!values && count)
+        return recorder_error(error, PRESENCE_E_INVALID, "values is NULL");
+    struct connecting group[GROUP / 4];
+    for (size_t at = 0; at < count;) {
+        size_t size = 0;
+        int wrong = PRESENCE_OK;
+        for (; size < GROUP / 4 && at + size < count && !wrong; size++) {
+            const presence_value *value = &values[at + size];
+            wrong = recorder_check_name("server", value->server, &group[size].server, error);
+            if (!wrong)
+                wrong = recorder_facts(recorder, value, &group[size].facts, (long)(at + size), error);
+            if (wrong)
+                break;
+        }
+        int code = PRESENCE_OK;
+        recorder_lock(recorder);
+        prefetch_connecting(recorder->registry, group, size);
+        for (size_t i = 0; i < size && !code; i++) {
+            code = recorder_connect_locked(recorder, group[i].server, &group[i].facts, NULL, NULL);
+            *done += code == PRESENCE_OK;
+        }
+        recorder_unlock(recorder);
+        if (code)
+            return recorder_error_code(error, code);
+        if (wrong)
+            return wrong;
+        at += size;
+    }
+    return PRESENCE_OK;
+}

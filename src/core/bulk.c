@@ -1,0 +1,645 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * bulk.c - whole lists: update, merge, replicated states, complete, forget.
+ *
+ * Four phases, for a list of any length:
+ *   PREPARE  without the lock: check and hash every value, look for repeated ids.
+ *   STAGE    under the lock in steps of STEP values: a value that is recorded as it is gets a mark on its row; any other
+ *            becomes a fresh row beside the old one, which nobody sees. The server is busy meanwhile: other calls on it
+ *            wait, calls on other servers run between the steps.
+ *   COMMIT   under the lock, O(1): the server's record says "committed", with the new counts and digest. From now on
+ *            everybody sees the new list and nothing of the old (row_status_in_bulk).
+ *   SWEEP    under the lock in steps: dropped rows are removed, marks are taken off. Nothing visible changes.
+ * If staging fails, a sweep takes fresh rows and marks away again. A sweep that gets no memory (it may have to copy
+ * pages that snapshots see) stops, and whoever next needs the server goes on with it.
+ *
+ * Any thread. Cost: O(values + connections of the server); the lock is held for one step at a time.
+ */
+#include "recorder.h"
+
+enum { STEP = 32, SWEEP_PAGES = 4 };
+
+struct item {
+    uint64_t model_hash, agent_hash;
+    uint16_t model_length, agent_length, data_length;
+};
+
+struct bulk {
+    struct bulk *next; /* among recorder->running */
+    struct presence_recorder *recorder;
+    struct registry *registry; /* held */
+    const struct bulk_request *request;
+    struct item *items;
+    struct id_set *departed;
+    uint32_t server;
+    struct server face; /* of the server, with the claim that the digest is for */
+    uint64_t connections, alive;
+    presence_digest digest;
+    uint64_t missing; /* of them, stated as missing */
+};
+
+/* ------------------------------------------------------------------------------------------------------- prepare -- */
+
+static int prepare_value(struct bulk *bulk, struct id_set *ids, size_t i, presence_error *error)
+{
+    const struct bulk_request *request = bulk->request;
+    const presence_value *value = &request->values[i];
+    struct span server;
+    int code = recorder_check_name("server", value->server, &server, error);
+    if (code)
+        return code;
+    if (strcmp(value->server, request->server.bytes) != 0)
+        return recorder_error(error, PRESENCE_E_MISMATCH, "connection server mismatch, got \"%.96s\" expected \"%.96s\"",
+                              value->server, request->server.bytes);
+    struct facts facts;
+    code = recorder_facts(bulk->recorder, value, &facts, (long)i, error);
+    if (code)
+        return code;
+    if (!id_set_add(ids, value->connection_id))
+        return recorder_error(error, PRESENCE_E_DUPLICATE, "value %zu: connection id %llu is in the list twice", i,
+                              (unsigned long long)value->connection_id);
+    bulk->items[i] = (struct item){facts.model_hash, facts.agent_hash, (uint16_t)facts.model.length,
+                                   (uint16_t)facts.agent.length, (uint16_t)facts.data.length};
+    return PRESENCE_OK;
+}
+
+static int prepare(struct bulk *bulk, presence_error *error)
+{
+    const struct bulk_request *request = bulk->request;
+    const presence_allocator *memory = &bulk->recorder->memory;
+    if (request->count == 0)
+        return PRESENCE_OK;
+    bulk->items = memory_take(memory, request->count * sizeof *bulk->items);
+    struct id_set *ids = id_set_new(memory, request->count, bulk->recorder->secret);
+    int code = bulk->items && ids ? PRESENCE_OK : recorder_error_code(error, PRESENCE_E_NO_MEMORY);
+    for (size_t i = 0; i < request->count && !code; i++)
+        code = prepare_value(bulk, ids, i, error);
+    id_set_free(memory, ids);
+    return code;
+}
+
+static struct facts item_facts(const struct bulk *bulk, size_t i)
+{
+    const presence_value *value = &bulk->request->values[i];
+    const struct item *item = &bulk->items[i];
+    return (struct facts){.model = {value->model, item->model_length},
+                          .agent = {value->agent, item->agent_length},
+                          .data = {value->user_data ? value->user_data : "", item->data_length},
+                          .model_hash = item->model_hash,
+                          .agent_hash = item->agent_hash,
+                          .id = value->connection_id,
+                          .controller = value->controller_agent};
+}
+
+/* --------------------------------------------------------------------------------------------------------- stage -- */
+
+/* Counts a row as part of the new state. */
+static void tally(struct bulk *bulk, uint32_t row, bool alive)
+{
+    bulk->connections++;
+    bulk->alive += alive;
+    if (!(bulk->face.flags & SERVER_CLAIMED))
+        return;
+    uint64_t digest = registry_row_digest(&bulk->registry->now, &bulk->face, row);
+    bulk->digest.all += digest;
+    if (alive)
+        bulk->digest.alive += digest;
+}
+
+static void mark(struct bulk *bulk, uint32_t row, enum row_mark mark)
+{
+    row_edit(bulk->registry, row)->stamp |= (uint64_t)mark << ROW_MARK_SHIFT;
+}
+
+static int stage_fresh(struct bulk *bulk, const struct facts *facts, enum row_mark row_mark, presence_time last_seen)
+{
+    struct registry *registry = bulk->registry;
+    uint32_t agent;
+    int code = registry_find_or_add_agent(registry, facts, &agent);
+    if (code)
+        return code;
+    bool failed;
+    struct text *data = registry_new_data(registry, facts->data, &failed);
+    if (failed) {
+        registry_drop_idle_agent(registry, agent);
+        return arena_no_memory_code(&registry->arena, facts->data.length);
+    }
+    uint64_t stamp = registry->now.revision << ROW_STAMP_SHIFT | (uint64_t)row_mark << ROW_MARK_SHIFT |
+                     (facts->controller ? ROW_CONTROLLER : 0);
+    uint32_t row = registry_add_row(registry, bulk->server, agent, facts->id, data, stamp, last_seen);
+    if (row == NONE) {
+        registry_drop_text(registry, data);
+        registry_drop_idle_agent(registry, agent);
+        return PRESENCE_E_LIMIT;
+    }
+    tally(bulk, row, row_mark != MARK_FRESH_MISSING);
+    bulk->missing += row_mark == MARK_FRESH_MISSING;
+    return PRESENCE_OK;
+}
+
+/* Connected after the caller began to gather its list? */
+static bool connected_since(const struct bulk *bulk, const struct row *row)
+{
+    uint64_t connected = row_revision(row), since = bulk->request->since;
+    return connected > since || (connected == since && row->stamp & ROW_RESTATED);
+}
+
+/* What the list says of a row that is recorded: a mark, or MARK_NONE for "state it afresh". */
+static enum row_mark mark_of(const struct bulk *bulk, uint32_t number, const struct facts *facts,
+                             const presence_value *value)
+{
+    const struct roots *now = &bulk->registry->now;
+    const struct row *row = row_get(now, number);
+    presence_status status = row_status(row, server_get(now, bulk->server));
+    if (bulk->request->mode == BULK_MERGE && status == PRESENCE_ALIVE)
+        return MARK_KEPT; /* whatever the list says of it */
+    if (!registry_same_facts(now, number, facts))
+        return MARK_NONE;
+    if (bulk->request->mode != BULK_STATE)
+        return MARK_KEPT;
+    bool as_stated = row->last_seen == value->last_seen && value->status == PRESENCE_ALIVE;
+    return as_stated ? MARK_KEPT_QUIET : MARK_NONE;
+}
+
+static int stage_value(struct bulk *bulk, size_t i)
+{
+    struct registry *registry = bulk->registry;
+    int code = arena_reserve(&registry->arena);
+    if (code)
+        return code;
+    const presence_value *value = &bulk->request->values[i];
+    struct facts facts = item_facts(bulk, i);
+    uint32_t known = registry_row(registry, &registry->now, bulk->server, facts.id);
+    if (known == NONE && bulk->departed && id_set_has(bulk->departed, facts.id))
+        return PRESENCE_OK;
+    if (known != NONE && bulk->request->mode == BULK_MERGE_SINCE &&
+        connected_since(bulk, row_get(&registry->now, known)))
+        return PRESENCE_OK; /* its newer fate: see stage_rest */
+    enum row_mark said = known == NONE ? MARK_NONE : mark_of(bulk, known, &facts, value);
+    if (said != MARK_NONE) {
+        mark(bulk, known, said);
+        tally(bulk, known, true);
+        return PRESENCE_OK;
+    }
+    enum row_mark fresh = bulk->request->mode != BULK_STATE      ? MARK_FRESH
+                          : value->status == PRESENCE_MISSING ? MARK_FRESH_MISSING
+                                                              : MARK_FRESH_QUIET;
+    return stage_fresh(bulk, &facts, fresh, value->last_seen);
+}
+
+static void prefetch_step(const struct bulk *bulk, size_t from, size_t to)
+{
+    const struct registry *registry = bulk->registry;
+    for (size_t i = from; i < to; i++) {
+        const presence_value *value = &bulk->request->values[i];
+        index_prefetch(&registry->now.by_connection,
+                       connection_hash(registry, bulk->server, value->connection_id));
+        uint32_t model = registry_model(registry, &registry->now,
+                                        (struct span){value->model, bulk->items[i].model_length},
+                                        bulk->items[i].model_hash);
+        if (model != NONE)
+            index_prefetch(&registry->now.by_agent, agent_hash(registry, model, bulk->items[i].agent_hash));
+    }
+}
+
+/* True: the recorder was disabled meanwhile, and with it went the registry that we worked on. */
+static bool give_way(struct bulk *bulk)
+{
+    recorder_give_way(bulk->recorder);
+    return bulk->recorder->registry != bulk->registry;
+}
+
+static int stage_list(struct bulk *bulk)
+{
+    size_t count = bulk->request->count;
+    for (size_t at = 0; at < count; at += STEP) {
+        size_t end = count - at < STEP ? count : at + STEP;
+        prefetch_step(bulk, at, end);
+        for (size_t i = at; i < end; i++) {
+            int code = stage_value(bulk, i);
+            if (code)
+                return code;
+        }
+        registry_drain(bulk->registry, STEP);
+        if (end < count && give_way(bulk))
+            return PRESENCE_E_DISABLED;
+    }
+    return PRESENCE_OK;
+}
+
+/* A row that the list does not name stays all the same? */
+static bool stays(const struct bulk *bulk, const struct row *row)
+{
+    const struct server *server = server_get(&bulk->registry->now, bulk->server);
+    switch (bulk->request->mode) {
+    case BULK_MERGE:
+        return row_status(row, server) == PRESENCE_ALIVE;
+    case BULK_MERGE_SINCE:
+        return connected_since(bulk, row);
+    case BULK_COMPLETE:
+        return row_revision(row) > server->base;
+    case BULK_TAKE_IN:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* One page after the other of the server's, full ones first; pages that a step frees or moves are behind us by then. */
+struct page_walk {
+    uint32_t next; /* page + 1 */
+    bool open;     /* on the list of pages with free slots */
+};
+
+static uint32_t walk_page(struct bulk *bulk, struct page_walk *walk)
+{
+    const struct shelf_list *list = &server_get(&bulk->registry->now, bulk->server)->rows;
+    if (!walk->next && !walk->open) {
+        walk->open = true;
+        walk->next = list->open;
+    }
+    if (!walk->next)
+        return NONE;
+    uint32_t page = walk->next - 1;
+    walk->next = pv_entry(&bulk->registry->now.rows.pv, page)->next;
+    return page;
+}
+
+static struct page_walk walk_start(const struct bulk *bulk)
+{
+    return (struct page_walk){server_get(&bulk->registry->now, bulk->server)->rows.full, false};
+}
+
+/* Every row that the list did not mark: it stays and counts, or it is marked as dropped. */
+static int stage_rest(struct bulk *bulk)
+{
+    struct registry *registry = bulk->registry;
+    struct page_walk walk = walk_start(bulk);
+    uint32_t page;
+    for (size_t steps = 1; (page = walk_page(bulk, &walk)) != NONE; steps++) {
+        for (uint32_t slot = 0; slot < SHELF_SLOTS; slot++) {
+            int code = arena_reserve(&registry->arena);
+            if (code)
+                return code;
+            uint32_t row = page << SHELF_SLOT_BITS | slot;
+            if (!shelf_in_use(&registry->now.rows, row))
+                continue;
+            const struct row *record = row_get(&registry->now, row);
+            if (row_mark(record) != MARK_NONE)
+                continue;
+            if (stays(bulk, record))
+                tally(bulk, row, row_revision(record) > bulk->face.floor);
+            else
+                mark(bulk, row, MARK_DROPPED);
+        }
+        registry_drain(registry, STEP);
+        if (steps % SWEEP_PAGES == 0 && give_way(bulk))
+            return PRESENCE_E_DISABLED;
+    }
+    return PRESENCE_OK;
+}
+
+/* -------------------------------------------------------------------------------------------------------- commit -- */
+
+static enum history_change change_of(const struct bulk_request *request)
+{
+    return request->mode == BULK_COMPLETE ? (enum history_change)PRESENCE_CHANGE_COMPLETE
+           : request->mode == BULK_TAKE_IN ? HISTORY_UNNUMBERED
+                                           : HISTORY_WHOLE;
+}
+
+static void commit_claim(struct bulk *bulk, struct server *server)
+{
+    const struct bulk_request *request = bulk->request;
+    uint64_t revision = bulk->registry->now.revision;
+    server->base = 0;
+    if (request->mode == BULK_FORGET) {
+        server->flags = (uint8_t)((server->flags & ~(SERVER_COMPLETE | SERVER_LAPSED)) | SERVER_FORGOTTEN);
+        server->forgotten_at = server->bulk_time;
+        return;
+    }
+    server->flags = (uint8_t)((server->flags & ~SERVER_FORGOTTEN) | SERVER_COMPLETE);
+    if (request->mode == BULK_STATE || request->mode == BULK_TAKE_IN) {
+        bool other = presence_claim_compare(&server->claim, &request->claim) != 0;
+        server->claim = request->claim;
+        server->flags |= SERVER_CLAIMED;
+        if (request->mode == BULK_TAKE_IN)
+            server->flags |= SERVER_LOCAL;
+        else
+            server->flags &= (uint8_t)~SERVER_LOCAL;
+        server->number = request->number;
+        server->floor_number = request->floor_number;
+        if (other || server->mark_number[1] > request->number) {
+            server->mark_number[0] = server->mark_number[1] = request->number;
+            server->mark_revision[0] = server->mark_revision[1] = revision;
+        }
+    } else {
+        server->number = request->number ? request->number : server->number + 1;
+    }
+}
+
+static int commit(struct bulk *bulk)
+{
+    struct presence_recorder *recorder = bulk->recorder;
+    struct registry *registry = bulk->registry;
+    struct roots *now = &registry->now;
+    const struct bulk_request *request = bulk->request;
+    const struct server *before = server_get(now, bulk->server);
+    uint64_t others = now->connections - before->connections;
+    if (registry->limit_connections && bulk->connections > before->connections &&
+        others + bulk->connections > registry->limit_connections)
+        return PRESENCE_E_LIMIT;
+    struct whole_change whole;
+    int code = recorder_begin(recorder);
+    code = code ? code : whole_change_begin(recorder, &whole);
+    if (code)
+        return code;
+    uint64_t floor = now->revision++;
+    struct server *server = server_edit(registry, bulk->server);
+    now->connections = others + bulk->connections;
+    now->alive -= server_alive_now(server);
+    server->bulk = BULK_COMMITTED;
+    server->bulk_revision = now->revision;
+    server->bulk_time = recorder_now(recorder);
+    server->connections = server->stated = bulk->connections;
+    server->alive = server->stated_alive = bulk->alive;
+    server->digest = bulk->digest;
+    commit_claim(bulk, server);
+    if (request->mode == BULK_STATE && bulk->missing) {
+        server->alive = 0; /* for server_push_down: nothing recorded before is missing any more */
+        server->connections = 0;
+        server_push_down(registry, bulk->server, floor, request->floor_time, request->floor_reason);
+        server = server_edit(registry, bulk->server);
+        server->connections = bulk->connections;
+        server->alive = bulk->alive;
+        server->floor = floor;
+    }
+    now->alive += server_alive_now(server);
+    whole_change_end(recorder, &whole, bulk->server, change_of(request), PRESENCE_REASON_UPDATED, server->bulk_time);
+    if (request->mode != BULK_TAKE_IN && request->mode != BULK_COMPLETE)
+        departures_add(recorder, bulk->server, 0, true);
+    return PRESENCE_OK;
+}
+
+/* --------------------------------------------------------------------------------------------------------- sweep -- */
+
+static void sweep_dropped(struct presence_recorder *recorder, uint32_t number)
+{
+    struct registry *registry = recorder->registry;
+    struct roots *now = &registry->now;
+    const struct row *row = row_get(now, number);
+    uint32_t agent = row->agent;
+    struct evidence evidence = evidence_now(now, agent);
+    bool controller = row->stamp & ROW_CONTROLLER;
+    if (recorder->left.most && evidence.status == PRESENCE_UNKNOWN && !controller) {
+        const struct text *name = agent_name(agent_get(now, agent));
+        const struct text *model = model_get(now, agent_model(now, agent))->name;
+        left_add(recorder, (struct span){model->bytes, text_length(model)},
+                 (struct span){name->bytes, text_length(name)}, evidence.since, row->last_seen, evidence.reason);
+    }
+    bool only = agent_get(now, agent)->first == number && row_next(now, number, row) == NONE;
+    registry_remove_row(registry, number);
+    if (!only) {
+        if (evidence.status == PRESENCE_UNKNOWN)
+            evidence = (struct evidence){0};
+        evidence_record(registry, agent, evidence);
+    }
+}
+
+static void sweep_marked(struct presence_recorder *recorder, const struct server *server, uint32_t number)
+{
+    struct registry *registry = recorder->registry;
+    const struct row *row = row_get(&registry->now, number);
+    uint32_t agent = row->agent;
+    enum row_mark said = row_mark(row);
+    struct evidence evidence = evidence_now(&registry->now, agent);
+    presence_time last_seen = row_last_seen(row, server);
+    struct row *edit = row_edit(registry, number);
+    uint64_t revision = said == MARK_FRESH_MISSING ? server->floor : server->bulk_revision;
+    edit->stamp = revision << ROW_STAMP_SHIFT | (edit->stamp & (ROW_CONTROLLER | ROW_EXTRA));
+    edit->last_seen = last_seen;
+    if (recorder->left.count) {
+        const struct text *name = agent_name(agent_get(&registry->now, agent));
+        const struct text *model = model_get(&registry->now, agent_model(&registry->now, agent))->name;
+        left_remove(recorder, (struct span){model->bytes, text_length(model)},
+                    (struct span){name->bytes, text_length(name)});
+    }
+    evidence_record(registry, agent, evidence);
+}
+
+static void unstage_row(struct registry *registry, uint32_t number)
+{
+    const struct row *row = row_get(&registry->now, number);
+    if (row_is_fresh(row))
+        registry_remove_row(registry, number);
+    else if (row_mark(row) != MARK_NONE)
+        row_edit(registry, number)->stamp &= ~((uint64_t)ROW_MARK_MASK << ROW_MARK_SHIFT);
+}
+
+static int sweep_page(struct bulk *bulk, uint32_t page)
+{
+    struct registry *registry = bulk->registry;
+    for (uint32_t slot = 0; slot < SHELF_SLOTS; slot++) {
+        int code = arena_reserve(&registry->arena);
+        if (code)
+            return code;
+        uint32_t row = page << SHELF_SLOT_BITS | slot;
+        if (!shelf_in_use(&registry->now.rows, row))
+            continue;
+        const struct server *server = server_get(&registry->now, bulk->server);
+        if (server->bulk == BULK_STAGING)
+            unstage_row(registry, row);
+        else if (row_mark(row_get(&registry->now, row)) == MARK_DROPPED)
+            sweep_dropped(bulk->recorder, row);
+        else if (row_mark(row_get(&registry->now, row)) != MARK_NONE)
+            sweep_marked(bulk->recorder, server, row);
+        if (!shelf_in_use(&registry->now.rows, page << SHELF_SLOT_BITS) &&
+            !pv_page(&registry->now.rows.pv, page))
+            break; /* that was its last row */
+    }
+    return PRESENCE_OK;
+}
+
+static void end_sweep(struct bulk *bulk)
+{
+    struct registry *registry = bulk->registry;
+    struct server *server = server_edit(registry, bulk->server);
+    server->bulk = BULK_NONE;
+    registry->now.bulks--;
+    if (server->alive == server->connections && server->downs)
+        server_set_downs(registry, server, NULL);
+    registry_drop_idle_server(registry, bulk->server);
+}
+
+/* Ends what was staged or committed. OK; DISABLED: nothing is left to do; NO_MEMORY or LIMIT: stopped half-way. */
+static int sweep(struct bulk *bulk, bool may_give_way)
+{
+    int code = recorder_begin(bulk->recorder);
+    if (code)
+        return code;
+    struct page_walk walk = walk_start(bulk);
+    uint32_t page;
+    for (size_t steps = 1; (page = walk_page(bulk, &walk)) != NONE; steps++) {
+        code = sweep_page(bulk, page);
+        if (code)
+            return code;
+        registry_drain(bulk->registry, STEP);
+        if (may_give_way && steps % SWEEP_PAGES == 0 && give_way(bulk))
+            return PRESENCE_E_DISABLED;
+    }
+    code = recorder_begin(bulk->recorder);
+    if (code)
+        return code;
+    end_sweep(bulk);
+    return PRESENCE_OK;
+}
+
+/* Sweeps; if there is no memory for it, leaves it to the next caller of bulk_wait. */
+static void finish(struct bulk *bulk)
+{
+    int code = sweep(bulk, true);
+    if (code == PRESENCE_E_NO_MEMORY) /* once more: what failed may have been passing */
+        sweep(bulk, true);
+}
+
+/* Wakes those who wait for the server, whatever became of it. */
+static void stop_running(struct bulk *bulk)
+{
+    struct bulk **link = &bulk->recorder->running;
+    while (*link != bulk)
+        link = &(*link)->next;
+    *link = bulk->next;
+    pthread_cond_broadcast(&bulk->recorder->settled);
+}
+
+void bulk_wait(struct presence_recorder *recorder, uint32_t number)
+{
+    struct registry *registry = recorder->registry;
+    for (const struct bulk *running = recorder->running; running; running = running->next) {
+        if (running->registry != registry || running->server != number)
+            continue;
+        pthread_cond_wait(&recorder->settled, &recorder->lock);
+        return;
+    }
+    struct bulk bulk = {.recorder = recorder, .registry = registry, .server = number};
+    sweep(&bulk, false);
+    pthread_cond_broadcast(&recorder->settled);
+}
+
+/* ----------------------------------------------------------------------------------------------------------- run -- */
+
+/* Whether the claim lets this request in; the server is known and idle. */
+static int check_claim(const struct bulk_request *request, const struct server *server)
+{
+    bool claimed = server->flags & SERVER_CLAIMED, local = server->flags & SERVER_LOCAL;
+    int compared = presence_claim_compare(&request->claim, &server->claim);
+    switch (request->mode) {
+    case BULK_STATE:
+        if (!claimed)
+            return PRESENCE_OK;
+        if (compared < 0 || (compared == 0 && (local || request->number < server->number)))
+            return PRESENCE_E_STALE;
+        return PRESENCE_OK;
+    case BULK_COMPLETE:
+        if (request->number) /* applied for a remote claim */
+            return !claimed || compared > 0                  ? PRESENCE_E_GAP
+                   : compared < 0 || local                   ? PRESENCE_E_STALE
+                   : request->number == server->number + 1 ? PRESENCE_OK
+                                                             : PRESENCE_E_GAP;
+        return PRESENCE_OK;
+    default:
+        return PRESENCE_OK;
+    }
+}
+
+static enum stating stating_of(const struct bulk_request *request)
+{
+    bool remote = request->mode == BULK_STATE || request->mode == BULK_FORGET || request->mode == BULK_TAKE_IN ||
+                  (request->mode == BULK_COMPLETE && request->number);
+    return remote ? STATE_REMOTELY : STATE_LOCALLY;
+}
+
+/* With the lock held: makes the server busy. *nothing: there is nothing to do. */
+static int begin(struct bulk *bulk, bool *nothing, presence_error *error)
+{
+    struct presence_recorder *recorder = bulk->recorder;
+    const struct bulk_request *request = bulk->request;
+    *nothing = false;
+    int code = recorder_begin_server(recorder, request->server, stating_of(request), &bulk->server);
+    if (code)
+        return recorder_error_code(error, code);
+    struct registry *registry = recorder->registry;
+    if (bulk->server == NONE && (request->mode == BULK_FORGET || request->mode == BULK_COMPLETE))
+        return recorder_error_code(error, PRESENCE_E_NOT_FOUND);
+    if (bulk->server != NONE) {
+        code = check_claim(request, server_get(&registry->now, bulk->server));
+        *nothing = request->mode == BULK_FORGET && server_get(&registry->now, bulk->server)->flags & SERVER_FORGOTTEN;
+        if (code || *nothing)
+            return recorder_error_code(error, code);
+    }
+    if (registry->now.revision >= ROW_REVISION_MOST)
+        return recorder_error_code(error, PRESENCE_E_LIMIT);
+    if (request->mode == BULK_MERGE_SINCE) {
+        if (request->since > registry->now.revision)
+            return recorder_error(error, PRESENCE_E_INVALID, "revision %llu is of the future, the recorder's is %llu",
+                                  (unsigned long long)request->since, (unsigned long long)registry->now.revision);
+        code = departures_since(recorder, bulk->server, request->since, &bulk->departed, nothing);
+        if (code || *nothing)
+            return recorder_error_code(error, code);
+    }
+    code = recorder_add_server(recorder, request->server, &bulk->server);
+    if (code)
+        return recorder_error_code(error, code);
+    struct server *server = server_edit(registry, bulk->server);
+    server->bulk = BULK_STAGING;
+    registry->now.bulks++;
+    bulk->registry = registry;
+    bulk->next = recorder->running;
+    recorder->running = bulk;
+    bulk->face = *server;
+    if (request->mode == BULK_STATE || request->mode == BULK_TAKE_IN) {
+        bulk->face.claim = request->claim;
+        bulk->face.flags |= SERVER_CLAIMED;
+    }
+    atomic_fetch_add_explicit(&registry->holders, 1, memory_order_relaxed);
+    return PRESENCE_OK;
+}
+
+static int run_locked(struct bulk *bulk, presence_error *error)
+{
+    bool nothing;
+    int code = begin(bulk, &nothing, error);
+    if (code || nothing)
+        return code;
+    code = stage_list(bulk);
+    code = code ? code : stage_rest(bulk);
+    code = code ? code : commit(bulk);
+    if (bulk->recorder->registry == bulk->registry)
+        finish(bulk);
+    stop_running(bulk);
+    return recorder_error_code(error, code);
+}
+
+int bulk_run(struct presence_recorder *recorder, const struct bulk_request *original, presence_error *error)
+{
+    if (!recorder_enabled(recorder))
+        return recorder_error_code(error, PRESENCE_E_DISABLED);
+    struct bulk_request request = *original;
+    int code = recorder_check_name("server", request.server.bytes, &request.server, error);
+    if (code)
+        return code;
+    if (!request.values && request.count)
+        return recorder_error(error, PRESENCE_E_INVALID, "values is NULL, but its count is %zu", request.count);
+    struct bulk bulk = {.recorder = recorder, .request = &request, .server = NONE};
+    code = prepare(&bulk, error);
+    if (code == PRESENCE_OK) {
+        recorder_lock(recorder);
+        code = run_locked(&bulk, error);
+        recorder_unlock(recorder);
+        if (bulk.registry)
+            registry_release(bulk.registry);
+    }
+    memory_give(&recorder->memory, bulk.items, request.count * sizeof *bulk.items);
+    id_set_free(&recorder->memory, bulk.departed);
+    return code;
+}

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * check.c - registry_check: every invariant of the live record, verified from the records themselves.
+ *
+ * Called under the mutex by tests after each step, by fuzzers, and by presence_recorder_check. O(everything). It needs no
+ * memory and changes nothing.
+ */
+#include "evidence.h"
+
+struct sums {
+    uint64_t connections, alive, stated, stated_alive, physical;
+    presence_digest digest;
+};
+
+static uint32_t row_hash(const void *context, uint32_t number)
+{
+    const struct registry *registry = context;
+    uint32_t server = row_server(&registry->now, number);
+    return (uint32_t)connection_hash(registry, server, row_get(&registry->now, number)->id) &
+           (((uint32_t)1 << INDEX_HASH_BITS) - 1);
+}
+
+static uint32_t agent_low_hash(const void *context, uint32_t number)
+{
+    const struct registry *registry = context;
+    const struct text *name = agent_name(agent_get(&registry->now, number));
+    uint64_t hash = name_hash(registry, (struct span){name->bytes, text_length(name)});
+    return (uint32_t)agent_hash(registry, agent_model(&registry->now, number), hash) &
+           (((uint32_t)1 << INDEX_HASH_BITS) - 1);
+}
+
+static uint32_t text_low_hash(const struct registry *registry, const struct text *name)
+{
+    return (uint32_t)name_hash(registry, (struct span){name->bytes, text_length(name)}) &
+           (((uint32_t)1 << INDEX_HASH_BITS) - 1);
+}
+
+static uint32_t model_low_hash(const void *context, uint32_t number)
+{
+    return text_low_hash(context, model_get(&((const struct registry *)context)->now, number)->name);
+}
+
+static uint32_t server_low_hash(const void *context, uint32_t number)
+{
+    return text_low_hash(context, server_get(&((const struct registry *)context)->now, number)->name);
+}
+
+static const char *check_row(const struct registry *registry, uint32_t number, const struct server *server)
+{
+    const struct roots *now = &registry->now;
+    const struct row *row = row_get(now, number);
+    if (row_revision(row) > now->revision)
+        return "a row was connected at a revision of the future";
+    if (server->bulk == BULK_NONE && row_mark(row) != MARK_NONE)
+        return "a row is marked, and no list is being applied to its server";
+    if (!shelf_in_use(&now->agents, row->agent))
+        return "a row names an agent that is not recorded";
+    bool has_extra = number >> SHELF_SLOT_BITS < now->extras.pages &&
+                     pv_page(&now->extras, number >> SHELF_SLOT_BITS) &&
+                     (pv_entry(&now->extras, number >> SHELF_SLOT_BITS)->used >> (number & (SHELF_SLOTS - 1)) & 1);
+    if (has_extra != ((row->stamp & ROW_EXTRA) != 0))
+        return "a row and its extras disagree on whether there are any";
+    if (server->bulk == BULK_NONE) {
+        struct index_probe probe = index_probe_start(&now->by_connection,
+                                                     connection_hash(registry, row_server(now, number), row->id));
+        uint32_t candidate, found = 0;
+        while (index_probe_next(&probe, &candidate))
+            found += row_get(now, candidate)->id == row->id && row_server(now, candidate) == row_server(now, number);
+        if (found != 1)
+            return "a connection is not in its index exactly once";
+    }
+    return NULL;
+}
+
+static void sum_row(const struct registry *registry, uint32_t number, const struct server *server, struct sums *sums)
+{
+    const struct roots *now = &registry->now;
+    const struct row *row = row_get(now, number);
+    presence_status status = row_stated_status(row, server);
+    sums->physical++;
+    if (status == PRESENCE_UNKNOWN)
+        return;
+    bool alive = status == PRESENCE_ALIVE;
+    sums->connections++;
+    sums->alive += alive;
+    if (row_revision(row) <= server->base)
+        return;
+    sums->stated++;
+    sums->stated_alive += alive;
+    if (!(server->flags & SERVER_CLAIMED))
+        return;
+    uint64_t digest = registry_row_digest(now, server, number);
+    sums->digest.all += digest;
+    if (alive)
+        sums->digest.alive += digest;
+}
+
+static const char *check_server(const struct registry *registry, uint32_t number)
+{
+    const struct roots *now = &registry->now;
+    const struct server *server = server_get(now, number);
+    struct sums sums = {0};
+    uint64_t pages = 0;
+    for (uint32_t page = shelf_first(&server->rows); page; pages++) {
+        const struct pv_entry *entry = pv_entry(&now->rows.pv, page - 1);
+        if (entry->owner != number || !entry->used || pages > now->rows.pv.pages)
+            return "a server's list of pages is broken";
+        for (unsigned used = entry->used; used; used &= used - 1) {
+            uint32_t row = (page - 1) << SHELF_SLOT_BITS | (uint32_t)__builtin_ctz(used);
+            const char *wrong = check_row(registry, row, server);
+            if (wrong)
+                return wrong;
+            sum_row(registry, row, server, &sums);
+        }
+        page = shelf_next(&server->rows, &now->rows, entry);
+    }
+    if (sums.physical != server->physical)
+        return "a server counts other rows than it has";
+    if (sums.connections != server->connections || sums.alive != server->alive)
+        return "a server's counts of connections do not fit its rows";
+    if (sums.stated != server->stated || sums.stated_alive != server->stated_alive)
+        return "a server's counts under its claim do not fit its rows";
+    if (server->flags & SERVER_CLAIMED &&
+        (sums.digest.all != server->digest.all || sums.digest.alive != server->digest.alive))
+        return "a server's digest does not fit its rows";
+    if (server->floor > now->revision || server->base > now->revision)
+        return "a server's floor or base is of the future";
+    return NULL;
+}
+
+static const char *check_agent(const struct registry *registry, uint32_t number, uint64_t *rows)
+{
+    const struct roots *now = &registry->now;
+    const struct agent *agent = agent_get(now, number);
+    uint32_t before = NONE;
+    uint64_t count = 0;
+    for (uint32_t at = agent->first; at != NONE; count++) {
+        if (!shelf_in_use(&now->rows, at) || row_get(now, at)->agent != number)
+            return "an agent's chain has a row that is not its own";
+        const struct row *row = row_get(now, at);
+        uint32_t prev = row->stamp & ROW_EXTRA ? extra_get(now, at)->prev : NONE;
+        if (prev != before || count > now->rows.count)
+            return "an agent's chain of rows is broken";
+        before = at;
+        at = row_next(now, at, row);
+    }
+    if (count == 0)
+        return "an agent is recorded without a connection";
+    if (agent->name_bits & AGENT_BASIS && !(row_get(now, agent->first)->stamp & ROW_EXTRA))
+        return "an agent's basis is kept nowhere";
+    if (agent_low_hash(registry, number) != (agent->hash_reason & (((uint32_t)1 << INDEX_HASH_BITS) - 1)))
+        return "an agent's hash does not fit its name";
+    *rows += count;
+    return NULL;
+}
+
+static const char *check_model(const struct registry *registry, uint32_t number)
+{
+    const struct roots *now = &registry->now;
+    const struct model *model = model_get(now, number);
+    uint64_t agents = 0, rows = 0, pages = 0;
+    for (uint32_t page = shelf_first(&model->agents); page; pages++) {
+        const struct pv_entry *entry = pv_entry(&now->agents.pv, page - 1);
+        if (entry->owner != number || !entry->used || pages > now->agents.pv.pages)
+            return "a model's list of pages is broken";
+        for (unsigned used = entry->used; used; used &= used - 1, agents++) {
+            const char *wrong =
+                check_agent(registry, (page - 1) << SHELF_SLOT_BITS | (uint32_t)__builtin_ctz(used), &rows);
+            if (wrong)
+                return wrong;
+        }
+        page = shelf_next(&model->agents, &now->agents, entry);
+    }
+    if (agents != model->agent_count || agents == 0)
+        return "a model counts other agents than it has";
+    return rows == model->rows ? NULL : "a model counts other rows than its agents have";
+}
+
+static const char *check_structure(const struct registry *registry)
+{
+    const struct roots *now = &registry->now;
+    const struct versions *versions = &registry->versions;
+    const char *wrong = shelf_check(&now->rows, versions);
+    wrong = wrong ? wrong : shelf_check(&now->agents, versions);
+    wrong = wrong ? wrong : shelf_check(&now->models, versions);
+    wrong = wrong ? wrong : shelf_check(&now->servers, versions);
+    wrong = wrong ? wrong : pv_check(&now->extras, versions);
+    wrong = wrong ? wrong : index_check(&now->by_connection, versions, row_hash, registry);
+    wrong = wrong ? wrong : index_check(&now->by_agent, versions, agent_low_hash, registry);
+    wrong = wrong ? wrong : index_check(&now->model_names, versions, model_low_hash, registry);
+    wrong = wrong ? wrong : index_check(&now->server_names, versions, server_low_hash, registry);
+    return wrong;
+}
+
+const char *registry_check(struct registry *registry)
+{
+    const struct roots *now = &registry->now;
+    const char *wrong = check_structure(registry);
+    uint64_t connections = 0, alive = 0, physical = 0, rows = 0;
+    for (uint32_t number = 0; !wrong && number >> SHELF_SLOT_BITS < now->servers.pv.pages; number++) {
+        if (!shelf_in_use(&now->servers, number))
+            continue;
+        wrong = check_server(registry, number);
+        const struct server *server = server_get(now, number);
+        connections += server->connections;
+        alive += server_alive_now(server);
+        physical += server->physical;
+    }
+    for (uint32_t number = 0; !wrong && number >> SHELF_SLOT_BITS < now->models.pv.pages; number++) {
+        if (!shelf_in_use(&now->models, number))
+            continue;
+        wrong = check_model(registry, number);
+        rows += model_get(now, number)->rows;
+    }
+    if (wrong)
+        return wrong;
+    if (physical != now->rows.count || rows != now->rows.count || now->by_connection.count != now->rows.count)
+        return "rows, servers, models and the index count different numbers of connections";
+    if (now->by_agent.count != now->agents.count || now->model_names.count != now->models.count ||
+        now->server_names.count != now->servers.count)
+        return "an index of names counts another number than there are records";
+    if (connections != now->connections || alive != now->alive)
+        return "the counts of everything do not fit the servers'";
+    return registry->arena.used_bytes >= registry->versions.retained_bytes ? NULL
+                                                                            : "more is retained than is in use";
+}

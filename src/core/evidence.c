@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * evidence.c - reads an agent's evidence off its record, its rows and their servers; see evidence.h.
+ *
+ * For each row there are at most two spans of revisions in which it read alive after the basis: one that began before
+ * it and may have ended, and one that goes on. From all rows' spans follows the last change of the best status:
+ * alive now: the beginning of the spans that go on, unless an older span reaches up to it; else the last end of a span.
+ * Any thread on a snapshot, the writer on the live roots. O(connections of the agent).
+ */
+#include "evidence.h"
+
+/* When one row read alive, in revisions after the basis; 0: at or before it. */
+struct alive_spans {
+    bool had, has;     /* a span [before the basis, ended); a span [began, now] */
+    uint64_t ended, began;
+    struct evidence end, beginning; /* what ended and began them */
+};
+
+static presence_status recorded_status(const struct agent *agent)
+{
+    return (presence_status)(agent->name_bits >> AGENT_STATUS_SHIFT & 3);
+}
+
+static uint64_t basis_of(const struct roots *roots, const struct agent *agent)
+{
+    if (agent->first == NONE)
+        return roots->revision;
+    return agent->name_bits & AGENT_BASIS ? extra_get(roots, agent->first)->basis
+                                          : row_revision(row_get(roots, agent->first));
+}
+
+static const struct down *down_of(const struct row *row, const struct server *server)
+{
+    size_t count = server->downs ? server->downs->born_count & 0xffff : 0;
+    for (size_t i = 0; i < count; i++)
+        if (server->downs->at[i].floor >= row_revision(row))
+            return &server->downs->at[i];
+    return NULL;
+}
+
+/* Ends the older span at a revision, if it was still going on then and that is news. */
+static void end_span(struct alive_spans *spans, uint64_t revision, uint64_t basis, presence_reason reason,
+                     presence_time time)
+{
+    spans->had = revision > basis;
+    spans->ended = revision;
+    spans->end = (struct evidence){PRESENCE_MISSING, reason, time};
+}
+
+static struct alive_spans spans_of(const struct row *row, const struct server *server, uint64_t basis)
+{
+    struct alive_spans spans = {0};
+    presence_status status = row_status(row, server);
+    uint64_t connected = row_revision(row), lapse = server->lapse_revision, restore = server->restore_revision;
+    bool fresh = row_is_fresh(row);
+    bool committed = server->bulk == BULK_COMMITTED;
+    const struct down *down = connected <= server->floor ? down_of(row, server) : NULL;
+    bool up_before = !fresh && connected > server->floor; /* before a list that is being swept, if any */
+
+    if (down && !fresh) {
+        end_span(&spans, down->floor + 1, basis, (presence_reason)down->reason, down->time);
+        if (lapse && lapse <= down->floor && (restore < lapse || restore > down->floor)) /* it fell in a lapse */
+            end_span(&spans, connected < lapse ? lapse : 0, basis, PRESENCE_REASON_LAPSED, server->lapse_time);
+    }
+    if (up_before && lapse && connected < lapse)
+        end_span(&spans, lapse, basis, PRESENCE_REASON_LAPSED, server->lapse_time);
+    if (committed && status == PRESENCE_UNKNOWN && up_before && !(server->flags & SERVER_LAPSED))
+        end_span(&spans, server->bulk_revision, basis, PRESENCE_REASON_UPDATED, server->bulk_time);
+    if (status != PRESENCE_ALIVE)
+        return spans;
+    spans.has = true;
+    if (restore > connected && restore > basis) {
+        spans.began = restore;
+        spans.beginning = (struct evidence){PRESENCE_ALIVE, PRESENCE_REASON_RESTORED, server->restore_time};
+    }
+    if (committed && !up_before && server->bulk_revision > basis) {
+        spans.began = server->bulk_revision;
+        spans.beginning = (struct evidence){PRESENCE_ALIVE, PRESENCE_REASON_UPDATED, server->bulk_time};
+    }
+    if (!spans.began)
+        spans.had = false; /* one span from before the basis until now */
+    return spans;
+}
+
+struct reading {
+    presence_status best;
+    bool goes_on; /* some row is alive, and some of them since before the basis */
+    struct evidence beginning, end;
+    uint64_t began, ended;
+    /* Of the newest list that is being swept: what it says of agents that it drops, or states as missing. */
+    struct evidence dropped, stated_missing;
+    uint64_t swept;
+};
+
+static void read_row(struct reading *reading, const struct row *row, const struct server *server, uint64_t basis)
+{
+    presence_status status = row_status(row, server);
+    struct alive_spans spans = spans_of(row, server, basis);
+    if (status > reading->best)
+        reading->best = status;
+    if (spans.has && !spans.began)
+        reading->goes_on = true;
+    if (spans.has && spans.began && (!reading->began || spans.began < reading->began)) {
+        reading->began = spans.began;
+        reading->beginning = spans.beginning;
+    }
+    if (spans.had && spans.ended > reading->ended) { /* `had` says that it is after the basis */
+        reading->ended = spans.ended;
+        reading->end = spans.end;
+    }
+    if (server->bulk != BULK_COMMITTED || server->bulk_revision < reading->swept)
+        return;
+    reading->swept = server->bulk_revision;
+    reading->dropped = (struct evidence){PRESENCE_UNKNOWN, PRESENCE_REASON_UPDATED, server->bulk_time};
+    if (row_mark(row) == MARK_FRESH_MISSING && server->downs) {
+        const struct down *last = &server->downs->at[(server->downs->born_count & 0xffff) - 1];
+        reading->stated_missing = (struct evidence){PRESENCE_MISSING, (presence_reason)last->reason, last->time};
+    }
+}
+
+struct evidence evidence_now(const struct roots *roots, uint32_t number)
+{
+    const struct agent *agent = agent_get(roots, number);
+    struct evidence recorded = {recorded_status(agent), (presence_reason)(agent->hash_reason >> INDEX_HASH_BITS),
+                                agent->since};
+    uint64_t basis = basis_of(roots, agent);
+    struct reading reading = {0};
+    for (uint32_t at = agent->first; at != NONE;) {
+        const struct pv_entry *entry = shelf_entry(&roots->rows, at);
+        const struct row *row = shelf_at(&roots->rows, entry, at);
+        if (!(row->stamp & ROW_CONTROLLER))
+            read_row(&reading, row, server_get(roots, entry->owner), basis);
+        at = row_next(roots, at, row);
+    }
+    struct evidence now = recorded;
+    bool states_missing = reading.stated_missing.status == PRESENCE_MISSING;
+    if (reading.best == PRESENCE_ALIVE) {
+        if (!reading.goes_on && !(recorded.status == PRESENCE_ALIVE && reading.ended >= reading.began))
+            now = reading.beginning;
+    } else if (reading.best == PRESENCE_MISSING) {
+        if (reading.ended)
+            now = states_missing && reading.ended == reading.swept ? reading.stated_missing : reading.end;
+        else if (recorded.status == PRESENCE_UNKNOWN && states_missing)
+            now = reading.stated_missing;
+    } else if (recorded.status != PRESENCE_UNKNOWN && reading.swept) {
+        now = reading.dropped;
+    }
+    now.status = reading.best;
+    return now;
+}
+
+void evidence_fill(const struct roots *roots, uint32_t number, presence_evidence *out)
+{
+    const struct agent *agent = agent_get(roots, number);
+    *out = (presence_evidence){0};
+    bool seen = false;
+    for (uint32_t at = agent->first; at != NONE;) {
+        const struct pv_entry *entry = shelf_entry(&roots->rows, at);
+        const struct row *row = shelf_at(&roots->rows, entry, at);
+        const struct server *server = server_get(roots, entry->owner);
+        presence_status status = row->stamp & ROW_CONTROLLER ? PRESENCE_UNKNOWN : row_status(row, server);
+        if (status != PRESENCE_UNKNOWN) {
+            *(status == PRESENCE_ALIVE ? &out->alive : &out->missing) += 1;
+            presence_time last_seen = row_last_seen(row, server);
+            if (!seen || last_seen > out->last_seen)
+                out->last_seen = last_seen;
+            seen = true;
+        }
+        at = row_next(roots, at, row);
+    }
+    if (!seen)
+        return;
+    struct evidence now = evidence_now(roots, number);
+    out->status = now.status;
+    out->reason = now.reason;
+    out->since = now.since;
+}
+
+presence_status evidence_best_on_server(const struct roots *roots, uint32_t number, uint32_t only_server)
+{
+    presence_status best = PRESENCE_UNKNOWN;
+    for (uint32_t at = agent_get(roots, number)->first; at != NONE;) {
+        const struct pv_entry *entry = shelf_entry(&roots->rows, at);
+        const struct row *row = shelf_at(&roots->rows, entry, at);
+        if (!(row->stamp & ROW_CONTROLLER) && (only_server == NONE || only_server == entry->owner)) {
+            presence_status status = row_status(row, server_get(roots, entry->owner));
+            if (status == PRESENCE_ALIVE)
+                return status;
+            if (status > best)
+                best = status;
+        }
+        at = row_next(roots, at, row);
+    }
+    return best;
+}
+
+presence_status evidence_best(const struct roots *roots, uint32_t agent)
+{
+    return evidence_best_on_server(roots, agent, NONE);
+}
+
+/* Without a basis of its own, the record is as new as the first row: right if nothing that would count happened since. */
+static bool needs_basis(const struct roots *roots, const struct agent *agent)
+{
+    const struct pv_entry *entry = shelf_entry(&roots->rows, agent->first);
+    const struct row *row = shelf_at(&roots->rows, entry, agent->first);
+    const struct server *server = server_get(roots, entry->owner);
+    uint64_t connected = row_revision(row);
+    return row_next(roots, agent->first, row) != NONE || connected <= server->floor ||
+           server->lapse_revision > connected || server->restore_revision > connected;
+}
+
+void evidence_record(struct registry *registry, uint32_t number, struct evidence evidence)
+{
+    struct roots *now = &registry->now;
+    struct agent *agent = agent_edit(registry, number);
+    agent->since = evidence.since;
+    agent->hash_reason = (agent->hash_reason & (((uint32_t)1 << INDEX_HASH_BITS) - 1)) |
+                         (uint32_t)evidence.reason << INDEX_HASH_BITS;
+    agent->name_bits = (agent->name_bits & ~(uint64_t)AGENT_BITS) | (uint64_t)evidence.status << AGENT_STATUS_SHIFT;
+    if (agent->first == NONE || !needs_basis(now, agent))
+        return;
+    extra_edit(registry, agent->first)->basis = now->revision;
+    agent_edit(registry, number)->name_bits |= AGENT_BASIS;
+}
+
+presence_status evidence_changed(struct registry *registry, uint32_t agent, struct evidence before,
+                                 presence_reason reason, presence_time when)
+{
+    presence_status after = evidence_best(&registry->now, agent);
+    if (after != before.status)
+        before = (struct evidence){after, after == PRESENCE_UNKNOWN ? PRESENCE_REASON_NONE : reason, when};
+    evidence_record(registry, agent, before);
+    return after;
+}

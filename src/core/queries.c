@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * queries.c - live one-shot questions, statistics, trim and check: they read the live record under the mutex.
+ *
+ * Any thread. O(1) but for what their headers say. Nothing here changes what is recorded.
+ */
+#include "recorder.h"
+
+/* OK with the lock held, or an error without it. */
+static int lock_enabled(struct presence_recorder *recorder)
+{
+    recorder_lock(recorder);
+    if (recorder_enabled(recorder))
+        return PRESENCE_OK;
+    recorder_unlock(recorder);
+    return PRESENCE_E_DISABLED;
+}
+
+static uint32_t find_agent(const struct presence_recorder *recorder, struct span model, struct span agent)
+{
+    const struct registry *registry = recorder->registry;
+    uint64_t model_hash = text_hash(recorder->secret, model.bytes, model.length);
+    uint32_t number = registry_model(registry, &registry->now, model, model_hash);
+    if (number == NONE)
+        return NONE;
+    uint64_t agent_name_hash = text_hash(recorder->secret, agent.bytes, agent.length);
+    return registry_agent(registry, &registry->now, number, agent, agent_name_hash);
+}
+
+int presence_recorder_agent_status(presence_recorder *recorder, const char *model, const char *agent,
+                                   presence_status *status)
+{
+    if (!recorder_enabled(recorder))
+        return PRESENCE_E_DISABLED;
+    struct span model_name, name;
+    if (text_check_name(model, &model_name) || text_check_name(agent, &name) || !status)
+        return PRESENCE_E_INVALID;
+    int code = lock_enabled(recorder);
+    if (code)
+        return code;
+    uint32_t number = find_agent(recorder, model_name, name);
+    *status = number == NONE ? PRESENCE_UNKNOWN : evidence_best(&recorder->registry->now, number);
+    recorder_unlock(recorder);
+    return PRESENCE_OK;
+}
+
+int presence_recorder_agent_evidence(presence_recorder *recorder, const char *model, const char *agent,
+                                     presence_evidence *evidence)
+{
+    if (!recorder_enabled(recorder))
+        return PRESENCE_E_DISABLED;
+    struct span model_name, name;
+    if (text_check_name(model, &model_name) || text_check_name(agent, &name) || !evidence)
+        return PRESENCE_E_INVALID;
+    int code = lock_enabled(recorder);
+    if (code)
+        return code;
+    uint32_t number = find_agent(recorder, model_name, name);
+    *evidence = (presence_evidence){0};
+    if (number != NONE)
+        evidence_fill(&recorder->registry->now, number, evidence);
+    const struct left_agent *left = evidence->status == PRESENCE_UNKNOWN ? left_find(recorder, model_name, name) : NULL;
+    if (left) {
+        evidence->reason = left->reason;
+        evidence->since = left->since;
+        evidence->last_seen = left->last_seen;
+    }
+    recorder_unlock(recorder);
+    return PRESENCE_OK;
+}
+
+int presence_recorder_counts(presence_recorder *recorder, presence_counts *counts)
+{
+    if (!recorder_enabled(recorder))
+        return PRESENCE_E_DISABLED;
+    if (!counts)
+        return PRESENCE_E_INVALID;
+    int code = lock_enabled(recorder);
+    if (code)
+        return code;
+    const struct roots *now = &recorder->registry->now;
+    *counts = (presence_counts){now->connections, now->alive, now->connections - now->alive};
+    recorder_unlock(recorder);
+    return PRESENCE_OK;
+}
+
+int presence_recorder_server_counts(presence_recorder *recorder, const char *server, presence_counts *counts)
+{
+    if (!recorder_enabled(recorder))
+        return PRESENCE_E_DISABLED;
+    struct span name;
+    if (text_check_name(server, &name) || !counts)
+        return PRESENCE_E_INVALID;
+    int code = lock_enabled(recorder);
+    if (code)
+        return code;
+    const struct registry *registry = recorder->registry;
+    uint32_t number = registry_server(registry, &registry->now, name);
+    *counts = (presence_counts){0};
+    if (number != NONE) {
+        const struct server *record = server_get(&registry->now, number);
+        uint64_t alive = server_alive_now(record);
+        *counts = (presence_counts){record->connections, alive, record->connections - alive};
+    }
+    recorder_unlock(recorder);
+    return PRESENCE_OK;
+}
+
+/* While a list is being applied, rows are looked at one by one. */
+static void count_visible(const struct roots *roots, uint32_t model, size_t *connections, size_t *agents)
+{
+    const struct shelf_list *list = &model_get(roots, model)->agents;
+    for (uint32_t page = shelf_first(list); page;) {
+        const struct pv_entry *entry = pv_entry(&roots->agents.pv, page - 1);
+        for (unsigned used = entry->used; used; used &= used - 1) {
+            uint32_t number = (page - 1) << SHELF_SLOT_BITS | (uint32_t)__builtin_ctz(used);
+            size_t visible = 0;
+            for (uint32_t at = agent_get(roots, number)->first; at != NONE;) {
+                const struct row *row = row_get(roots, at);
+                visible += row_stated_status(row, server_get(roots, row_server(roots, at))) != PRESENCE_UNKNOWN;
+                at = row_next(roots, at, row);
+            }
+            *connections += visible;
+            *agents += visible > 0;
+        }
+        page = shelf_next(list, &roots->agents, entry);
+    }
+}
+
+int presence_recorder_model_counts(presence_recorder *recorder, const char *model, size_t *connections, size_t *agents)
+{
+    if (!recorder_enabled(recorder))
+        return PRESENCE_E_DISABLED;
+    struct span name;
+    if (text_check_name(model, &name) || !connections || !agents)
+        return PRESENCE_E_INVALID;
+    int code = lock_enabled(recorder);
+    if (code)
+        return code;
+    const struct registry *registry = recorder->registry;
+    const struct roots *now = &registry->now;
+    uint32_t number = registry_model(registry, now, name, name_hash(registry, name));
+    *connections = *agents = 0;
+    if (number != NONE && now->bulks) {
+        count_visible(now, number, connections, agents);
+    } else if (number != NONE) {
+        *connections = model_get(now, number)->rows;
+        *agents = model_get(now, number)->agent_count;
+    }
+    recorder_unlock(recorder);
+    return PRESENCE_OK;
+}
+
+/* --------------------------------------------------------------------------------------------------- maintenance -- */
+
+int presence_recorder_stats(presence_recorder *recorder, presence_stats *stats)
+{
+    if (!stats || stats->struct_bytes != sizeof *stats)
+        return PRESENCE_E_INVALID;
+    recorder_lock(recorder);
+    const struct registry *registry = recorder->registry;
+    const struct roots *now = &registry->now;
+    const struct snapshot *oldest = (const struct snapshot *)registry->versions.oldest;
+    uint64_t names = now->models.count + now->servers.count + now->agents.count;
+    *stats = (presence_stats){
+        .struct_bytes = sizeof *stats,
+        .revision = now->revision,
+        .connections = now->connections,
+        .alive = now->alive,
+        .models = now->models.count,
+        .servers = now->servers.count,
+        .agents = now->agents.count,
+        .names = names,
+        .name_bytes = registry->name_bytes,
+        .data_bytes = registry->data_bytes,
+        .allocated_bytes = registry->arena.taken_bytes + sizeof *registry + sizeof *recorder +
+                           recorder->departures.room * sizeof *recorder->departures.at,
+        .used_bytes = registry->arena.used_bytes,
+        .snapshots = registry->versions.count,
+        .retained_bytes = registry->versions.retained_bytes,
+        .oldest_snapshot = oldest ? oldest->taken : 0,
+        .watches = recorder->watches,
+        .history_bytes = recorder->history.bytes,
+        .history_first = recorder->history.ring ? recorder->history.first_revision : UINT64_MAX,
+        .left_agents = recorder->left.count,
+    };
+    recorder_unlock(recorder);
+    return PRESENCE_OK;
+}
+
+void presence_recorder_trim(presence_recorder *recorder)
+{
+    recorder_lock(recorder);
+    struct registry *registry = recorder->registry;
+    while (arena_reserve(&registry->arena) == PRESENCE_OK && registry_drain(registry, 4096)) {
+        recorder_give_way(recorder);
+        registry = recorder->registry;
+    }
+    arena_trim(&registry->arena);
+    memory_give(&registry->memory, registry->spare, sizeof(struct snapshot));
+    registry->spare = NULL;
+    recorder_unlock(recorder);
+}
+
+int presence_recorder_check(presence_recorder *recorder, presence_error *error)
+{
+    recorder_lock(recorder);
+    const char *wrong = registry_check(recorder->registry);
+    recorder_unlock(recorder);
+    return wrong ? recorder_error(error, PRESENCE_E_INVALID, "%s", wrong) : PRESENCE_OK;
+}

@@ -1,0 +1,545 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * recorder.c - a recorder's life, and its single calls: check the arguments, take the lock, make one change.
+ *
+ * Keeps true: a call checks before it locks and changes nothing unless it succeeds; the lock is held for one change.
+ * Any thread. Names are hashed outside the lock; the clock is read inside it, so that stamps follow the order of changes.
+ */
+#include "recorder.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <time.h>
+
+enum { DRAIN_STEPS = 24, DEFAULT_DEPARTURES = 65536 };
+
+static atomic_uint_least64_t last_instance;
+
+/* -------------------------------------------------------------------------------------------------------- errors -- */
+
+int recorder_error(presence_error *error, int code, const char *format, ...)
+{
+    if (!error)
+        return code;
+    error->code = code;
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vsnprintf(error->message, sizeof error->message, format, arguments);
+    va_end(arguments);
+    if (length < (int)sizeof error->message)
+        return code;
+    /* Cut at the beginning of a character. */
+    size_t end = sizeof error->message - 1;
+    while (end > 0 && ((unsigned char)error->message[end - 1] & 0xc0) == 0x80)
+        end--;
+    if (end > 0 && (unsigned char)error->message[end - 1] >= 0xc0)
+        end--;
+    error->message[end] = '\0';
+    return code;
+}
+
+int recorder_error_code(presence_error *error, int code)
+{
+    return code == PRESENCE_OK ? code : recorder_error(error, code, "%s", presence_strerror(code));
+}
+
+int recorder_check_name(const char *what, const char *name, struct span *out, presence_error *error)
+{
+    const char *wrong = text_check_name(name, out);
+    return wrong ? recorder_error(error, PRESENCE_E_INVALID, "%s name %s", what, wrong) : PRESENCE_OK;
+}
+
+static int facts_wrong(presence_error *error, long index, const char *what, const char *wrong)
+{
+    if (index < 0)
+        return recorder_error(error, PRESENCE_E_INVALID, "%s %s", what, wrong);
+    return recorder_error(error, PRESENCE_E_INVALID, "value %ld: %s %s", index, what, wrong);
+}
+
+int recorder_facts(const struct presence_recorder *recorder, const presence_value *value, struct facts *facts,
+                   long index, presence_error *error)
+{
+    const char *wrong = text_check_name(value->model, &facts->model);
+    if (wrong)
+        return facts_wrong(error, index, "model name", wrong);
+    wrong = text_check_name(value->agent, &facts->agent);
+    if (wrong)
+        return facts_wrong(error, index, "agent name", wrong);
+    wrong = text_check_data(value->user_data, &facts->data);
+    if (wrong)
+        return facts_wrong(error, index, "user data", wrong);
+    facts->id = value->connection_id;
+    facts->controller = value->controller_agent;
+    facts->model_hash = text_hash(recorder->secret, facts->model.bytes, facts->model.length);
+    facts->agent_hash = text_hash(recorder->secret, facts->agent.bytes, facts->agent.length);
+    return PRESENCE_OK;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- life -- */
+
+static presence_time system_now(void *context)
+{
+    (void)context;
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (presence_time)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+void presence_options_init(presence_options *options)
+{
+    *options = (presence_options){.struct_bytes = sizeof *options};
+}
+
+static int init_recorder(struct presence_recorder *recorder)
+{
+    registry_make_secret(recorder->secret);
+    recorder->registry = registry_new(&recorder->options, &recorder->memory, recorder->secret, 0);
+    if (!recorder->registry)
+        return PRESENCE_E_NO_MEMORY;
+    if (recorder->options.history_bytes &&
+        !history_open(&recorder->history, &recorder->memory, recorder->options.history_bytes, 0))
+        return PRESENCE_E_NO_MEMORY;
+    if (!left_init(recorder))
+        return PRESENCE_E_NO_MEMORY;
+    recorder->departures.most = recorder->options.departures ? recorder->options.departures : DEFAULT_DEPARTURES;
+    if (pthread_mutex_init(&recorder->lock, NULL))
+        return PRESENCE_E_SYSTEM;
+    if (pthread_cond_init(&recorder->settled, NULL)) {
+        pthread_mutex_destroy(&recorder->lock);
+        return PRESENCE_E_SYSTEM;
+    }
+    return PRESENCE_OK;
+}
+
+static void release_parts(struct presence_recorder *recorder)
+{
+    history_close(&recorder->history, &recorder->memory);
+    left_free(recorder);
+    if (recorder->registry)
+        registry_release(recorder->registry);
+    recorder->registry = NULL;
+    departures_clear(recorder);
+    presence_allocator memory = recorder->memory;
+    memory_give(&memory, recorder, sizeof *recorder);
+}
+
+presence_recorder *presence_recorder_new_with(const presence_options *options, presence_error *error)
+{
+    presence_options defaults;
+    presence_options_init(&defaults);
+    if (!options)
+        options = &defaults;
+    if (options->struct_bytes != sizeof *options) {
+        recorder_error(error, PRESENCE_E_INVALID, "options were not filled by presence_options_init");
+        return NULL;
+    }
+    if (!options->memory.allocate != !options->memory.release) {
+        recorder_error(error, PRESENCE_E_INVALID, "an allocator needs both allocate and release");
+        return NULL;
+    }
+    const presence_allocator *memory = options->memory.allocate ? &options->memory : &memory_default;
+    struct presence_recorder *recorder = memory_take(memory, sizeof *recorder);
+    if (!recorder) {
+        recorder_error_code(error, PRESENCE_E_NO_MEMORY);
+        return NULL;
+    }
+    memset(recorder, 0, sizeof *recorder);
+    recorder->options = *options;
+    recorder->memory = *memory;
+    recorder->clock = options->clock.now ? options->clock : (presence_clock){system_now, NULL};
+    recorder->instance = atomic_fetch_add(&last_instance, 1) + 1;
+    int code = init_recorder(recorder);
+    if (code) {
+        recorder_error_code(error, code);
+        release_parts(recorder);
+        return NULL;
+    }
+    return recorder;
+}
+
+presence_recorder *presence_recorder_new(const presence_clock *clock)
+{
+    presence_options options;
+    presence_options_init(&options);
+    if (clock)
+        options.clock = *clock;
+    return presence_recorder_new_with(&options, NULL);
+}
+
+void presence_recorder_free(presence_recorder *recorder)
+{
+    if (!recorder)
+        return;
+    pthread_cond_destroy(&recorder->settled);
+    pthread_mutex_destroy(&recorder->lock);
+    release_parts(recorder);
+}
+
+/* ------------------------------------------------------------------------------------------------------- locking -- */
+
+void recorder_lock(struct presence_recorder *recorder)
+{
+    if (pthread_mutex_trylock(&recorder->lock) == 0)
+        return;
+    atomic_fetch_add_explicit(&recorder->waiting, 1, memory_order_relaxed);
+    pthread_mutex_lock(&recorder->lock);
+    atomic_fetch_sub_explicit(&recorder->waiting, 1, memory_order_relaxed);
+}
+
+void recorder_unlock(struct presence_recorder *recorder)
+{
+    pthread_mutex_unlock(&recorder->lock);
+}
+
+void recorder_give_way(struct presence_recorder *recorder)
+{
+    pthread_mutex_unlock(&recorder->lock);
+    /* The mutex is not fair: whoever waits needs a moment to wake up before we take it again. */
+    for (int i = 0; i < 20 && atomic_load_explicit(&recorder->waiting, memory_order_relaxed); i++)
+        nanosleep(&(struct timespec){0, 1000}, NULL);
+    recorder_lock(recorder);
+}
+
+int recorder_begin(struct presence_recorder *recorder)
+{
+    if (!recorder_enabled(recorder))
+        return PRESENCE_E_DISABLED;
+    struct registry *registry = recorder->registry;
+    int code = arena_reserve(&registry->arena);
+    if (code)
+        return code;
+    registry_drain(registry, DRAIN_STEPS);
+    registry->versions.written = true;
+    return arena_reserve(&registry->arena);
+}
+
+int recorder_begin_server(struct presence_recorder *recorder, struct span name, enum stating stating,
+                          uint32_t *server)
+{
+    for (;;) {
+        int code = recorder_begin(recorder);
+        if (code)
+            return code;
+        const struct roots *now = &recorder->registry->now;
+        *server = registry_server(recorder->registry, now, name);
+        if (*server == NONE)
+            return PRESENCE_OK;
+        const struct server *record = server_get(now, *server);
+        if (record->bulk != BULK_NONE) {
+            bulk_wait(recorder, *server);
+            continue;
+        }
+        bool remote = (record->flags & (SERVER_CLAIMED | SERVER_LOCAL)) == SERVER_CLAIMED;
+        return stating == STATE_LOCALLY && remote ? PRESENCE_E_STALE : PRESENCE_OK;
+    }
+}
+
+int recorder_add_server(struct presence_recorder *recorder, struct span name, uint32_t *server)
+{
+    if (*server != NONE)
+        return PRESENCE_OK;
+    int code = registry_add_server(recorder->registry, name, server);
+    if (code == PRESENCE_OK)
+        server_edit(recorder->registry, *server)->departed_revision = recorder->departures.freed_revision;
+    return code;
+}
+
+void presence_recorder_enable(presence_recorder *recorder)
+{
+    recorder_lock(recorder);
+    if (!recorder_enabled(recorder)) {
+        recorder->instance = atomic_fetch_add(&last_instance, 1) + 1;
+        atomic_store(&recorder->enabled, true);
+    }
+    recorder_unlock(recorder);
+}
+
+/* Cannot fail: if there is no memory for a new registry, the old one is emptied when it is there again. */
+void presence_recorder_disable(presence_recorder *recorder)
+{
+    recorder_lock(recorder);
+    if (!recorder_enabled(recorder)) {
+        recorder_unlock(recorder);
+        return;
+    }
+    struct registry *old = recorder->registry;
+    atomic_store(&recorder->enabled, false);
+    uint64_t revision = old->now.revision + 1;
+    struct registry *fresh = registry_new(&recorder->options, &recorder->memory, recorder->secret, revision);
+    while (!fresh) { /* rare, and a caller of disable has nothing to decide: wait for memory */
+        nanosleep(&(struct timespec){0, 1000000}, NULL);
+        fresh = registry_new(&recorder->options, &recorder->memory, recorder->secret, revision);
+    }
+    recorder->registry = fresh;
+    departures_clear(recorder);
+    left_clear(recorder);
+    history_clear(&recorder->history, revision);
+    watches_reset(recorder);
+    pthread_cond_broadcast(&recorder->settled);
+    recorder_unlock(recorder);
+    registry_release(old);
+}
+
+bool presence_recorder_is_enabled(const presence_recorder *recorder)
+{
+    return recorder_enabled(recorder);
+}
+
+uint64_t presence_recorder_revision(const presence_recorder *recorder)
+{
+    struct presence_recorder *unlocked = (struct presence_recorder *)(uintptr_t)recorder;
+    recorder_lock(unlocked);
+    uint64_t revision = recorder->registry->now.revision;
+    recorder_unlock(unlocked);
+    return revision;
+}
+
+/* -------------------------------------------------------------------------------------------------- single calls -- */
+
+static void fill_handle(const struct presence_recorder *recorder, uint32_t row, presence_handle *handle)
+{
+    const struct roots *now = &recorder->registry->now;
+    const struct pv_entry *entry = shelf_entry(&now->rows, row);
+    const struct row *record = shelf_at(&now->rows, entry, row);
+    handle->opaque[0] = record->id;
+    handle->opaque[1] = (uint64_t)row << 32 | record->generation;
+    handle->opaque[2] = (uint64_t)entry->owner << 32 | record->agent;
+    handle->opaque[3] = recorder->instance;
+}
+
+int recorder_connect_locked(struct presence_recorder *recorder, struct span server, const struct facts *facts,
+                            presence_handle *handle, bool *is_new)
+{
+    struct statement statement = {.server = NONE};
+    int code = recorder_begin_server(recorder, server, STATE_LOCALLY, &statement.server);
+    if (code)
+        return code;
+    code = recorder_add_server(recorder, server, &statement.server);
+    if (code)
+        return code;
+    statement.when = recorder_now(recorder);
+    uint32_t row;
+    bool fresh;
+    code = change_connect(recorder, &statement, facts, &row, &fresh);
+    if (code) {
+        registry_drop_idle_server(recorder->registry, statement.server);
+        return code;
+    }
+    const struct server *record = server_get(&recorder->registry->now, statement.server);
+    if (record->flags & SERVER_FORGOTTEN)
+        server_edit(recorder->registry, statement.server)->flags &= (uint8_t)~SERVER_FORGOTTEN;
+    if (is_new)
+        *is_new = fresh;
+    if (handle)
+        fill_handle(recorder, row, handle);
+    return PRESENCE_OK;
+}
+
+int presence_recorder_connect_handle(presence_recorder *recorder, const presence_value *value,
+                                     presence_handle *handle, bool *is_new, presence_error *error)
+{
+    if (!recorder_enabled(recorder))
+        return recorder_error_code(error, PRESENCE_E_DISABLED);
+    struct span server;
+    struct facts facts;
+    int code = recorder_check_name("server", value->server, &server, error);
+    if (code)
+        return code;
+    code = recorder_facts(recorder, value, &facts, -1, error);
+    if (code)
+        return code;
+    recorder_lock(recorder);
+    code = recorder_connect_locked(recorder, server, &facts, handle, is_new);
+    recorder_unlock(recorder);
+    return recorder_error_code(error, code);
+}
+
+int presence_recorder_connect(presence_recorder *recorder, const char *server, const char *model, const char *agent,
+                              uint64_t id, bool controller_agent, const char *user_data)
+{
+    presence_value value = {.model = model,
+                            .server = server,
+                            .agent = agent,
+                            .user_data = user_data,
+                            .connection_id = id,
+                            .controller_agent = controller_agent};
+    return presence_recorder_connect_handle(recorder, &value, NULL, NULL, NULL);
+}
+
+enum touch { TOUCH_ACTIVITY, TOUCH_DISCONNECT };
+
+static void touch_row(struct presence_recorder *recorder, uint32_t server, uint32_t row, enum touch touch)
+{
+    struct statement statement = {.server = server, .when = recorder_now(recorder)};
+    if (touch == TOUCH_ACTIVITY)
+        change_activity(recorder, row, statement.when);
+    else
+        change_disconnect(recorder, &statement, row);
+}
+
+static int touch_one(struct presence_recorder *recorder, const char *name, uint64_t id, enum touch touch)
+{
+    if (!recorder_enabled(recorder))
+        return PRESENCE_E_DISABLED;
+    struct span span;
+    if (text_check_name(name, &span))
+        return PRESENCE_E_INVALID;
+    recorder_lock(recorder);
+    uint32_t server;
+    int code = recorder_begin_server(recorder, span, STATE_LOCALLY, &server);
+    if (code == PRESENCE_OK) {
+        uint32_t row = server == NONE ? NONE : registry_row(recorder->registry, &recorder->registry->now, server, id);
+        if (row == NONE)
+            code = PRESENCE_E_NOT_FOUND;
+        else
+            touch_row(recorder, server, row, touch);
+    }
+    recorder_unlock(recorder);
+    return code;
+}
+
+int presence_recorder_disconnect(presence_recorder *recorder, const char *server, uint64_t id)
+{
+    return touch_one(recorder, server, id, TOUCH_DISCONNECT);
+}
+
+int presence_recorder_activity(presence_recorder *recorder, const char *server, uint64_t id)
+{
+    return touch_one(recorder, server, id, TOUCH_ACTIVITY);
+}
+
+int presence_recorder_server_down_because(presence_recorder *recorder, const char *server, presence_reason reason,
+                                          size_t *became_missing)
+{
+    size_t ignored;
+    if (!became_missing)
+        became_missing = &ignored;
+    if (!recorder_enabled(recorder))
+        return PRESENCE_E_DISABLED;
+    struct span name;
+    if (text_check_name(server, &name) || reason < PRESENCE_REASON_SERVER_DOWN || reason > PRESENCE_REASON_SUPERSEDED)
+        return PRESENCE_E_INVALID;
+    *became_missing = 0;
+    recorder_lock(recorder);
+    struct statement statement = {.reason = reason};
+    int code = recorder_begin_server(recorder, name, STATE_LOCALLY, &statement.server);
+    if (code == PRESENCE_OK && statement.server != NONE) {
+        statement.when = recorder_now(recorder);
+        code = change_server_down(recorder, &statement, became_missing);
+    }
+    recorder_unlock(recorder);
+    return code;
+}
+
+int presence_recorder_server_down(presence_recorder *recorder, const char *server)
+{
+    return presence_recorder_server_down_because(recorder, server, PRESENCE_REASON_SERVER_DOWN, NULL);
+}
+
+int presence_recorder_update_server(presence_recorder *recorder, const char *server, const presence_value *values,
+                                    size_t count, presence_error *error)
+{
+    struct bulk_request request = {
+        .mode = BULK_UPDATE, .server = {server, 0}, .values = values, .count = count};
+    return bulk_run(recorder, &request, error);
+}
+
+int presence_recorder_merge_server(presence_recorder *recorder, const char *server, const presence_value *values,
+                                   size_t count, presence_error *error)
+{
+    struct bulk_request request = {
+        .mode = BULK_MERGE, .server = {server, 0}, .values = values, .count = count};
+    return bulk_run(recorder, &request, error);
+}
+
+int presence_recorder_merge_server_since(presence_recorder *recorder, const char *server, uint64_t revision,
+                                         const presence_value *values, size_t count, presence_error *error)
+{
+    struct bulk_request request = {.mode = BULK_MERGE_SINCE,
+                                   .server = {server, 0},
+                                   .values = values,
+                                   .count = count,
+                                   .since = revision};
+    return bulk_run(recorder, &request, error);
+}
+
+/* --------------------------------------------------------------------------------------------- handles and batches -- */
+
+/* The row that the handle means, or NONE. The lock is held; waits for a list being applied to its server. */
+static int begin_handle(struct presence_recorder *recorder, const presence_handle *handle, uint32_t *row)
+{
+    for (;;) {
+        int code = recorder_begin(recorder);
+        if (code)
+            return code;
+        const struct roots *now = &recorder->registry->now;
+        uint32_t number = (uint32_t)(handle->opaque[1] >> 32), server = (uint32_t)(handle->opaque[2] >> 32);
+        *row = NONE;
+        if (handle->opaque[3] != recorder->instance || !shelf_in_use(&now->rows, number))
+            return PRESENCE_E_NOT_FOUND;
+        const struct pv_entry *entry = shelf_entry(&now->rows, number);
+        const struct row *record = shelf_at(&now->rows, entry, number);
+        if (entry->owner != server || record->id != handle->opaque[0] ||
+            record->generation != (uint32_t)handle->opaque[1])
+            return PRESENCE_E_NOT_FOUND;
+        const struct server *owner = server_get(now, server);
+        if (owner->bulk != BULK_NONE) {
+            bulk_wait(recorder, server);
+            continue;
+        }
+        if ((owner->flags & (SERVER_CLAIMED | SERVER_LOCAL)) == SERVER_CLAIMED)
+            return PRESENCE_E_STALE;
+        *row = number;
+        return PRESENCE_OK;
+    }
+}
+
+int recorder_touch_handle(struct presence_recorder *recorder, const presence_handle *handle, bool removing)
+{
+    uint32_t row;
+    int code = begin_handle(recorder, handle, &row);
+    if (code == PRESENCE_OK)
+        touch_row(recorder, (uint32_t)(handle->opaque[2] >> 32), row, removing ? TOUCH_DISCONNECT : TOUCH_ACTIVITY);
+    return code;
+}
+
+static int touch_by_handle(struct presence_recorder *recorder, const presence_handle *handle, bool removing)
+{
+    if (!recorder_enabled(recorder))
+        return PRESENCE_E_DISABLED;
+    if (!handle)
+        return PRESENCE_E_INVALID;
+    recorder_lock(recorder);
+    int code = recorder_touch_handle(recorder, handle, removing);
+    recorder_unlock(recorder);
+    return code;
+}
+
+int presence_recorder_activity_handle(presence_recorder *recorder, const presence_handle *handle)
+{
+    return touch_by_handle(recorder, handle, false);
+}
+
+int presence_recorder_disconnect_handle(presence_recorder *recorder, const presence_handle *handle)
+{
+    return touch_by_handle(recorder, handle, true);
+}
+
+int presence_recorder_find_handle(presence_recorder *recorder, const char *server, uint64_t id,
+                                  presence_handle *handle)
+{
+    if (!recorder_enabled(recorder))
+        return PRESENCE_E_DISABLED;
+    struct span name;
+    if (text_check_name(server, &name) || !handle)
+        return PRESENCE_E_INVALID;
+    recorder_lock(recorder);
+    const struct registry *registry = recorder->registry;
+    uint32_t number = registry_server(registry, &registry->now, name);
+    uint32_t row = number == NONE ? NONE : registry_row(registry, &registry->now, number, id);
+    if (row != NONE)
+        fill_handle(recorder, row, handle);
+    int code = !recorder_enabled(recorder) ? PRESENCE_E_DISABLED : row == NONE ? PRESENCE_E_NOT_FOUND : PRESENCE_OK;
+    recorder_unlock(recorder);
+    return code;
+}

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * recorder.h - the recorder's inside: one mutex, one registry, one history, and the small memories beside them.
+ *
+ * Below this header nothing knows of locks between callers; above it nothing touches a registry but through it.
+ *   recorder.c       life, single calls, handles, batches, live queries, statistics
+ *   change.c         what one change of one connection or one server does, everywhere at once
+ *   bulk.c           whole lists: staged in steps, visible in one
+ *   connections.c    views and slices; slice.c finds rows by the cheapest index
+ *   watch.c          the feed;  replica.c  claims, numbers and states
+ *   memories.c       departures (for merge_server_since) and agents that left
+ */
+#ifndef RECORDER_H
+#define RECORDER_H
+
+#include "evidence.h"
+#include "history.h"
+#include "ids.h"
+
+#include <pthread.h>
+
+/* ----------------------------------------------------------------------------------------------------- memories -- */
+
+struct departure {
+    uint64_t id, revision;
+    uint32_t server;
+    bool whole; /* a whole list was stated: every fate before it is settled by it */
+};
+
+struct departures {
+    struct departure *at; /* ring of `room` */
+    uint64_t first, next; /* sequence numbers */
+    size_t room, most;
+    uint64_t freed_revision; /* of servers that are no longer recorded: remembered only above this */
+};
+
+struct left_agent {
+    uint64_t hash;
+    char *names; /* model NUL agent NUL; NULL: unused */
+    uint32_t names_bytes, agent_at;
+    uint32_t next_in_bucket; /* + 1 */
+    presence_time since, last_seen;
+    presence_reason reason;
+};
+
+struct left_agents {
+    struct left_agent *at; /* ring: the oldest are overwritten */
+    uint32_t *buckets;     /* entry + 1 */
+    size_t most, next, count;
+    uint32_t bucket_mask;
+};
+
+enum { WATCH_LISTS = 256 };
+
+/* Watches that have seen everything so far, by the hash of their narrowest name: a change looks at few of them. */
+struct waiting_watches {
+    struct presence_watch *lists[WATCH_LISTS + 1]; /* the last: without any name */
+    uint64_t count;
+};
+
+struct presence_recorder {
+    pthread_mutex_t lock;
+    pthread_cond_t settled; /* a bulk change of some server is through */
+    atomic_uint waiting;    /* threads that found the lock taken */
+    atomic_bool enabled;
+    presence_options options;
+    presence_allocator memory;
+    presence_clock clock;
+    struct registry *registry;
+    struct history history;
+    struct departures departures;
+    struct left_agents left;
+    struct waiting_watches waiting_watches;
+    struct bulk *running; /* lists being applied by some thread */
+    uint64_t instance; /* one for each enabled life: handles compare it */
+    uint64_t secret[2];
+    struct presence_watch *all_watches;
+    uint64_t watches, activity_watches;
+};
+
+/* Where memories belong. All under the mutex; they never fail: they forget instead. */
+void departures_add(struct presence_recorder *recorder, uint32_t server, uint64_t id, bool whole);
+void departures_clear(struct presence_recorder *recorder);
+/* The ids disconnected from the server after that revision: OK, LAGGED or NO_MEMORY. *whole: a whole list was stated
+ * since. Free with id_set_free. */
+int departures_since(struct presence_recorder *recorder, uint32_t server, uint64_t revision, struct id_set **set,
+                     bool *whole);
+
+bool left_init(struct presence_recorder *recorder);
+void left_clear(struct presence_recorder *recorder);
+void left_free(struct presence_recorder *recorder);
+void left_add(struct presence_recorder *recorder, struct span model, struct span agent, presence_time since,
+              presence_time last_seen, presence_reason reason);
+void left_remove(struct presence_recorder *recorder, struct span model, struct span agent);
+const struct left_agent *left_find(const struct presence_recorder *recorder, struct span model, struct span agent);
+
+/* ------------------------------------------------------------------------------------------------------ locking -- */
+
+void recorder_lock(struct presence_recorder *recorder);
+void recorder_unlock(struct presence_recorder *recorder);
+/* Between two steps of long work: lets those in who wait. The registry may be another one afterwards. */
+void recorder_give_way(struct presence_recorder *recorder);
+
+static inline presence_time recorder_now(const struct presence_recorder *recorder)
+{
+    return recorder->clock.now(recorder->clock.context);
+}
+
+static inline bool recorder_enabled(const struct presence_recorder *recorder)
+{
+    return atomic_load_explicit(&((struct presence_recorder *)(uintptr_t)recorder)->enabled, memory_order_relaxed);
+}
+
+/* With the lock held, at the beginning of every change: enabled, memory reserved, released snapshots worked off. */
+int recorder_begin(struct presence_recorder *recorder);
+/* As recorder_begin, then finds the server for a local statement (or, remote: for its replication); waits for a list
+ * that is being applied to it. *server is NONE if it is not recorded. DISABLED, STALE, NO_MEMORY, LIMIT. */
+enum stating { STATE_LOCALLY, STATE_REMOTELY };
+int recorder_begin_server(struct presence_recorder *recorder, struct span name, enum stating stating,
+                          uint32_t *server);
+/* The server's number, adding it if need be. */
+int recorder_add_server(struct presence_recorder *recorder, struct span name, uint32_t *server);
+
+/* Writes `"what" why` into the error, if there is one; returns the code. */
+int recorder_error(presence_error *error, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* The plain text of a code into the error, if there is one and the code is not OK. */
+int recorder_error_code(presence_error *error, int code);
+/* Checks and hashes one value; `index` names it in messages (-1: no list). INVALID or OK. */
+int recorder_facts(const struct presence_recorder *recorder, const presence_value *value, struct facts *facts,
+                   long index, presence_error *error);
+int recorder_check_name(const char *what, const char *name, struct span *out, presence_error *error);
+
+/* Single calls, with the lock held; for the batches. */
+int recorder_connect_locked(struct presence_recorder *recorder, struct span server, const struct facts *facts,
+                            presence_handle *handle, bool *is_new);
+int recorder_touch_handle(struct presence_recorder *recorder, const presence_handle *handle, bool removing);
+
+/* ------------------------------------------------------------------------------------------------------ changes -- */
+
+/* One change of one connection: the lock is held, the server is free to be changed, memory is reserved. */
+struct statement {
+    uint32_t server;
+    uint64_t number;     /* 0: the server's next */
+    presence_time when;  /* stamp and time of the evidence */
+    presence_reason reason; /* NONE: as it comes (connected, reconnected, left) */
+};
+
+int change_connect(struct presence_recorder *recorder, const struct statement *statement, const struct facts *facts,
+                   uint32_t *row, bool *is_new);
+void change_disconnect(struct presence_recorder *recorder, const struct statement *statement, uint32_t row);
+void change_activity(struct presence_recorder *recorder, uint32_t row, presence_time when);
+
+/* A change of a whole server. Snapshots for the history are taken beforehand, since that can fail. */
+struct whole_change {
+    struct snapshot *before, *after; /* `after` is filled in at the end; both NULL when there is no history */
+    void *spare;
+};
+int whole_change_begin(struct presence_recorder *recorder, struct whole_change *whole);
+void whole_change_cancel(struct presence_recorder *recorder, struct whole_change *whole);
+void whole_change_end(struct presence_recorder *recorder, struct whole_change *whole, uint32_t server,
+                      enum history_change change, presence_reason reason, presence_time when);
+
+int change_server_down(struct presence_recorder *recorder, const struct statement *statement, size_t *became_missing);
+int change_lapse(struct presence_recorder *recorder, uint32_t server, bool lapse);
+
+/* Watches wake for a record just appended. */
+void watches_notify(struct presence_recorder *recorder, const struct history_record *record);
+void watches_reset(struct presence_recorder *recorder);
+
+/* -------------------------------------------------------------------------------------------------------- bulk -- */
+
+enum bulk_mode { BULK_UPDATE, BULK_MERGE, BULK_MERGE_SINCE, BULK_STATE, BULK_COMPLETE, BULK_FORGET, BULK_TAKE_IN };
+
+struct bulk_request {
+    enum bulk_mode mode;
+    struct span server;
+    const presence_value *values;
+    size_t count;
+    uint64_t since; /* MERGE_SINCE */
+    /* STATE, COMPLETE, TAKE_IN */
+    presence_claim claim;
+    uint64_t number, floor_number;
+    presence_reason floor_reason;
+    presence_time floor_time;
+};
+
+int bulk_run(struct presence_recorder *recorder, const struct bulk_request *request, presence_error *error);
+/* With the lock held: waits for, or finishes, a list that is being applied to this server. The lock was given up
+ * meanwhile: look everything up again, the registry too. */
+void bulk_wait(struct presence_recorder *recorder, uint32_t server);
+
+/* --------------------------------------------------------------------------------------------------- connections -- */
+
+presence_connections *connections_new(const presence_allocator *memory, struct snapshot *snapshot);
+/* Limits a fresh view to what is stated under the present claim of one server. */
+void connections_limit_to_claim(presence_connections *connections, uint32_t server);
+/* The next row of the slice, for readers of the roots. */
+bool connections_next_row(const presence_connections *connections, presence_cursor *cursor, uint32_t *row);
+int names_make(const presence_allocator *memory, const char **list, size_t list_count, char ***names, size_t *count);
+
+#endif

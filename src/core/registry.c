@@ -1,0 +1,536 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * registry.c - records, links and indexes; registry.h tells what they mean.
+ *
+ * Keeps true: a row is in its server's pages, in by_connection, and in its agent's chain; an agent has at least one row
+ * (but for the moment between registry_find_or_add_agent and registry_add_row) and is in its model's pages and in
+ * by_agent; a model has at least one agent; counts and digests follow every change through registry_count.
+ * Cost: O(1) each; a removed row costs the misses of row, agent, agent's bucket and name.
+ */
+#include "registry.h"
+
+#include <assert.h>
+
+_Static_assert(sizeof(struct row) == 32, "two rows to a cache line");
+_Static_assert(sizeof(struct agent) == 24 && sizeof(struct extra) == 24, "16 to a page of 384 bytes");
+_Static_assert(sizeof(struct model) == 48 && sizeof(struct server) == 256, "pages of 384 and 512 bytes");
+
+enum { INDEX_HASH_MASK = (1 << INDEX_HASH_BITS) - 1 };
+
+/* ---------------------------------------------------------------------------------------------------- look-ups -- */
+
+presence_status row_status_in_bulk(const struct row *row, const struct server *server)
+{
+    enum row_mark mark = row_mark(row);
+    presence_status recorded = row_revision(row) > server->floor ? PRESENCE_ALIVE : PRESENCE_MISSING;
+    if (server->bulk == BULK_STAGING)
+        return row_is_fresh(row) ? PRESENCE_UNKNOWN : recorded;
+    switch (mark) {
+    case MARK_NONE:
+        return recorded;
+    case MARK_DROPPED:
+        return PRESENCE_UNKNOWN;
+    case MARK_FRESH_MISSING:
+        return PRESENCE_MISSING;
+    default:
+        return PRESENCE_ALIVE;
+    }
+}
+
+uint32_t registry_server(const struct registry *registry, const struct roots *roots, struct span name)
+{
+    struct index_probe probe = index_probe_start(&roots->server_names, name_hash(registry, name));
+    uint32_t server;
+    while (index_probe_next(&probe, &server))
+        if (text_equals(server_get(roots, server)->name, name.bytes, name.length))
+            return server;
+    return NONE;
+}
+
+uint32_t registry_model(const struct registry *registry, const struct roots *roots, struct span name, uint64_t hash)
+{
+    (void)registry;
+    struct index_probe probe = index_probe_start(&roots->model_names, hash);
+    uint32_t model;
+    while (index_probe_next(&probe, &model))
+        if (text_equals(model_get(roots, model)->name, name.bytes, name.length))
+            return model;
+    return NONE;
+}
+
+uint32_t registry_agent(const struct registry *registry, const struct roots *roots, uint32_t model, struct span name,
+                        uint64_t agent_name_hash)
+{
+    uint64_t hash = agent_hash(registry, model, agent_name_hash);
+    struct index_probe probe = index_probe_start(&roots->by_agent, hash);
+    uint32_t number;
+    while (index_probe_next(&probe, &number)) {
+        const struct pv_entry *entry = shelf_entry(&roots->agents, number);
+        const struct agent *agent = shelf_at(&roots->agents, entry, number);
+        if ((agent->hash_reason & INDEX_HASH_MASK) == (hash & INDEX_HASH_MASK) && entry->owner == model &&
+            text_equals(agent_name(agent), name.bytes, name.length))
+            return number;
+    }
+    return NONE;
+}
+
+uint32_t registry_row(const struct registry *registry, const struct roots *roots, uint32_t server, uint64_t id)
+{
+    struct index_probe probe = index_probe_start(&roots->by_connection, connection_hash(registry, server, id));
+    uint32_t number;
+    while (index_probe_next(&probe, &number)) {
+        const struct pv_entry *entry = shelf_entry(&roots->rows, number);
+        const struct row *row = shelf_at(&roots->rows, entry, number);
+        if (row->id != id || entry->owner != server)
+            continue;
+        const struct server *record = server_get(roots, server);
+        if (__builtin_expect(record->bulk == BULK_NONE, 1) || row_status_in_bulk(row, record) != PRESENCE_UNKNOWN)
+            return number;
+    }
+    return NONE;
+}
+
+void registry_value(const struct roots *roots, uint32_t number, presence_value *value)
+{
+    const struct pv_entry *entry = shelf_entry(&roots->rows, number);
+    const struct row *row = shelf_at(&roots->rows, entry, number);
+    const struct server *server = server_get(roots, entry->owner);
+    const struct pv_entry *agents = shelf_entry(&roots->agents, row->agent);
+    const struct agent *agent = shelf_at(&roots->agents, agents, row->agent);
+    *value = (presence_value){
+        .model = model_get(roots, agents->owner)->name->bytes,
+        .server = server->name->bytes,
+        .agent = agent_name(agent)->bytes,
+        .user_data = row_data(roots, number, row),
+        .connection_id = row->id,
+        .last_seen = row_last_seen(row, server),
+        .status = row_status(row, server),
+        .controller_agent = (row->stamp & ROW_CONTROLLER) != 0,
+    };
+}
+
+bool registry_same_facts(const struct roots *roots, uint32_t number, const struct facts *facts)
+{
+    const struct row *row = row_get(roots, number);
+    const struct pv_entry *entry = shelf_entry(&roots->agents, row->agent);
+    const struct agent *agent = shelf_at(&roots->agents, entry, row->agent);
+    const struct text *data = row->stamp & ROW_EXTRA ? extra_get(roots, number)->data : NULL;
+    return !(row->stamp & ROW_CONTROLLER) == !facts->controller &&
+           text_equals(agent_name(agent), facts->agent.bytes, facts->agent.length) &&
+           text_equals(model_get(roots, entry->owner)->name, facts->model.bytes, facts->model.length) &&
+           (data ? text_equals(data, facts->data.bytes, facts->data.length) : facts->data.length == 0);
+}
+
+/* --------------------------------------------------------------------------------------------- index callbacks -- */
+
+static uint32_t hash_of_row(const void *context, uint32_t number)
+{
+    const struct registry *registry = context;
+    const struct pv_entry *entry = shelf_entry(&registry->now.rows, number);
+    const struct row *row = shelf_at(&registry->now.rows, entry, number);
+    return (uint32_t)connection_hash(registry, entry->owner, row->id) & INDEX_HASH_MASK;
+}
+
+static uint32_t hash_of_agent(const void *context, uint32_t number)
+{
+    const struct registry *registry = context;
+    return agent_get(&registry->now, number)->hash_reason & INDEX_HASH_MASK;
+}
+
+static uint32_t hash_of_model(const void *context, uint32_t number)
+{
+    const struct registry *registry = context;
+    return model_get(&registry->now, number)->hash & INDEX_HASH_MASK;
+}
+
+static uint32_t hash_of_server(const void *context, uint32_t number)
+{
+    const struct registry *registry = context;
+    return server_get(&registry->now, number)->hash & INDEX_HASH_MASK;
+}
+
+/* ------------------------------------------------------------------------------------------------------- edits -- */
+
+struct row *row_edit(struct registry *registry, uint32_t row)
+{
+    return shelf_edit(&registry->now.rows, &registry->versions, row);
+}
+
+struct agent *agent_edit(struct registry *registry, uint32_t agent)
+{
+    return shelf_edit(&registry->now.agents, &registry->versions, agent);
+}
+
+struct model *model_edit(struct registry *registry, uint32_t model)
+{
+    return shelf_edit(&registry->now.models, &registry->versions, model);
+}
+
+struct server *server_edit(struct registry *registry, uint32_t server)
+{
+    return shelf_edit(&registry->now.servers, &registry->versions, server);
+}
+
+struct extra *extra_edit(struct registry *registry, uint32_t number)
+{
+    struct pv *extras = &registry->now.extras;
+    struct versions *versions = &registry->versions;
+    uint32_t page = number >> SHELF_SLOT_BITS;
+    uint32_t slot = number & (SHELF_SLOTS - 1);
+    while (extras->pages <= page)
+        pv_extend(extras, versions);
+    struct pv_entry *entry =
+        pv_entry(extras, page)->page ? pv_edit_page(extras, versions, page) : pv_fill(extras, versions, page, true);
+    struct extra *extra = (struct extra *)entry->page + slot;
+    if (!(entry->used >> slot & 1)) {
+        entry->used = (uint16_t)(entry->used | 1u << slot);
+        *extra = (struct extra){NULL, NONE, NONE, 0};
+        row_edit(registry, number)->stamp |= ROW_EXTRA;
+    }
+    return extra;
+}
+
+static void extra_drop(struct registry *registry, uint32_t number)
+{
+    uint32_t page = number >> SHELF_SLOT_BITS;
+    struct pv_entry *entry = pv_edit_entry(&registry->now.extras, &registry->versions, page);
+    entry->used = (uint16_t)(entry->used & ~(1u << (number & (SHELF_SLOTS - 1))));
+    if (!entry->used)
+        pv_drop(&registry->now.extras, &registry->versions, page);
+}
+
+/* ------------------------------------------------------------------------------------------------------- texts -- */
+
+static struct text *new_text(struct registry *registry, struct span span)
+{
+    struct text *text = arena_take(&registry->arena, text_block_bytes(span.length));
+    if (!text)
+        return NULL;
+    text->born_length = registry->versions.epoch << 16 | span.length;
+    memcpy(text->bytes, span.bytes, span.length);
+    text->bytes[span.length] = '\0';
+    return text;
+}
+
+static void retire_text(struct registry *registry, struct text *text)
+{
+    versions_retire(&registry->versions, text, text_block_bytes(text_length(text)), text_born(text));
+}
+
+struct text *registry_new_data(struct registry *registry, struct span data, bool *failed)
+{
+    *failed = false;
+    if (data.length == 0)
+        return NULL;
+    struct text *text = new_text(registry, data);
+    *failed = !text;
+    if (text)
+        registry->data_bytes += data.length;
+    return text;
+}
+
+void registry_drop_text(struct registry *registry, struct text *text)
+{
+    if (!text)
+        return;
+    registry->data_bytes -= text_length(text);
+    retire_text(registry, text);
+}
+
+static struct text *new_name(struct registry *registry, struct span name)
+{
+    struct text *text = new_text(registry, name); /* small, so the reserve covers it */
+    registry->name_bytes += name.length;
+    return text;
+}
+
+static void retire_name(struct registry *registry, struct text *name)
+{
+    registry->name_bytes -= text_length(name);
+    retire_text(registry, name);
+}
+
+static bool name_limit_reached(const struct registry *registry)
+{
+    uint64_t names = registry->now.agents.count + registry->now.models.count + registry->now.servers.count;
+    return registry->limit_names && names >= registry->limit_names;
+}
+
+/* ----------------------------------------------------------------------------------- servers, models and agents -- */
+
+int registry_add_server(struct registry *registry, struct span name, uint32_t *server)
+{
+    if (name_limit_reached(registry))
+        return PRESENCE_E_LIMIT;
+    uint64_t hash = name_hash(registry, name);
+    struct roots *now = &registry->now;
+    uint32_t number = shelf_take(&now->servers, &registry->versions, &now->all_servers, 0);
+    if (number == NONE)
+        return PRESENCE_E_LIMIT;
+    *server_edit(registry, number) =
+        (struct server){.name = new_name(registry, name), .hash = (uint32_t)hash, .flags = SERVER_COMPLETE};
+    index_insert(&now->server_names, &registry->versions, hash, number, hash_of_server, registry);
+    *server = number;
+    return PRESENCE_OK;
+}
+
+void registry_drop_idle_server(struct registry *registry, uint32_t number)
+{
+    const struct server *server = server_get(&registry->now, number);
+    if (server->physical || server->flags & (SERVER_CLAIMED | SERVER_FORGOTTEN | SERVER_LAPSED) ||
+        server->bulk != BULK_NONE || server->departures)
+        return;
+    struct text *name = server->name;
+    uint64_t hash = name_hash(registry, (struct span){name->bytes, text_length(name)});
+    if (server->downs)
+        server_set_downs(registry, server_edit(registry, number), NULL);
+    index_remove(&registry->now.server_names, &registry->versions, hash, number);
+    retire_name(registry, name);
+    shelf_give(&registry->now.servers, &registry->versions, &registry->now.all_servers, number);
+}
+
+static int add_model(struct registry *registry, struct span name, uint64_t hash, uint32_t *model)
+{
+    if (name_limit_reached(registry))
+        return PRESENCE_E_LIMIT;
+    struct roots *now = &registry->now;
+    uint32_t number = shelf_take(&now->models, &registry->versions, &now->all_models, 0);
+    if (number == NONE)
+        return PRESENCE_E_LIMIT;
+    *model_edit(registry, number) = (struct model){.name = new_name(registry, name), .hash = (uint32_t)hash};
+    index_insert(&now->model_names, &registry->versions, hash, number, hash_of_model, registry);
+    *model = number;
+    return PRESENCE_OK;
+}
+
+static void drop_model(struct registry *registry, uint32_t number)
+{
+    struct text *name = model_get(&registry->now, number)->name;
+    uint64_t hash = name_hash(registry, (struct span){name->bytes, text_length(name)});
+    index_remove(&registry->now.model_names, &registry->versions, hash, number);
+    retire_name(registry, name);
+    shelf_give(&registry->now.models, &registry->versions, &registry->now.all_models, number);
+}
+
+static int add_agent(struct registry *registry, uint32_t model, const struct facts *facts, uint32_t *agent)
+{
+    if (name_limit_reached(registry))
+        return PRESENCE_E_LIMIT;
+    struct roots *now = &registry->now;
+    struct model *record = model_edit(registry, model);
+    uint32_t number = shelf_take(&now->agents, &registry->versions, &record->agents, model);
+    if (number == NONE)
+        return PRESENCE_E_LIMIT;
+    record->agent_count++;
+    uint64_t hash = agent_hash(registry, model, facts->agent_hash);
+    struct text *name = new_name(registry, facts->agent);
+    *agent_edit(registry, number) = (struct agent){
+        .name_bits = (uint64_t)(uintptr_t)name, .hash_reason = (uint32_t)hash & INDEX_HASH_MASK, .first = NONE};
+    index_insert(&now->by_agent, &registry->versions, hash, number, hash_of_agent, registry);
+    *agent = number;
+    return PRESENCE_OK;
+}
+
+int registry_find_or_add_agent(struct registry *registry, const struct facts *facts, uint32_t *agent)
+{
+    uint32_t model = registry_model(registry, &registry->now, facts->model, facts->model_hash);
+    bool fresh = model == NONE;
+    if (fresh) {
+        int code = add_model(registry, facts->model, facts->model_hash, &model);
+        if (code)
+            return code;
+    } else {
+        *agent = registry_agent(registry, &registry->now, model, facts->agent, facts->agent_hash);
+        if (*agent != NONE)
+            return PRESENCE_OK;
+    }
+    int code = add_agent(registry, model, facts, agent);
+    if (code && fresh)
+        drop_model(registry, model);
+    return code;
+}
+
+static void drop_agent(struct registry *registry, uint32_t number)
+{
+    struct roots *now = &registry->now;
+    const struct agent *agent = agent_get(now, number);
+    struct text *name = agent_name(agent);
+    uint32_t model = agent_model(now, number);
+    /* The index needs the whole hash for the tag; it is not kept, so it is computed again from the name. */
+    uint64_t hash = agent_hash(registry, model, name_hash(registry, (struct span){name->bytes, text_length(name)}));
+    index_remove(&now->by_agent, &registry->versions, hash, number);
+    retire_name(registry, name);
+    struct model *record = model_edit(registry, model);
+    shelf_give(&now->agents, &registry->versions, &record->agents, number);
+    if (--record->agent_count == 0)
+        drop_model(registry, model);
+}
+
+void registry_drop_idle_agent(struct registry *registry, uint32_t agent)
+{
+    if (agent_get(&registry->now, agent)->first == NONE)
+        drop_agent(registry, agent);
+}
+
+/* -------------------------------------------------------------------------------------------------------- rows -- */
+
+/* A further row goes second in the agent's chain, so that the first, which keeps the basis, stays first. */
+static void link_row(struct registry *registry, uint32_t agent, uint32_t number)
+{
+    uint32_t first = agent_get(&registry->now, agent)->first;
+    if (first == NONE) {
+        agent_edit(registry, agent)->first = number;
+        return;
+    }
+    struct extra *head = extra_edit(registry, first);
+    uint32_t second = head->next;
+    head->next = number;
+    struct extra *extra = extra_edit(registry, number);
+    extra->prev = first;
+    extra->next = second;
+    if (second != NONE)
+        extra_edit(registry, second)->prev = number;
+}
+
+static void unlink_row(struct registry *registry, uint32_t agent, uint32_t number, const struct extra *extra)
+{
+    uint32_t next = extra ? extra->next : NONE, prev = extra ? extra->prev : NONE;
+    uint64_t basis = extra ? extra->basis : 0;
+    if (prev != NONE) {
+        extra_edit(registry, prev)->next = next;
+    } else {
+        struct agent *record = agent_edit(registry, agent);
+        assert(record->first == number);
+        record->first = next;
+        if (next != NONE && record->name_bits & AGENT_BASIS)
+            extra_edit(registry, next)->basis = basis;
+    }
+    if (next != NONE)
+        extra_edit(registry, next)->prev = prev;
+}
+
+uint32_t registry_add_row(struct registry *registry, uint32_t server, uint32_t agent, uint64_t id, struct text *data,
+                          uint64_t stamp_bits, presence_time last_seen)
+{
+    struct roots *now = &registry->now;
+    struct server *record = server_edit(registry, server);
+    uint32_t number = shelf_take(&now->rows, &registry->versions, &record->rows, server);
+    if (number == NONE)
+        return NONE;
+    record->physical++;
+    *row_edit(registry, number) = (struct row){.id = id,
+                                               .last_seen = last_seen,
+                                               .stamp = stamp_bits & ~(uint64_t)ROW_EXTRA,
+                                               .agent = agent,
+                                               .generation = ++registry->generation};
+    link_row(registry, agent, number);
+    model_edit(registry, agent_model(now, agent))->rows++;
+    if (data)
+        extra_edit(registry, number)->data = data;
+    index_insert(&now->by_connection, &registry->versions, connection_hash(registry, server, id), number, hash_of_row,
+                 registry);
+    return number;
+}
+
+void registry_remove_row(struct registry *registry, uint32_t number)
+{
+    struct roots *now = &registry->now;
+    uint32_t server = row_server(now, number);
+    struct row row = *row_get(now, number);
+    index_remove(&now->by_connection, &registry->versions, connection_hash(registry, server, row.id), number);
+    const struct extra *extra = row.stamp & ROW_EXTRA ? extra_get(now, number) : NULL;
+    if (extra)
+        registry_drop_text(registry, extra->data);
+    unlink_row(registry, row.agent, number, extra);
+    if (extra)
+        extra_drop(registry, number);
+    struct server *record = server_edit(registry, server);
+    record->physical--;
+    shelf_give(&now->rows, &registry->versions, &record->rows, number);
+    model_edit(registry, agent_model(now, row.agent))->rows--;
+    registry_drop_idle_agent(registry, row.agent);
+}
+
+void registry_set_data(struct registry *registry, uint32_t number, struct text *data)
+{
+    struct extra *extra = extra_edit(registry, number);
+    registry_drop_text(registry, extra->data);
+    extra->data = data;
+}
+
+/* ------------------------------------------------------------------------------------------- counts and digests -- */
+
+uint64_t registry_row_digest(const struct roots *roots, const struct server *server, uint32_t number)
+{
+    const struct row *row = row_get(roots, number);
+    const struct pv_entry *entry = shelf_entry(&roots->agents, row->agent);
+    const struct text *agent = agent_name((const struct agent *)shelf_at(&roots->agents, entry, row->agent));
+    const struct text *model = model_get(roots, entry->owner)->name;
+    const char *data = row_data(roots, number, row);
+    uint64_t key[2] = {server->claim.epoch ^ server->claim.random, server->claim.turn + server->claim.random};
+    /* Each part is hashed with the one before as its key, so parts cannot run into each other. */
+    key[0] ^= row->id;
+    key[1] ^= (row->stamp & ROW_CONTROLLER) ? 1 : 0;
+    key[0] = text_hash(key, model->bytes, text_length(model));
+    key[0] = text_hash(key, agent->bytes, text_length(agent));
+    return text_hash(key, data, strlen(data));
+}
+
+void registry_count(struct registry *registry, uint32_t number, int sign)
+{
+    struct roots *now = &registry->now;
+    const struct row *row = row_get(now, number);
+    struct server *server = server_edit(registry, row_server(now, number));
+    presence_status stated = row_stated_status(row, server);
+    if (stated == PRESENCE_UNKNOWN)
+        return;
+    uint64_t one = (uint64_t)(int64_t)sign; /* adding it modulo 2^64 adds or takes one */
+    uint64_t one_alive = stated == PRESENCE_ALIVE ? one : 0;
+    server->connections += one;
+    server->alive += one_alive;
+    now->connections += one;
+    if (!(server->flags & SERVER_LAPSED))
+        now->alive += one_alive;
+    if (row_revision(row) <= server->base)
+        return;
+    server->stated += one;
+    server->stated_alive += one_alive;
+    if (!(server->flags & SERVER_CLAIMED))
+        return;
+    uint64_t digest = registry_row_digest(now, server, number);
+    server->digest.all += digest * one;
+    if (one_alive)
+        server->digest.alive += digest * one;
+}
+
+/* ------------------------------------------------------------------------------------------------ server_downs -- */
+
+static size_t downs_bytes(size_t count)
+{
+    return sizeof(struct downs) + count * sizeof(struct down);
+}
+
+void server_set_downs(struct registry *registry, struct server *server, struct downs *downs)
+{
+    struct downs *old = server->downs;
+    server->downs = downs;
+    if (old)
+        versions_retire(&registry->versions, old, downs_bytes(old->born_count & 0xffff), old->born_count >> 16);
+}
+
+/* Remembers one more; the oldest two become one where there are too many. Forgets all where no row is missing. */
+void server_push_down(struct registry *registry, uint32_t number, uint64_t floor, presence_time time,
+                      presence_reason reason)
+{
+    struct server *server = server_edit(registry, number);
+    const struct downs *old = server->downs;
+    size_t kept = old && server->alive < server->connections ? old->born_count & 0xffff : 0;
+    size_t skip = kept == DOWNS_MOST ? 1 : 0;
+    kept -= skip;
+    struct downs *downs = arena_take(&registry->arena, downs_bytes(kept + 1));
+    downs->born_count = registry->versions.epoch << 16 | (kept + 1);
+    if (kept)
+        memcpy(downs->at, old->at + skip, kept * sizeof(struct down));
+    downs->at[kept] = (struct down){floor, time, (uint64_t)reason};
+    server_set_downs(registry, server, downs);
+}

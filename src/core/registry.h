@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * registry.h - the record itself: rows, agents, models, servers and their indexes, all on persistent vectors.
+ *
+ *   server record ──pages──► rows (one a connection)      found by (server, id) in by_connection
+ *   model record  ──pages──► agents (one a name)          found by (model, name) in by_agent
+ *   agent.first ──► its row ──extras──► further rows of the same agent, doubly linked (rare)
+ *
+ * A ROW MEANS NOTHING WITHOUT ITS SERVER'S RECORD. Whether a connection is alive, missing or not there at all is
+ * computed from the row and its server by row_status, and by nothing else. That is what makes server_down, a lapse, and
+ * the moment in which a list of a million values becomes visible one write each:
+ *   - a row carries the revision of its last connect; it is missing if that is at or below the server's `floor`;
+ *   - while a whole list is applied (server.bulk), rows carry marks. Before the commit, fresh rows are not there yet;
+ *     after it, dropped ones no longer are. Afterwards a sweep makes it so row by row and takes the marks away.
+ *   - a lapsed server's rows read missing, whatever they say.
+ *
+ * `struct roots` is the whole state. Copying it (and starting a new epoch) is a snapshot. Functions that only read take
+ * a `const struct roots *`: a snapshot's without any lock, the live one under the recorder's mutex.
+ * Changing functions are called by the writer under the mutex, after arena_reserve; they never fail unless they say so.
+ */
+#ifndef REGISTRY_H
+#define REGISTRY_H
+
+#include "store/index.h"
+#include "store/shelf.h"
+#include "text.h"
+
+#include <presence/replica.h>
+#include <stdatomic.h>
+
+enum { SERVERS_A_PAGE = 2, MODELS_A_PAGE = 8 };
+#define NONE ((uint32_t)SHELF_NONE)
+
+/* ---------------------------------------------------------------------------------------------------- records -- */
+
+enum row_flags { ROW_CONTROLLER = 1, ROW_RESTATED = 2, ROW_EXTRA = 4 };
+
+/* What a list that is being applied says of a row. */
+enum row_mark {
+    MARK_NONE,
+    MARK_FRESH,         /* new with the list: alive and stamped from the commit on */
+    MARK_FRESH_QUIET,   /* the same, but has a last_seen of its own (replicated states) */
+    MARK_FRESH_MISSING, /* new with the list, missing, with a last_seen of its own (replicated states) */
+    MARK_KEPT,          /* in the list as it is here: alive and stamped from the commit on */
+    MARK_KEPT_QUIET,    /* the same, but keeps its last_seen */
+    MARK_DROPPED        /* not in the list: not there from the commit on */
+};
+
+enum { ROW_MARK_SHIFT = 3, ROW_MARK_MASK = 7, ROW_STAMP_SHIFT = 16 };
+#define ROW_REVISION_MOST (((uint64_t)1 << 48) - 1)
+
+struct row {
+    uint64_t id;
+    presence_time last_seen;
+    uint64_t stamp;      /* revision of the last connect << 16 | mark << 3 | flags */
+    uint32_t agent;
+    uint32_t generation; /* of this use of the row: handles compare it */
+};
+
+/* What few rows have; in pages parallel to the rows'. */
+struct extra {
+    struct text *data;   /* NULL: "" */
+    uint32_t next, prev; /* other rows of the agent */
+    uint64_t basis;      /* first row of an agent with AGENT_BASIS: see evidence.h */
+};
+
+/* The low bits of agent.name. */
+enum { AGENT_BASIS = 1, AGENT_STATUS_SHIFT = 1, AGENT_BITS = 7 };
+
+struct agent {
+    uint64_t name_bits;   /* struct text * | recorded status << 1 | AGENT_BASIS */
+    presence_time since;  /* of the recorded status */
+    uint32_t hash_reason; /* low 28 bits of the hash | recorded reason << 28 */
+    uint32_t first;       /* row */
+};
+
+struct model {
+    struct text *name;
+    uint32_t hash, agent_count;
+    struct shelf_list agents;
+    uint64_t rows; /* of all its agents, whatever their visibility */
+    uint64_t unused[2];
+};
+
+enum { DOWNS_MOST = 16 };
+
+/* One server_down, for the evidence of the rows that it made missing. */
+struct down {
+    uint64_t floor; /* rows at or below it, and above the one before, are missing since... */
+    presence_time time;
+    uint64_t reason;
+};
+
+/* An immutable block. */
+struct downs {
+    uint64_t born_count; /* epoch << 16 | count */
+    struct down at[];
+};
+
+enum server_bulk { BULK_NONE, BULK_STAGING, BULK_COMMITTED };
+enum server_flags {
+    SERVER_LAPSED = 1,
+    SERVER_CLAIMED = 2,
+    SERVER_LOCAL = 4,
+    SERVER_COMPLETE = 8,
+    SERVER_FORGOTTEN = 16
+};
+
+struct server {
+    struct text *name;
+    struct shelf_list rows;
+    uint32_t hash;
+    uint8_t bulk, flags;
+    uint16_t unused;
+    uint64_t physical;           /* rows, whatever their visibility */
+    uint64_t connections, alive; /* visible ones; alive leaves the lapse out of account */
+    uint64_t floor;              /* revisions: rows at or below are missing */
+    uint64_t base;               /* rows at or below are inherited from an older claim */
+    struct downs *downs;         /* NULL: none */
+    uint64_t bulk_revision;      /* of the last whole list */
+    presence_time bulk_time;
+    uint64_t lapse_revision, restore_revision;
+    presence_time lapse_time, restore_time;
+    presence_claim claim;
+    uint64_t number, floor_number;
+    uint64_t stated, stated_alive; /* visible rows above base */
+    presence_digest digest;        /* of those */
+    uint64_t mark_number[2], mark_revision[2]; /* where some numbers stood, for activity; [0] is the older */
+    uint64_t departed_revision;    /* disconnections up to here are no longer remembered */
+    uint32_t departures, padding;  /* remembered ones */
+    presence_time forgotten_at;
+    uint64_t unused_word;
+};
+
+struct roots {
+    struct shelf rows, agents, models, servers;
+    struct pv extras;
+    struct index by_connection, by_agent, model_names, server_names;
+    struct shelf_list all_models, all_servers;
+    uint64_t revision;
+    uint64_t connections, alive; /* as views show them */
+    uint32_t bulks;              /* servers with bulk != BULK_NONE */
+};
+
+/* -------------------------------------------------------------------------------------- registry and snapshots -- */
+
+struct snapshot;
+
+struct registry {
+    struct roots now;
+    struct arena arena;
+    struct versions versions;
+    uint64_t secret[2];
+    uint32_t generation;
+    uint64_t name_bytes, data_bytes;
+    uint64_t limit_names, limit_connections;
+    atomic_uint_least64_t holders;      /* the recorder and each live snapshot */
+    _Atomic(struct snapshot *) released; /* snapshots that nobody holds, not yet seen by the writer */
+    struct snapshot *spare;             /* of the last one that went: saves an allocation */
+    presence_allocator memory;
+};
+
+struct snapshot {
+    struct version version; /* first: gone() gets it */
+    struct registry *registry;
+    atomic_uint_least64_t holders;
+    struct snapshot *next_released;
+    presence_time taken;
+    struct roots at;
+};
+
+/* NULL: out of memory. */
+struct registry *registry_new(const presence_options *options, const presence_allocator *memory,
+                              const uint64_t secret[2], uint64_t revision);
+void registry_make_secret(uint64_t secret[2]);
+/* The recorder lets go of it; the last snapshot frees what is left. */
+void registry_release(struct registry *registry);
+
+/* The newest state, or one that is shared with the last snapshot if nothing was written since. NULL: out of memory. */
+struct snapshot *registry_snapshot(struct registry *registry, presence_time now);
+struct snapshot *snapshot_borrow(struct snapshot *snapshot); /* one holder more */
+void snapshot_release(struct snapshot *snapshot);            /* from any thread, without the lock */
+/* Takes in released snapshots and works off at most `steps` dead blocks. Needs a reserve. True if there is more. */
+bool registry_drain(struct registry *registry, size_t steps);
+
+/* ------------------------------------------------------------------------------------------------- small reads -- */
+
+static inline const struct row *row_get(const struct roots *roots, uint32_t row)
+{
+    return shelf_get(&roots->rows, row);
+}
+
+static inline uint32_t row_server(const struct roots *roots, uint32_t row)
+{
+    return shelf_entry(&roots->rows, row)->owner;
+}
+
+static inline uint64_t row_revision(const struct row *row)
+{
+    return row->stamp >> ROW_STAMP_SHIFT;
+}
+
+static inline enum row_mark row_mark(const struct row *row)
+{
+    return (enum row_mark)(row->stamp >> ROW_MARK_SHIFT & ROW_MARK_MASK);
+}
+
+static inline bool row_is_fresh(const struct row *row)
+{
+    enum row_mark mark = row_mark(row);
+    return mark == MARK_FRESH || mark == MARK_FRESH_QUIET || mark == MARK_FRESH_MISSING;
+}
+
+static inline const struct agent *agent_get(const struct roots *roots, uint32_t agent)
+{
+    return shelf_get(&roots->agents, agent);
+}
+
+static inline uint32_t agent_model(const struct roots *roots, uint32_t agent)
+{
+    return shelf_entry(&roots->agents, agent)->owner;
+}
+
+static inline struct text *agent_name(const struct agent *agent)
+{
+    return (struct text *)(uintptr_t)(agent->name_bits & ~(uint64_t)AGENT_BITS); // NOLINT(performance-no-int-to-ptr)
+}
+
+static inline const struct server *server_get(const struct roots *roots, uint32_t server)
+{
+    return shelf_get(&roots->servers, server);
+}
+
+static inline const struct model *model_get(const struct roots *roots, uint32_t model)
+{
+    return shelf_get(&roots->models, model);
+}
+
+static inline const struct extra *extra_get(const struct roots *roots, uint32_t row)
+{
+    const struct extra *page = pv_page(&roots->extras, row >> SHELF_SLOT_BITS);
+    return &page[row & (SHELF_SLOTS - 1)];
+}
+
+/* The next row of the same agent, or NONE. */
+static inline uint32_t row_next(const struct roots *roots, uint32_t row, const struct row *at)
+{
+    return at->stamp & ROW_EXTRA ? extra_get(roots, row)->next : NONE;
+}
+
+static inline const char *row_data(const struct roots *roots, uint32_t row, const struct row *at)
+{
+    const struct text *data = at->stamp & ROW_EXTRA ? extra_get(roots, row)->data : NULL;
+    return data ? data->bytes : "";
+}
+
+presence_status row_status_in_bulk(const struct row *row, const struct server *server);
+
+/* What the server's origin stated, whether or not we are in touch with it. UNKNOWN: the row is not there. */
+static inline presence_status row_stated_status(const struct row *row, const struct server *server)
+{
+    if (__builtin_expect(server->bulk != BULK_NONE, 0))
+        return row_status_in_bulk(row, server);
+    return row_revision(row) > server->floor ? PRESENCE_ALIVE : PRESENCE_MISSING;
+}
+
+/* What readers see. */
+static inline presence_status row_status(const struct row *row, const struct server *server)
+{
+    presence_status stated = row_stated_status(row, server);
+    return stated == PRESENCE_ALIVE && server->flags & SERVER_LAPSED ? PRESENCE_MISSING : stated;
+}
+
+static inline presence_time row_last_seen(const struct row *row, const struct server *server)
+{
+    bool stamped = server->bulk == BULK_COMMITTED && (row_mark(row) == MARK_KEPT || row_mark(row) == MARK_FRESH);
+    return stamped ? server->bulk_time : row->last_seen;
+}
+
+static inline uint64_t server_alive_now(const struct server *server)
+{
+    return server->flags & SERVER_LAPSED ? 0 : server->alive;
+}
+
+/* ---------------------------------------------------------------------------------------------------- look-ups -- */
+
+static inline uint64_t connection_hash(const struct registry *registry, uint32_t server, uint64_t id)
+{
+    return text_mix(registry->secret, id, server);
+}
+
+static inline uint64_t name_hash(const struct registry *registry, struct span name)
+{
+    return text_hash(registry->secret, name.bytes, name.length);
+}
+
+static inline uint64_t agent_hash(const struct registry *registry, uint32_t model, uint64_t agent_name_hash)
+{
+    return text_mix(registry->secret, agent_name_hash, model);
+}
+
+/* Each gives a number or NONE. */
+uint32_t registry_server(const struct registry *registry, const struct roots *roots, struct span name);
+uint32_t registry_model(const struct registry *registry, const struct roots *roots, struct span name, uint64_t hash);
+uint32_t registry_agent(const struct registry *registry, const struct roots *roots, uint32_t model, struct span name,
+                        uint64_t agent_name_hash);
+/* Visible rows only. */
+uint32_t registry_row(const struct registry *registry, const struct roots *roots, uint32_t server, uint64_t id);
+
+/* Fills everything but strings' lifetime: they live as long as the roots. */
+void registry_value(const struct roots *roots, uint32_t row, presence_value *value);
+
+/* ----------------------------------------------------------------------------------------------------- changes -- */
+
+/* What a caller says of one connection, checked and hashed outside the lock. */
+struct facts {
+    struct span model, agent, data;
+    uint64_t model_hash, agent_hash;
+    uint64_t id;
+    bool controller;
+};
+
+/* OK, NO_MEMORY or LIMIT; nothing is left behind. New servers, models and agents come without rows. */
+int registry_add_server(struct registry *registry, struct span name, uint32_t *server);
+int registry_find_or_add_agent(struct registry *registry, const struct facts *facts, uint32_t *agent);
+/* Undo the two above where no row followed; nothing if there are rows, or other reasons to keep them. */
+void registry_drop_idle_agent(struct registry *registry, uint32_t agent);
+void registry_drop_idle_server(struct registry *registry, uint32_t server);
+
+/* User data as a text. NULL with length 0, or out of memory (then *failed is set). */
+struct text *registry_new_data(struct registry *registry, struct span data, bool *failed);
+void registry_drop_text(struct registry *registry, struct text *text);
+
+/* A new row, linked and indexed, not counted anywhere: see registry_count. Takes the data. NONE: all in use. */
+uint32_t registry_add_row(struct registry *registry, uint32_t server, uint32_t agent, uint64_t id, struct text *data,
+                          uint64_t stamp_bits, presence_time last_seen);
+/* Unlinks and frees it, and its agent and model if they have no other. */
+void registry_remove_row(struct registry *registry, uint32_t row);
+/* Replaces the row's data (taken). */
+void registry_set_data(struct registry *registry, uint32_t row, struct text *data);
+bool registry_same_facts(const struct roots *roots, uint32_t row, const struct facts *facts);
+
+/* Adds (+1) or takes (-1) a visible row to or from every count and digest. Bracket each change of a row by -1, +1. */
+void registry_count(struct registry *registry, uint32_t row, int sign);
+uint64_t registry_row_digest(const struct roots *roots, const struct server *server, uint32_t row);
+
+struct row *row_edit(struct registry *registry, uint32_t row);
+struct agent *agent_edit(struct registry *registry, uint32_t agent);
+struct model *model_edit(struct registry *registry, uint32_t model);
+struct server *server_edit(struct registry *registry, uint32_t server);
+/* Gives the row extras if it has none. */
+struct extra *extra_edit(struct registry *registry, uint32_t row);
+void server_push_down(struct registry *registry, uint32_t server, uint64_t floor, presence_time time,
+                      presence_reason reason);
+void server_set_downs(struct registry *registry, struct server *server, struct downs *downs);
+
+/* The work of presence_recorder_check. NULL, or what is broken. */
+const char *registry_check(struct registry *registry);
+
+#endif

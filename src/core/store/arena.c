@@ -1,0 +1,459 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * arena.c - spans, chunks and free lists; see arena.h for what they promise.
+ *
+ * Keeps true: used_bytes is the sum of the blocks given out; taken_bytes what the hook gave; a span serves one size.
+ * The fast paths (take, give) touch the free list's head and the block, nothing else: no counter beside the block, so a
+ * random free costs the one cache miss of the block itself. What lies empty is found by arena_trim, on request.
+ *
+ * With PRESENCE_GUARD_PAGES each page or node block stands on an operating-system page of its own, and is
+ * write-protected once a snapshot can see it, so that a stray write faults where it happens.
+ */
+#define _GNU_SOURCE
+#include "store/arena.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+size_t arena_test_chunk_bytes;
+
+struct arena_span {
+    struct arena_span *next; /* among the free spans, or while trimming */
+    struct arena_chunk *chunk;
+    uint32_t block_bytes;
+    uint32_t carved; /* blocks ever handed out of it; kept here once it is no longer the open one */
+    uint32_t free;   /* counted by arena_trim */
+};
+
+enum { SPAN_HEADER_BYTES = 64 };
+
+struct arena_chunk {
+    struct arena_chunk *next, *prev;
+    char *base;
+    size_t bytes, alignment;
+    uint32_t spans, free_spans; /* free_spans: counted by arena_trim */
+};
+
+struct arena_large {
+    struct arena_large *next, *prev;
+    size_t bytes;
+    size_t reserved_word; /* keeps what follows aligned to 16 */
+};
+
+/* ------------------------------------------------------------------------------------------------ default hook -- */
+
+/* Big aligned memory straight from the system, so that a chunk is one huge page where the system has them. */
+static void *map_aligned(size_t bytes, size_t alignment)
+{
+    size_t total = bytes + alignment;
+    char *raw = mmap(NULL, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (raw == MAP_FAILED)
+        return NULL;
+    char *base = (char *)(((uintptr_t)raw + alignment - 1) & ~(uintptr_t)(alignment - 1));
+    if (base > raw)
+        munmap(raw, (size_t)(base - raw));
+    if (base + bytes < raw + total)
+        munmap(base + bytes, (size_t)(raw + total - (base + bytes)));
+    if (bytes >= ARENA_CHUNK_BYTES)
+        madvise(base, bytes, MADV_HUGEPAGE);
+    return base;
+}
+
+static void *default_allocate(void *context, size_t bytes, size_t alignment)
+{
+    (void)context;
+    if (alignment >= ARENA_SPAN_BYTES)
+        return map_aligned(bytes, alignment);
+    if (alignment <= _Alignof(max_align_t))
+        return malloc(bytes);
+    void *block = NULL;
+    return posix_memalign(&block, alignment, bytes) == 0 ? block : NULL;
+}
+
+static void default_release(void *context, void *memory, size_t bytes, size_t alignment)
+{
+    (void)context;
+    if (alignment >= ARENA_SPAN_BYTES)
+        munmap(memory, bytes);
+    else
+        free(memory);
+}
+
+const presence_allocator memory_default = {default_allocate, default_release, NULL};
+
+void *memory_take(const presence_allocator *memory, size_t bytes)
+{
+    return memory->allocate(memory->context, bytes, _Alignof(max_align_t));
+}
+
+void memory_give(const presence_allocator *memory, void *block, size_t bytes)
+{
+    if (block)
+        memory->release(memory->context, block, bytes, _Alignof(max_align_t));
+}
+
+/* ------------------------------------------------------------------------------------------------------- guard -- */
+
+#ifdef PRESENCE_GUARD_PAGES
+enum { GUARD_PAGE_BYTES = 4096, GUARD_MOST = 20000 };
+
+struct arena_guard {
+    void **fresh; /* blocks taken since the last snapshot */
+    size_t count, room;
+    size_t protected_pages;
+};
+
+/* The last words of a guarded block's page say whether it is in use and protected. */
+struct guard_mark {
+    uint32_t in_use, protected;
+};
+
+bool arena_guards_size(size_t bytes)
+{
+    return bytes == 384 || bytes == 512 || bytes == 1024;
+}
+
+static struct guard_mark *guard_mark(void *block)
+{
+    return (struct guard_mark *)((char *)block + GUARD_PAGE_BYTES - sizeof(struct guard_mark));
+}
+
+static void guard_taken(struct arena *arena, void *block)
+{
+    struct arena_guard *guard = arena->guard;
+    guard_mark(block)->in_use = 1;
+    if (!guard)
+        return;
+    if (guard->count == guard->room) {
+        size_t room = guard->room ? guard->room * 2 : 256;
+        void **fresh = realloc(guard->fresh, room * sizeof *fresh);
+        if (!fresh)
+            return;
+        guard->fresh = fresh;
+        guard->room = room;
+    }
+    guard->fresh[guard->count++] = block;
+}
+
+static void guard_given(struct arena *arena, void *block)
+{
+    if (guard_mark(block)->protected) {
+        mprotect(block, GUARD_PAGE_BYTES, PROT_READ | PROT_WRITE);
+        if (arena->guard)
+            arena->guard->protected_pages--;
+    }
+    *guard_mark(block) = (struct guard_mark){0, 0};
+}
+
+void arena_guard_protect(struct arena *arena)
+{
+    struct arena_guard *guard = arena->guard;
+    if (!guard)
+        return;
+    for (size_t i = 0; i < guard->count; i++) {
+        struct guard_mark *mark = guard_mark(guard->fresh[i]);
+        if (!mark->in_use || mark->protected || guard->protected_pages >= GUARD_MOST)
+            continue;
+        mark->protected = 1;
+        if (mprotect(guard->fresh[i], GUARD_PAGE_BYTES, PROT_READ) == 0)
+            guard->protected_pages++;
+        else
+            mark->protected = 0;
+    }
+    guard->count = 0;
+}
+
+static void guard_init(struct arena *arena)
+{
+    arena->guard = calloc(1, sizeof *arena->guard);
+}
+
+static void guard_free(struct arena *arena)
+{
+    if (arena->guard)
+        free(arena->guard->fresh);
+    free(arena->guard);
+}
+#endif
+
+/* -------------------------------------------------------------------------------------------------- the arena -- */
+
+void arena_init(struct arena *arena, const presence_allocator *memory, size_t limit_bytes)
+{
+    memset(arena, 0, sizeof *arena);
+    arena->memory = *memory;
+    arena->limit_bytes = limit_bytes;
+#ifdef PRESENCE_GUARD_PAGES
+    guard_init(arena);
+#endif
+}
+
+static void chunk_release(struct arena *arena, struct arena_chunk *chunk)
+{
+#ifdef PRESENCE_GUARD_PAGES
+    mprotect(chunk->base, chunk->bytes, PROT_READ | PROT_WRITE);
+#endif
+    arena->taken_bytes -= chunk->bytes + sizeof *chunk;
+    arena->memory.release(arena->memory.context, chunk->base, chunk->bytes, chunk->alignment);
+    memory_give(&arena->memory, chunk, sizeof *chunk);
+}
+
+void arena_free(struct arena *arena)
+{
+    for (struct arena_chunk *chunk = arena->chunks, *next; chunk; chunk = next) {
+        next = chunk->next;
+        chunk_release(arena, chunk);
+    }
+    for (struct arena_large *large = arena->large, *next; large; large = next) {
+        next = large->next;
+        memory_give(&arena->memory, large, large->bytes + sizeof *large);
+    }
+#ifdef PRESENCE_GUARD_PAGES
+    guard_free(arena);
+#endif
+    memset(arena, 0, sizeof *arena);
+}
+
+/* Small at first, so that a small recorder stays small; then whole huge pages. */
+static size_t next_chunk_bytes(const struct arena *arena)
+{
+    if (arena_test_chunk_bytes)
+        return arena_test_chunk_bytes;
+    size_t bytes = (ARENA_RESERVED_SPANS + 6) * (size_t)ARENA_SPAN_BYTES;
+    while (bytes < ARENA_CHUNK_BYTES && bytes < arena->taken_bytes)
+        bytes *= 2;
+    return bytes < ARENA_CHUNK_BYTES ? bytes : ARENA_CHUNK_BYTES;
+}
+
+static int add_chunk(struct arena *arena)
+{
+    size_t bytes = next_chunk_bytes(arena);
+    if (arena->limit_bytes && arena->taken_bytes + bytes + sizeof(struct arena_chunk) > arena->limit_bytes)
+        return PRESENCE_E_LIMIT;
+    struct arena_chunk *chunk = memory_take(&arena->memory, sizeof *chunk);
+    if (!chunk)
+        return PRESENCE_E_NO_MEMORY;
+    chunk->alignment = bytes == ARENA_CHUNK_BYTES ? ARENA_CHUNK_BYTES : ARENA_SPAN_BYTES;
+    chunk->base = arena->memory.allocate(arena->memory.context, bytes, chunk->alignment);
+    if (!chunk->base) {
+        memory_give(&arena->memory, chunk, sizeof *chunk);
+        return PRESENCE_E_NO_MEMORY;
+    }
+    chunk->bytes = bytes;
+    chunk->spans = (uint32_t)(bytes / ARENA_SPAN_BYTES);
+    chunk->prev = NULL;
+    chunk->next = arena->chunks;
+    if (arena->chunks)
+        arena->chunks->prev = chunk;
+    arena->chunks = chunk;
+    arena->taken_bytes += bytes + sizeof *chunk;
+    for (uint32_t i = chunk->spans; i-- > 0;) {
+        struct arena_span *span = (struct arena_span *)(void *)(chunk->base + (size_t)i * ARENA_SPAN_BYTES);
+        span->chunk = chunk;
+        span->next = arena->free_spans;
+        arena->free_spans = span;
+    }
+    arena->free_span_count += chunk->spans;
+    return PRESENCE_OK;
+}
+
+int arena_reserve_slow(struct arena *arena)
+{
+    while (arena->free_span_count < ARENA_RESERVED_SPANS) {
+        int code = add_chunk(arena);
+        if (code)
+            return code;
+    }
+    return PRESENCE_OK;
+}
+
+static size_t block_stride(size_t bytes)
+{
+#ifdef PRESENCE_GUARD_PAGES
+    if (arena_guards_size(bytes))
+        return GUARD_PAGE_BYTES;
+#endif
+    return bytes;
+}
+
+static char *span_block(struct arena_span *span, size_t bytes, uint32_t i)
+{
+    size_t stride = block_stride(bytes);
+    size_t first = stride == bytes ? SPAN_HEADER_BYTES : stride;
+    return (char *)span + first + i * stride;
+}
+
+static void open_span(struct arena *arena, struct arena_size *size, size_t bytes)
+{
+    struct arena_span *span = arena->free_spans;
+    assert(span && "a change took more blocks than were reserved for it");
+    arena->free_spans = span->next;
+    arena->free_span_count--;
+    if (size->open)
+        size->open->carved = size->carved;
+    span->block_bytes = (uint32_t)bytes;
+    size->open = span;
+    size->carved = 0;
+    size_t stride = block_stride(bytes);
+    size_t first = stride == bytes ? SPAN_HEADER_BYTES : stride;
+    size->carvable = (uint32_t)((ARENA_SPAN_BYTES - first) / stride);
+}
+
+static void *take_large(struct arena *arena, size_t bytes)
+{
+    if (arena->limit_bytes && arena->taken_bytes + bytes > arena->limit_bytes)
+        return NULL;
+    struct arena_large *large = memory_take(&arena->memory, bytes + sizeof *large);
+    if (!large)
+        return NULL;
+    *large = (struct arena_large){arena->large, NULL, bytes, 0};
+    if (arena->large)
+        arena->large->prev = large;
+    arena->large = large;
+    arena->taken_bytes += bytes + sizeof *large;
+    arena->used_bytes += bytes;
+    return large + 1;
+}
+
+static void give_large(struct arena *arena, void *block)
+{
+    struct arena_large *large = (struct arena_large *)block - 1;
+    if (large->prev)
+        large->prev->next = large->next;
+    else
+        arena->large = large->next;
+    if (large->next)
+        large->next->prev = large->prev;
+    arena->taken_bytes -= large->bytes + sizeof *large;
+    arena->used_bytes -= large->bytes;
+    memory_give(&arena->memory, large, large->bytes + sizeof *large);
+}
+
+void *arena_take(struct arena *arena, size_t bytes)
+{
+    bytes = (bytes + 7) & ~(size_t)7;
+    if (bytes > ARENA_SMALL_BYTES)
+        return take_large(arena, bytes);
+    struct arena_size *size = &arena->sizes[bytes / 8];
+    void *block = size->free;
+    if (block) {
+        memcpy(&size->free, block, sizeof size->free);
+    } else {
+        if (size->carved == size->carvable)
+            open_span(arena, size, bytes);
+        block = span_block(size->open, bytes, size->carved++);
+    }
+    arena->used_bytes += bytes;
+#ifdef PRESENCE_GUARD_PAGES
+    if (arena_guards_size(bytes))
+        guard_taken(arena, block);
+#endif
+    return block;
+}
+
+void arena_give(struct arena *arena, void *block, size_t bytes)
+{
+    bytes = (bytes + 7) & ~(size_t)7;
+    if (bytes > ARENA_SMALL_BYTES) {
+        give_large(arena, block);
+        return;
+    }
+#ifdef PRESENCE_GUARD_PAGES
+    if (arena_guards_size(bytes))
+        guard_given(arena, block);
+#endif
+    struct arena_size *size = &arena->sizes[bytes / 8];
+    memcpy(block, &size->free, sizeof size->free);
+    size->free = block;
+    arena->used_bytes -= bytes;
+}
+
+/* -------------------------------------------------------------------------------------------------------- trim -- */
+
+static struct arena_span *span_of(void *block)
+{
+    return (struct arena_span *)((uintptr_t)block & ~(uintptr_t)(ARENA_SPAN_BYTES - 1));
+}
+
+static void *next_free(void *block)
+{
+    void *next;
+    memcpy(&next, block, sizeof next);
+    return next;
+}
+
+/* Takes the spans of one size that are wholly free off its list and makes them free spans. */
+static void trim_size(struct arena *arena, struct arena_size *size)
+{
+    if (!size->free)
+        return;
+    if (size->open)
+        size->open->carved = size->carved;
+    for (void *block = size->free; block; block = next_free(block))
+        span_of(block)->free = 0;
+    for (void *block = size->free; block; block = next_free(block))
+        span_of(block)->free++;
+    void *keep = NULL, **tail = &keep;
+    struct arena_span *empty = NULL;
+    for (void *block = size->free, *next; block; block = next) {
+        next = next_free(block);
+        struct arena_span *span = span_of(block);
+        if (span->free < span->carved && span->free != UINT32_MAX) {
+            memcpy(tail, &block, sizeof block);
+            tail = block;
+        } else if (span->free != UINT32_MAX) { /* all of its blocks are on the list: take it at its first */
+            span->free = UINT32_MAX;
+            span->next = empty;
+            empty = span;
+        }
+    }
+    void *end = NULL;
+    memcpy(tail, &end, sizeof end);
+    size->free = keep;
+    for (struct arena_span *span = empty, *next; span; span = next) {
+        next = span->next;
+        if (span == size->open) {
+            size->open = NULL;
+            size->carved = size->carvable = 0;
+        }
+        span->next = arena->free_spans;
+        arena->free_spans = span;
+        arena->free_span_count++;
+    }
+}
+
+void arena_trim(struct arena *arena)
+{
+    for (size_t i = 0; i < ARENA_SIZES; i++)
+        trim_size(arena, &arena->sizes[i]);
+    for (struct arena_chunk *chunk = arena->chunks; chunk; chunk = chunk->next)
+        chunk->free_spans = 0;
+    for (struct arena_span *span = arena->free_spans; span; span = span->next)
+        span->chunk->free_spans++;
+    struct arena_span *keep = NULL;
+    uint32_t kept = 0;
+    for (struct arena_span *span = arena->free_spans, *next; span; span = next) {
+        next = span->next;
+        if (span->chunk->free_spans < span->chunk->spans) {
+            span->next = keep;
+            keep = span;
+            kept++;
+        }
+    }
+    arena->free_spans = keep;
+    arena->free_span_count = kept;
+    for (struct arena_chunk *chunk = arena->chunks, *next; chunk; chunk = next) {
+        next = chunk->next;
+        if (chunk->free_spans < chunk->spans)
+            continue;
+        if (chunk->prev)
+            chunk->prev->next = chunk->next;
+        else
+            arena->chunks = chunk->next;
+        if (chunk->next)
+            chunk->next->prev = chunk->prev;
+        chunk_release(arena, chunk);
+    }
+}

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * arena.h - where every block of one registry comes from.
+ *
+ * Small blocks (up to ARENA_SMALL_BYTES) are carved from 32 KiB spans, each span for one block size, spans from chunks
+ * of up to 2 MiB that ask for huge pages. A freed block goes on its size's free list. Larger blocks come straight from
+ * the allocator hook.
+ *
+ * RESERVE, THEN CHANGE. arena_reserve is the only call for small blocks that can fail. A change calls it once before its
+ * first step; after that, arena_take of small blocks cannot fail for as many blocks as one change can need: at most
+ * 130 nodes and 60 pages (two index splits of five buckets each, every path seen by a snapshot), and texts of three
+ * sizes. So a change is undone nowhere: it either does not start or it happens.
+ *
+ * Called with the recorder's mutex held, or by the one last owner of a registry.
+ */
+#ifndef ARENA_H
+#define ARENA_H
+
+#include <presence/presence.h>
+
+enum {
+    ARENA_SPAN_BYTES = 32 * 1024,
+    ARENA_CHUNK_BYTES = 2 * 1024 * 1024,
+    ARENA_SMALL_BYTES = 1280,
+    ARENA_SIZES = ARENA_SMALL_BYTES / 8 + 1,
+#ifdef PRESENCE_GUARD_PAGES
+    ARENA_RESERVED_SPANS = 24 /* only seven guarded blocks fit a span */
+#else
+    ARENA_RESERVED_SPANS = 10 /* five for pages and nodes, the others for a first block of each size used */
+#endif
+};
+
+struct arena_span;
+struct arena_chunk;
+struct arena_large;
+
+struct arena_size {
+    void *free;               /* blocks to use again, linked through their first word */
+    struct arena_span *open;  /* the span that is being carved */
+    uint32_t carved, carvable;
+};
+
+struct arena {
+    presence_allocator memory;
+    size_t limit_bytes; /* 0: none */
+    size_t taken_bytes; /* from the hook */
+    size_t used_bytes;  /* in blocks given out */
+    struct arena_chunk *chunks;
+    struct arena_span *free_spans;
+    struct arena_large *large;
+    uint32_t free_span_count;
+    struct arena_size sizes[ARENA_SIZES];
+#ifdef PRESENCE_GUARD_PAGES
+    struct arena_guard *guard;
+#endif
+};
+
+/* Tests set this to have every recorder made afterwards take memory in chunks of so many bytes (a multiple of the
+ * span), so that its allocations are many. 0: the default. */
+extern size_t arena_test_chunk_bytes;
+
+void arena_init(struct arena *arena, const presence_allocator *memory, size_t limit_bytes);
+/* Returns everything to the hook, blocks in use too. */
+void arena_free(struct arena *arena);
+
+/* PRESENCE_OK, PRESENCE_E_NO_MEMORY or PRESENCE_E_LIMIT. O(1); rarely a call of the hook. */
+int arena_reserve_slow(struct arena *arena);
+static inline int arena_reserve(struct arena *arena)
+{
+    return __builtin_expect(arena->free_span_count >= ARENA_RESERVED_SPANS, 1) ? PRESENCE_OK
+                                                                               : arena_reserve_slow(arena);
+}
+
+/* A block of `bytes`, aligned to 8 (to 64 where bytes is a multiple of 64). Never NULL up to ARENA_SMALL_BYTES under a
+ * reserve; NULL for a larger one that cannot be had. */
+void *arena_take(struct arena *arena, size_t bytes);
+void arena_give(struct arena *arena, void *block, size_t bytes);
+
+/* Why a large block could not be had: PRESENCE_E_LIMIT or PRESENCE_E_NO_MEMORY. */
+static inline int arena_no_memory_code(const struct arena *arena, size_t bytes)
+{
+    return arena->limit_bytes && arena->taken_bytes + bytes > arena->limit_bytes ? PRESENCE_E_LIMIT
+                                                                                  : PRESENCE_E_NO_MEMORY;
+}
+
+/* Returns spans and chunks that hold nothing. O(free blocks + chunks). */
+void arena_trim(struct arena *arena);
+
+/* Objects that live outside the arena (views, watches) come straight from a hook. */
+void *memory_take(const presence_allocator *memory, size_t bytes);
+void memory_give(const presence_allocator *memory, void *block, size_t bytes);
+extern const presence_allocator memory_default;
+
+#ifdef PRESENCE_GUARD_PAGES
+/* Write-protects every page and node block taken since the last call: a snapshot can see them now. */
+void arena_guard_protect(struct arena *arena);
+bool arena_guards_size(size_t bytes);
+#endif
+
+#endif

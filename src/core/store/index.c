@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * index.c - linear hashing: insert, remove, split one bucket, merge one bucket.
+ *
+ * Keeps true: an entry stands in the chain of index_place(hash); a chain's overflow buckets are never empty; buckets
+ * before `buckets` have pages. The load is held near 70 % of the primary slots. Under the recorder's mutex.
+ * A split moves some nine entries and has to ask for the hash of each; the questions are independent, so their cache
+ * misses overlap.
+ */
+#include "store/index.h"
+
+#include <assert.h>
+
+_Static_assert(sizeof(struct index_bucket) == 64, "a bucket is one cache line");
+
+enum {
+    INDEX_PAGE_BYTES = INDEX_PAGE_BUCKETS * 64,
+    INDEX_LOAD_TENTHS = 85, /* entries per ten buckets at which one is split */
+    INDEX_LONGEST_SPLIT = 4 /* overflow buckets; a longer chain is left alone, so a split is bounded by the reserve */
+};
+
+void index_init(struct index *index)
+{
+    memset(index, 0, sizeof *index);
+    pv_init(&index->primary, INDEX_PAGE_BYTES);
+    pv_init(&index->overflow, INDEX_PAGE_BYTES);
+}
+
+static struct index_bucket *edit_bucket(struct pv *pv, struct versions *versions, uint32_t bucket)
+{
+    struct index_bucket *page = pv_edit_page(pv, versions, bucket >> INDEX_PAGE_BITS)->page;
+    return &page[bucket & (INDEX_PAGE_BUCKETS - 1)];
+}
+
+static uint32_t take_overflow(struct index *index, struct versions *versions)
+{
+    if (!index->free_overflow) {
+        uint32_t page = pv_extend(&index->overflow, versions);
+        struct index_bucket *buckets = pv_fill(&index->overflow, versions, page, true)->page;
+        for (uint32_t i = 0; i < INDEX_PAGE_BUCKETS; i++)
+            buckets[i].next = i + 1 < INDEX_PAGE_BUCKETS ? page * INDEX_PAGE_BUCKETS + i + 2 : 0;
+        index->free_overflow = page * INDEX_PAGE_BUCKETS + 1;
+    }
+    uint32_t taken = index->free_overflow - 1;
+    struct index_bucket *bucket = edit_bucket(&index->overflow, versions, taken);
+    index->free_overflow = bucket->next;
+    memset(bucket, 0, sizeof *bucket);
+    return taken;
+}
+
+static void give_overflow(struct index *index, struct versions *versions, uint32_t given)
+{
+    struct index_bucket *bucket = edit_bucket(&index->overflow, versions, given);
+    memset(bucket, 0, sizeof *bucket);
+    bucket->next = index->free_overflow;
+    index->free_overflow = given + 1;
+}
+
+/* Puts an entry into the first hole of a chain. */
+static void place(struct index *index, struct versions *versions, uint32_t primary, uint8_t tag, uint32_t ref)
+{
+    const struct index_bucket *bucket = index_bucket_at(&index->primary, primary);
+    uint32_t holes = index_match(bucket, 0), at = 0; /* at: overflow bucket + 1; 0: the primary */
+    while (!holes && bucket->next) {
+        at = bucket->next;
+        bucket = index_bucket_at(&index->overflow, at - 1);
+        holes = index_match(bucket, 0);
+    }
+    struct index_bucket *edit =
+        at ? edit_bucket(&index->overflow, versions, at - 1) : edit_bucket(&index->primary, versions, primary);
+    if (!holes) {
+        uint32_t fresh = take_overflow(index, versions);
+        /* taking may have copied the page that `edit` stands on */
+        edit = at ? edit_bucket(&index->overflow, versions, at - 1) : edit_bucket(&index->primary, versions, primary);
+        edit->next = fresh + 1;
+        edit = edit_bucket(&index->overflow, versions, fresh);
+        holes = 1;
+    }
+    unsigned slot = (unsigned)__builtin_ctz(holes);
+    edit->tag[slot] = tag;
+    edit->ref[slot] = ref;
+}
+
+static uint32_t chain_length(const struct index *index, uint32_t primary)
+{
+    uint32_t length = 0;
+    for (const struct index_bucket *b = index_bucket_at(&index->primary, primary); b->next; length++)
+        b = index_bucket_at(&index->overflow, b->next - 1);
+    return length;
+}
+
+struct carried {
+    uint8_t tag;
+    uint32_t ref;
+};
+
+/* Empties a chain into an array of at most (INDEX_LONGEST_SPLIT + 1) buckets' entries, and gives its overflow back. */
+static size_t unload(struct index *index, struct versions *versions, uint32_t primary, struct carried *out)
+{
+    size_t count = 0;
+    struct index_bucket *bucket = edit_bucket(&index->primary, versions, primary);
+    uint32_t next = bucket->next;
+    for (unsigned i = 0; i < INDEX_BUCKET_ENTRIES; i++)
+        if (bucket->tag[i])
+            out[count++] = (struct carried){bucket->tag[i], bucket->ref[i]};
+    memset(bucket, 0, sizeof *bucket);
+    while (next) {
+        uint32_t at = next - 1;
+        const struct index_bucket *over = index_bucket_at(&index->overflow, at);
+        for (unsigned i = 0; i < INDEX_BUCKET_ENTRIES; i++)
+            if (over->tag[i])
+                out[count++] = (struct carried){over->tag[i], over->ref[i]};
+        next = over->next;
+        give_overflow(index, versions, at);
+    }
+    return count;
+}
+
+static void add_bucket(struct index *index, struct versions *versions)
+{
+    uint32_t bucket = index->buckets;
+    if ((bucket & (INDEX_PAGE_BUCKETS - 1)) == 0)
+        pv_fill(&index->primary, versions, pv_extend(&index->primary, versions), true);
+    index->buckets++;
+    if (index->buckets > index->mask * 2 + 1)
+        index->mask = index->mask * 2 + 1;
+}
+
+static void split_one(struct index *index, struct versions *versions, index_hash_of *hash_of, const void *context)
+{
+    uint32_t fresh = index->buckets;
+    uint32_t old = fresh & index->mask; /* mask is for the buckets before; fresh shares its low bits with old */
+    if (index->buckets >= (uint32_t)1 << INDEX_HASH_BITS || chain_length(index, old) > INDEX_LONGEST_SPLIT)
+        return;
+    struct carried moved[(INDEX_LONGEST_SPLIT + 1) * INDEX_BUCKET_ENTRIES];
+    uint32_t hashes[(INDEX_LONGEST_SPLIT + 1) * INDEX_BUCKET_ENTRIES];
+    size_t count = unload(index, versions, old, moved);
+    add_bucket(index, versions);
+    for (size_t i = 0; i < count; i++)
+        hashes[i] = hash_of(context, moved[i].ref);
+    for (size_t i = 0; i < count; i++)
+        place(index, versions, index_place(index, hashes[i]), moved[i].tag, moved[i].ref);
+}
+
+static void merge_one(struct index *index, struct versions *versions)
+{
+    uint32_t last = index->buckets - 1;
+    if (chain_length(index, last) > INDEX_LONGEST_SPLIT)
+        return;
+    struct carried moved[(INDEX_LONGEST_SPLIT + 1) * INDEX_BUCKET_ENTRIES];
+    size_t count = unload(index, versions, last, moved);
+    if ((last & (INDEX_PAGE_BUCKETS - 1)) == 0)
+        pv_shrink(&index->primary, versions);
+    index->buckets--;
+    if (index->buckets <= index->mask && index->mask > 0)
+        index->mask >>= 1;
+    uint32_t buddy = last & index->mask;
+    for (size_t i = 0; i < count; i++)
+        place(index, versions, buddy, moved[i].tag, moved[i].ref);
+}
+
+void index_insert(struct index *index, struct versions *versions, uint64_t hash, uint32_t ref,
+                  index_hash_of *hash_of, const void *context)
+{
+    uint32_t low = (uint32_t)hash & (((uint32_t)1 << INDEX_HASH_BITS) - 1);
+    if (index->buckets == 0)
+        add_bucket(index, versions);
+    place(index, versions, index_place(index, low), index_tag(hash), ref);
+    index->count++;
+    if (index->count * 10 > (uint64_t)index->buckets * INDEX_LOAD_TENTHS)
+        split_one(index, versions, hash_of, context);
+}
+
+bool index_remove(struct index *index, struct versions *versions, uint64_t hash, uint32_t ref)
+{
+    uint32_t low = (uint32_t)hash & (((uint32_t)1 << INDEX_HASH_BITS) - 1);
+    uint8_t tag = index_tag(hash);
+    if (index->buckets == 0)
+        return false;
+    uint32_t primary = index_place(index, low), at = 0, before = 0;
+    const struct index_bucket *bucket = index_bucket_at(&index->primary, primary);
+    for (;;) {
+        for (uint32_t matches = index_match(bucket, tag); matches; matches &= matches - 1) {
+            unsigned slot = (unsigned)__builtin_ctz(matches);
+            if (bucket->ref[slot] != ref)
+                continue;
+            struct index_bucket *edit = at ? edit_bucket(&index->overflow, versions, at - 1)
+                                           : edit_bucket(&index->primary, versions, primary);
+            edit->tag[slot] = 0;
+            edit->ref[slot] = 0;
+            if (at && index_match(edit, 0) == 0xfff) { /* an empty overflow bucket leaves its chain */
+                uint32_t next = edit->next;
+                struct index_bucket *previous = before ? edit_bucket(&index->overflow, versions, before - 1)
+                                                       : edit_bucket(&index->primary, versions, primary);
+                previous->next = next;
+                give_overflow(index, versions, at - 1);
+            }
+            index->count--;
+            if (index->buckets > 1 && index->count * 20 < (uint64_t)index->buckets * INDEX_LOAD_TENTHS)
+                merge_one(index, versions);
+            return true;
+        }
+        if (!bucket->next)
+            return false;
+        before = at;
+        at = bucket->next;
+        bucket = index_bucket_at(&index->overflow, at - 1);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------------- check -- */
+
+const char *index_check(const struct index *index, const struct versions *versions, index_hash_of *hash_of,
+                        const void *context)
+{
+    const char *wrong = pv_check(&index->primary, versions);
+    wrong = wrong ? wrong : pv_check(&index->overflow, versions);
+    if (wrong)
+        return wrong;
+    if (index->buckets && (index->mask >= index->buckets || index->mask * 2 + 1 < index->buckets))
+        return "an index's mask does not fit its buckets";
+    uint64_t found = 0;
+    for (uint32_t primary = 0; primary < index->buckets; primary++) {
+        const struct index_bucket *bucket = index_bucket_at(&index->primary, primary);
+        for (bool first = true; bucket; first = false) {
+            uint32_t here = 0;
+            for (unsigned i = 0; i < INDEX_BUCKET_ENTRIES; i++) {
+                if (!bucket->tag[i])
+                    continue;
+                here++;
+                if (index_place(index, hash_of(context, bucket->ref[i])) != primary)
+                    return "an index entry stands in another bucket than its hash says";
+            }
+            if (!first && here == 0)
+                return "an index chain has an empty overflow bucket";
+            found += here;
+            bucket = bucket->next ? index_bucket_at(&index->overflow, bucket->next - 1) : NULL;
+        }
+    }
+    return found == index->count ? NULL : "an index holds another number of entries than it counts";
+}

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * shelf.h - fixed-size records in pages that each belong to one owner.
+ *
+ * A persistent vector whose pages are handed to owners (rows to servers, agents to models), so that an owner's records
+ * lie together, no record needs to name its owner, and no posting list is needed to find them. A record's number is
+ * page * SHELF_SLOTS + slot and never changes while it is in use. Free slots are a bitmap in the page's entry.
+ *
+ * An owner keeps a struct shelf_list: its pages with a free slot, and its full ones, each doubly linked.
+ * Copying a struct shelf (and the owners' lists, which are versioned where they stand) is taking a snapshot.
+ */
+#ifndef SHELF_H
+#define SHELF_H
+
+#include "store/pv.h"
+
+enum { SHELF_SLOTS = 16, SHELF_SLOT_BITS = 4 };
+#define SHELF_NONE UINT32_MAX
+
+struct shelf_list {
+    uint32_t open, full; /* first page + 1; 0: none */
+};
+
+struct shelf {
+    struct pv pv;
+    uint64_t count;
+    uint32_t free_page; /* page number + 1 without a page, linked through `next` */
+    uint16_t slot_bytes, slots;
+};
+
+/* slots: at most SHELF_SLOTS to a page. */
+void shelf_init(struct shelf *shelf, size_t slot_bytes, unsigned slots);
+
+static inline const struct pv_entry *shelf_entry(const struct shelf *shelf, uint32_t number)
+{
+    return pv_entry(&shelf->pv, number >> SHELF_SLOT_BITS);
+}
+
+static inline const void *shelf_at(const struct shelf *shelf, const struct pv_entry *entry, uint32_t number)
+{
+    return (const char *)entry->page + (size_t)(number & (SHELF_SLOTS - 1)) * shelf->slot_bytes;
+}
+
+static inline const void *shelf_get(const struct shelf *shelf, uint32_t number)
+{
+    return shelf_at(shelf, shelf_entry(shelf, number), number);
+}
+
+static inline bool shelf_in_use(const struct shelf *shelf, uint32_t number)
+{
+    uint32_t page = number >> SHELF_SLOT_BITS;
+    return page < shelf->pv.pages && (pv_entry(&shelf->pv, page)->used >> (number & (SHELF_SLOTS - 1)) & 1);
+}
+
+/* For the writer, under a reserve; never fail. */
+void *shelf_edit(struct shelf *shelf, struct versions *versions, uint32_t number);
+/* A free record of that owner; its contents are whatever was there. SHELF_NONE: all numbers are in use. */
+uint32_t shelf_take(struct shelf *shelf, struct versions *versions, struct shelf_list *list, uint32_t owner);
+void shelf_give(struct shelf *shelf, struct versions *versions, struct shelf_list *list, uint32_t number);
+
+/* Walks an owner's pages: page = shelf_first(list); then the next. 0: no more, else page number + 1. */
+static inline uint32_t shelf_first(const struct shelf_list *list)
+{
+    return list->full ? list->full : list->open;
+}
+
+static inline uint32_t shelf_next(const struct shelf_list *list, const struct shelf *shelf, const struct pv_entry *entry)
+{
+    uint16_t all = (uint16_t)(((uint32_t)1 << shelf->slots) - 1);
+    if (entry->next)
+        return entry->next;
+    return entry->used == all ? list->open : 0;
+}
+
+const char *shelf_check(const struct shelf *shelf, const struct versions *versions);
+
+#endif

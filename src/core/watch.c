@@ -1,0 +1,457 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * watch.c - the feed of changes: each watch is a position in the history and a filter.
+ *
+ * A watch that has seen everything *waits*: it stands in recorder->waiting_watches, keyed by the narrowest name of its
+ * filter, and is by definition at the head of the history, so changes that do not concern it cost it nothing and it
+ * never falls behind on them. The first change that matches takes it off the list, sets its position and makes its
+ * descriptor readable. Otherwise it reads on from its position, a bounded stretch at a time.
+ *
+ * Keeps true: a waiting watch has no position; a lagged one stays lagged. One thread at a time uses one watch; the
+ * writer touches it under the mutex only while it waits. Writers never wait for a watch.
+ */
+#include "expand.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+enum { RECORDS_A_STRETCH = 256, ALL_KINDS = 0xfe & ~(1 << PRESENCE_EVENT_ACTIVITY) & ~(1 << PRESENCE_EVENT_AGENT) };
+
+struct presence_watch {
+    struct presence_recorder *recorder;
+    struct presence_watch *next_waiting, **link_waiting; /* while it waits */
+    struct presence_watch *next, **link;                 /* among all */
+    char *names; /* model, server, agent: one allocation */
+    size_t names_bytes;
+    const char *model, *server, *agent;
+    uint32_t kinds;
+    bool agents, waiting;
+    bool reset;  /* set by the writer, read under the mutex */
+    bool lagged; /* the reader's own */
+    int fd;
+    uint64_t position;
+    uint64_t revision, index; /* told: all up to the revision, and `index` events of the one after it */
+    uint64_t current;         /* the revision of the last event told, while it is not known to be its last */
+    uint64_t skip_revision, skip;
+    char *buffer; /* a copy of the last record told */
+    size_t buffer_bytes;
+    struct expansion expansion;
+    uint64_t expanding; /* its revision */
+};
+
+void presence_watch_options_init(presence_watch_options *options)
+{
+    *options = (presence_watch_options){.struct_bytes = sizeof *options, .from_now = true};
+}
+
+/* ------------------------------------------------------------------------------------------------------- waiting -- */
+
+static uint32_t list_of_name(const struct presence_recorder *recorder, const char *name, size_t length)
+{
+    return (uint32_t)text_hash(recorder->secret, name, length) % WATCH_LISTS;
+}
+
+static uint32_t list_of(const struct presence_watch *watch)
+{
+    const char *name = watch->model ? watch->model : watch->server ? watch->server : watch->agent;
+    return name ? list_of_name(watch->recorder, name, strlen(name)) : WATCH_LISTS;
+}
+
+static void start_waiting(struct presence_watch *watch)
+{
+    struct waiting_watches *waiting = &watch->recorder->waiting_watches;
+    struct presence_watch **head = &waiting->lists[list_of(watch)];
+    watch->next_waiting = *head;
+    if (*head)
+        (*head)->link_waiting = &watch->next_waiting;
+    watch->link_waiting = head;
+    *head = watch;
+    watch->waiting = true;
+    waiting->count++;
+}
+
+static void stop_waiting(struct presence_watch *watch)
+{
+    *watch->link_waiting = watch->next_waiting;
+    if (watch->next_waiting)
+        watch->next_waiting->link_waiting = watch->link_waiting;
+    watch->waiting = false;
+    watch->recorder->waiting_watches.count--;
+}
+
+static void signal_watch(const struct presence_watch *watch)
+{
+    if (watch->fd < 0)
+        return;
+    uint64_t one = 1;
+    ssize_t written = write(watch->fd, &one, sizeof one); /* fails only if it is readable already */
+    (void)written;
+}
+
+static bool name_matches(const char *wanted, const char *name, size_t length)
+{
+    return !wanted || (strlen(wanted) == length && memcmp(wanted, name, length) == 0);
+}
+
+static bool matches(const struct presence_watch *watch, const struct history_record *record)
+{
+    if (!name_matches(watch->server, history_server(record), record->server_length))
+        return false;
+    if (record->kind == HISTORY_BULK)
+        return true;
+    if (watch->agents ? record->before == record->after : !(watch->kinds >> record->kind & 1))
+        return false;
+    return name_matches(watch->model, history_model(record), record->model_length) &&
+           name_matches(watch->agent, history_agent(record), record->agent_length);
+}
+
+static void wake_list(struct presence_recorder *recorder, uint32_t list, const struct history_record *record)
+{
+    for (struct presence_watch *watch = recorder->waiting_watches.lists[list], *next; watch; watch = next) {
+        next = watch->next_waiting;
+        if (!matches(watch, record))
+            continue;
+        stop_waiting(watch);
+        watch->position = recorder->history.head - record->bytes;
+        signal_watch(watch);
+    }
+}
+
+void watches_notify(struct presence_recorder *recorder, const struct history_record *record)
+{
+    if (record->kind == HISTORY_BULK) {
+        for (uint32_t list = 0; list <= WATCH_LISTS; list++)
+            wake_list(recorder, list, record);
+        return;
+    }
+    uint32_t lists[4] = {list_of_name(recorder, history_model(record), record->model_length),
+                         list_of_name(recorder, history_server(record), record->server_length),
+                         list_of_name(recorder, history_agent(record), record->agent_length), WATCH_LISTS};
+    for (unsigned i = 0; i < 4; i++) {
+        bool before = false; /* two names may share a list */
+        for (unsigned j = 0; j < i; j++)
+            before = before || lists[j] == lists[i];
+        if (!before)
+            wake_list(recorder, lists[i], record);
+    }
+}
+
+void watches_reset(struct presence_recorder *recorder)
+{
+    for (struct presence_watch *watch = recorder->all_watches; watch; watch = watch->next) {
+        if (watch->waiting)
+            stop_waiting(watch);
+        watch->reset = true;
+        if (watch->fd >= 0)
+            signal_watch(watch);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------ open and close -- */
+
+static int copy_names(struct presence_watch *watch, const presence_watch_options *options)
+{
+    const char *given[3] = {options->model, options->server, options->agent};
+    const char **kept[3] = {&watch->model, &watch->server, &watch->agent};
+    size_t bytes = 0;
+    for (unsigned i = 0; i < 3; i++)
+        bytes += given[i] ? strlen(given[i]) + 1 : 0;
+    if (bytes == 0)
+        return PRESENCE_OK;
+    watch->names = memory_take(&watch->recorder->memory, bytes);
+    if (!watch->names)
+        return PRESENCE_E_NO_MEMORY;
+    watch->names_bytes = bytes;
+    char *to = watch->names;
+    for (unsigned i = 0; i < 3; i++) {
+        if (!given[i])
+            continue;
+        size_t length = strlen(given[i]) + 1;
+        *kept[i] = memcpy(to, given[i], length);
+        to += length;
+    }
+    return PRESENCE_OK;
+}
+
+static int check_options(const presence_watch_options *options, presence_error *error)
+{
+    struct span ignored;
+    int code = PRESENCE_OK;
+    if (options->struct_bytes != sizeof *options)
+        return recorder_error(error, PRESENCE_E_INVALID, "options were not filled by presence_watch_options_init");
+    if (options->model)
+        code = recorder_check_name("model", options->model, &ignored, error);
+    if (!code && options->server)
+        code = recorder_check_name("server", options->server, &ignored, error);
+    if (!code && options->agent)
+        code = recorder_check_name("agent", options->agent, &ignored, error);
+    if (!code && options->kinds & ~(uint32_t)0xfe)
+        code = recorder_error(error, PRESENCE_E_INVALID, "kinds 0x%x has bits of no event kind", options->kinds);
+    return code;
+}
+
+/* With the lock held: where the watch begins. */
+static int find_start(struct presence_watch *watch, const presence_watch_options *options, presence_error *error)
+{
+    struct presence_recorder *recorder = watch->recorder;
+    struct history *history = &recorder->history;
+    uint64_t now = recorder->registry->now.revision;
+    if (!history->ring && !history_open(history, &recorder->memory, HISTORY_WATCH_BYTES, now))
+        return recorder_error_code(error, PRESENCE_E_NO_MEMORY);
+    if (options->from_now) {
+        watch->position = history->head;
+        watch->revision = now;
+        return PRESENCE_OK;
+    }
+    uint64_t after = options->after_revision;
+    if (after > now || after < history->first_revision)
+        return recorder_error(error, PRESENCE_E_LAGGED, "revision %llu is not within the history, %llu to %llu",
+                              (unsigned long long)after, (unsigned long long)history->first_revision,
+                              (unsigned long long)now);
+    watch->position = history_find(history, after);
+    watch->revision = after;
+    watch->skip_revision = after + 1;
+    watch->skip = options->skip;
+    return PRESENCE_OK;
+}
+
+static void close_history_if_unused(struct presence_recorder *recorder)
+{
+    if (recorder->watches == 0 && recorder->options.history_bytes == 0)
+        history_close(&recorder->history, &recorder->memory);
+}
+
+int presence_watch_open(presence_recorder *recorder, const presence_watch_options *options, presence_watch **watch,
+                        presence_error *error)
+{
+    presence_watch_options defaults;
+    presence_watch_options_init(&defaults);
+    if (!options)
+        options = &defaults;
+    if (!recorder || !watch)
+        return recorder_error(error, PRESENCE_E_INVALID, "recorder or watch is NULL");
+    int code = check_options(options, error);
+    if (code)
+        return code;
+    struct presence_watch *made = memory_take(&recorder->memory, sizeof *made);
+    if (!made)
+        return recorder_error_code(error, PRESENCE_E_NO_MEMORY);
+    *made = (struct presence_watch){.recorder = recorder, .fd = -1, .agents = options->agents};
+    made->kinds = options->kinds ? options->kinds : ALL_KINDS;
+    code = recorder_error_code(error, copy_names(made, options));
+    if (!code) {
+        recorder_lock(recorder);
+        code = find_start(made, options, error);
+        if (!code) {
+            made->next = recorder->all_watches;
+            if (made->next)
+                made->next->link = &made->next;
+            made->link = &recorder->all_watches;
+            recorder->all_watches = made;
+            recorder->watches++;
+            recorder->activity_watches += !made->agents && made->kinds >> PRESENCE_EVENT_ACTIVITY & 1;
+        }
+        recorder_unlock(recorder);
+    }
+    if (code) {
+        memory_give(&recorder->memory, made->names, made->names_bytes);
+        memory_give(&recorder->memory, made, sizeof *made);
+        return code;
+    }
+    *watch = made;
+    return PRESENCE_OK;
+}
+
+void presence_watch_free(presence_watch *watch)
+{
+    if (!watch)
+        return;
+    struct presence_recorder *recorder = watch->recorder;
+    expansion_end(&watch->expansion);
+    recorder_lock(recorder);
+    if (watch->waiting)
+        stop_waiting(watch);
+    *watch->link = watch->next;
+    if (watch->next)
+        watch->next->link = watch->link;
+    recorder->watches--;
+    recorder->activity_watches -= !watch->agents && watch->kinds >> PRESENCE_EVENT_ACTIVITY & 1;
+    close_history_if_unused(recorder);
+    recorder_unlock(recorder);
+    if (watch->fd >= 0)
+        close(watch->fd);
+    memory_give(&recorder->memory, watch->names, watch->names_bytes);
+    memory_give(&recorder->memory, watch->buffer, watch->buffer_bytes);
+    memory_give(&recorder->memory, watch, sizeof *watch);
+}
+
+int presence_watch_fd(presence_watch *watch)
+{
+    if (watch->fd >= 0)
+        return watch->fd;
+    recorder_lock(watch->recorder);
+    watch->fd = eventfd(watch->waiting ? 0 : 1, EFD_CLOEXEC | EFD_NONBLOCK);
+    recorder_unlock(watch->recorder);
+    return watch->fd >= 0 ? watch->fd : PRESENCE_E_SYSTEM;
+}
+
+uint64_t presence_watch_revision(const presence_watch *watch, uint64_t *index)
+{
+    if (index)
+        *index = watch->index;
+    return watch->revision;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- next -- */
+
+/* True: this event is one of those that the caller saw before it resumed. */
+static bool tell(struct presence_watch *watch, presence_event *event)
+{
+    if (event->revision <= watch->revision)
+        return false; /* activity: it has no revision of its own, and the one it came at was told already */
+    if (event->revision != watch->current) {
+        watch->current = event->revision;
+        watch->index = 0;
+    }
+    watch->revision = event->revision - 1;
+    event->index = watch->index++;
+    if (event->revision == watch->skip_revision && watch->skip > 0) {
+        watch->skip--;
+        return true;
+    }
+    return false;
+}
+
+/* The revision was told to its end. */
+static void told_all(struct presence_watch *watch, uint64_t revision)
+{
+    if (revision >= watch->revision) {
+        watch->revision = revision;
+        watch->index = 0;
+    }
+}
+
+static bool keep_copy(struct presence_watch *watch, const struct history_record *record)
+{
+    if (watch->buffer_bytes < record->bytes) {
+        size_t bytes = record->bytes < 512 ? 512 : record->bytes;
+        char *buffer = memory_take(&watch->recorder->memory, bytes);
+        if (!buffer)
+            return false;
+        memory_give(&watch->recorder->memory, watch->buffer, watch->buffer_bytes);
+        watch->buffer = buffer;
+        watch->buffer_bytes = bytes;
+    }
+    memcpy(watch->buffer, record, record->bytes);
+    return true;
+}
+
+static void event_of_copy(const struct presence_watch *watch, presence_event *event)
+{
+    const struct history_record *record = (const struct history_record *)(const void *)watch->buffer;
+    *event = (presence_event){
+        .revision = record->revision,
+        .kind = watch->agents ? PRESENCE_EVENT_AGENT : (presence_event_kind)record->kind,
+        .reason = (presence_reason)record->reason,
+        .value = {.model = history_model(record),
+                  .server = history_server(record),
+                  .agent = history_agent(record),
+                  .user_data = history_data(record),
+                  .connection_id = record->id,
+                  .last_seen = record->last_seen,
+                  .status = (presence_status)record->status,
+                  .controller_agent = record->controller && !watch->agents},
+        .agent_before = (presence_status)record->before,
+        .agent_after = (presence_status)record->after,
+    };
+}
+
+static int caught_up(struct presence_watch *watch)
+{
+    told_all(watch, watch->recorder->registry->now.revision);
+    start_waiting(watch);
+    if (watch->fd >= 0) {
+        uint64_t count;
+        ssize_t got = read(watch->fd, &count, sizeof count);
+        (void)got;
+    }
+    return 0;
+}
+
+/* With the lock held. 1: a record was copied, or an expansion started; 0: caught up; 2: the stretch is over. */
+static int read_stretch(struct presence_watch *watch)
+{
+    const struct history *history = &watch->recorder->history;
+    if (watch->reset || watch->position < history->tail)
+        return PRESENCE_E_LAGGED;
+    for (unsigned i = 0; i < RECORDS_A_STRETCH; i++) {
+        const struct history_record *record = history_at(history, &watch->position);
+        if (!record)
+            return caught_up(watch);
+        if (record->revision > watch->current && watch->current)
+            told_all(watch, watch->current);
+        if (!matches(watch, record)) {
+            watch->position += record->bytes;
+            continue;
+        }
+        if (record->kind == HISTORY_BULK) {
+            struct expand_filter filter = {history_server(record), watch->model, watch->agent, watch->agents};
+            if (!expansion_start(&watch->expansion, &watch->recorder->memory, record->view_before,
+                                 record->view_after, &filter, (presence_reason)record->reason))
+                return PRESENCE_E_NO_MEMORY;
+            watch->expanding = record->revision;
+        } else if (!keep_copy(watch, record)) {
+            return PRESENCE_E_NO_MEMORY;
+        }
+        watch->position += record->bytes;
+        return 1;
+    }
+    return 2;
+}
+
+/* The next event of a change of many that passes the filter. */
+static bool next_expanded(struct presence_watch *watch, presence_event *event)
+{
+    struct expand_filter filter = {NULL, watch->model, watch->agent, watch->agents};
+    *event = (presence_event){.revision = watch->expanding};
+    while (expansion_next(&watch->expansion, &filter, event))
+        if (watch->agents || watch->kinds >> event->kind & 1) {
+            event->revision = watch->expanding;
+            if (!tell(watch, event))
+                return true;
+        }
+    return false;
+}
+
+int presence_watch_next(presence_watch *watch, presence_event *event)
+{
+    for (;;) {
+        if (watch->lagged)
+            return PRESENCE_E_LAGGED;
+        if (watch->expansion.before) {
+            if (next_expanded(watch, event))
+                return 1;
+            expansion_end(&watch->expansion);
+            watch->current = watch->expanding;
+            told_all(watch, watch->expanding);
+        }
+        recorder_lock(watch->recorder);
+        if (watch->waiting) {
+            told_all(watch, watch->recorder->registry->now.revision);
+            recorder_unlock(watch->recorder);
+            return 0;
+        }
+        int found = read_stretch(watch);
+        recorder_unlock(watch->recorder);
+        watch->lagged = found == PRESENCE_E_LAGGED;
+        if (found <= 0)
+            return found;
+        if (found == 1 && !watch->expansion.before) {
+            event_of_copy(watch, event);
+            if (!tell(watch, event))
+                return 1;
+        }
+    }
+}

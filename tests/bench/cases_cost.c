@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cases_cost.c - what the record costs: memory, the growth of its tables, watches and digests; and the naive array.
+ *
+ * Keeps true: memory is read before and after filling in a process that measures one size only, with everything of the
+ * harness touched before, so that the growth of the resident set is the recorder's; the case that claims the servers
+ * runs after all others, for a claim cannot be taken back. Called by bench_recorder.c, from one thread.
+ */
+#include "cases.h"
+
+#include <presence/replica.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---------------------------------------------------------------------------------------------- memory, growth -- */
+
+enum { MEMORY_LIMIT = 100 };
+
+static void report_memory(struct context *context, const char *when) {
+    struct workload *workload = context->workload;
+    presence_stats stats = recorder_stats(workload->recorder);
+    double connections = (double)workload->live, content = (double)(stats.name_bytes + stats.data_bytes);
+    bool judged = workload->size >= 1000000;
+    char name[40], note[120];
+    snprintf(name, sizeof name, "memory_allocated%s", when);
+    snprintf(note, sizeof note, "a connection, without %.1f B of names and data", content / connections);
+    add_judged(context, name, "bytes", ((double)stats.allocated_bytes - content) / connections, MEMORY_LIMIT, judged,
+               note);
+    snprintf(name, sizeof name, "memory_used%s", when);
+    add_judged(context, name, "bytes", ((double)stats.used_bytes - content) / connections, MEMORY_LIMIT, judged, "");
+}
+
+static uint64_t resident_before;
+
+void memory_note_start(void) {
+    resident_before = resident_bytes();
+}
+
+void case_memory(struct context *context) {
+    report_memory(context, "");
+    presence_stats stats = recorder_stats(context->workload->recorder);
+    double grown = (double)resident_bytes() - (double)resident_before;
+    double content = (double)(stats.name_bytes + stats.data_bytes);
+    add_single(context, "memory_resident", "bytes", (grown - content) / (double)context->workload->live,
+               "growth of the resident set a connection, without the bytes of names and data");
+}
+
+void case_memory_after(struct context *context) {
+    report_memory(context, "_churned");
+    presence_recorder_trim(context->workload->recorder);
+    report_memory(context, "_trimmed");
+}
+
+void case_growth(struct context *context) {
+    const struct histogram *connects = context->connects;
+    static const struct {
+        const char *name;
+        double percent;
+    } lines[] = {{"growth_p50", 50}, {"growth_p99", 99}, {"growth_p99.99", 99.99}};
+    add_single(context, "thread_clock", "ns", clock_cost_ns(CLOCK_THREAD_CPUTIME_ID),
+               "what one reading of the thread's CPU clock adds to each connect below");
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
+        add_single(context, lines[i].name, "ns", histogram_percentile(connects, lines[i].percent),
+                   i == 0 ? "thread CPU time of single connects from 0 to N" : "");
+    }
+    char note[160];
+    size_t used = 0;
+    for (size_t i = 0; i < 4 && connects->worst[i] > 0; i++) {
+        int wrote = snprintf(note + used, sizeof note - used, "%s%.0f us at %llu", i ? ", " : "the worst: ",
+                             (double)connects->worst[i] / 1000, (unsigned long long)connects->worst_at[i]);
+        used += wrote > 0 ? (size_t)wrote : 0;
+    }
+    add_judged(context, "growth_max", "ns", (double)connects->worst[0], 1000000, true, note);
+}
+
+/* ----------------------------------------------------------------------------------------------------- watches -- */
+
+enum { WATCHES_MOST = 100, COST_PAIRS = 20000 };
+
+static presence_watch *watches[WATCHES_MOST];
+static size_t watches_open;
+
+/* Non-matching ones look for a server that does not exist. Each has a descriptor, as a consumer's would. */
+static void open_watches(struct workload *workload, size_t count, bool matching) {
+    for (watches_open = 0; watches_open < count; watches_open++) {
+        char server[40];
+        snprintf(server, sizeof server, "elsewhere-%zu", watches_open);
+        presence_watch_options options;
+        presence_watch_options_init(&options);
+        options.server = matching ? NULL : server;
+        check_call(presence_watch_open(workload->recorder, &options, &watches[watches_open], NULL),
+                   "presence_watch_open");
+        if (presence_watch_fd(watches[watches_open]) < 0) {
+            die("presence_watch_fd failed");
+        }
+    }
+}
+
+static void close_watches(void) {
+    while (watches_open > 0) {
+        presence_watch_free(watches[--watches_open]);
+    }
+}
+
+/* Reads all that is pending; returns the number of events. */
+static size_t drain_watches(void) {
+    size_t events = 0;
+    for (size_t i = 0; i < watches_open; i++) {
+        presence_event event;
+        int code;
+        while ((code = presence_watch_next(watches[i], &event)) == 1) {
+            events++;
+        }
+        check_call(code, "presence_watch_next");
+    }
+    return events;
+}
+
+struct watched {
+    double pair_ns, drain_ns_per_change;
+};
+
+/* A pair is one connect and one disconnect. Watches are drained after every 250 changes, outside the pair's time. */
+static struct watched measure_pairs(struct workload *workload, size_t pairs, bool expect_events) {
+    uint64_t writing = 0, draining = 0;
+    size_t events = 0, chunks = pairs / CHUNK;
+    for (size_t i = 0; i < 2 * chunks; i++) {
+        writing += i % 2 == 0 ? connect_one_chunk(workload) : disconnect_one_chunk(workload);
+        uint64_t start = wall_ns();
+        events += drain_watches();
+        draining += wall_ns() - start;
+    }
+    if (events != (expect_events ? 2 * chunks * CHUNK : 0)) {
+        die("watches told %zu events of %zu changes", events, 2 * chunks * CHUNK);
+    }
+    return (struct watched){(double)writing / (double)(chunks * CHUNK),
+                            (double)draining / (double)(2 * chunks * CHUNK)};
+}
+
+static void round_watch(struct workload *workload, size_t pairs, double *out) {
+    out[0] = measure_pairs(workload, pairs, false).pair_ns;
+    open_watches(workload, 1, true);
+    struct watched one = measure_pairs(workload, pairs, true);
+    close_watches();
+    open_watches(workload, WATCHES_MOST, false);
+    struct watched hundred = measure_pairs(workload, pairs, false);
+    close_watches();
+    out[1] = one.pair_ns;
+    out[2] = hundred.pair_ns;
+    out[3] = one.drain_ns_per_change;
+    out[4] = hundred.drain_ns_per_change;
+}
+
+void case_watch(struct context *context) {
+    static const struct round_case watch = {
+        .round = round_watch,
+        .operations = COST_PAIRS,
+        .warm = true,
+        .output_count = 5,
+        .outputs = {{"pair_no_watch", BASE_FIND, 0, TARGET_NONE, 0, 0, 0, "one connect and one disconnect"},
+                    {"pair_1_watch", BASE_OUTPUT, 0, TARGET_NONE, 0, 0, 0, "a watch of everything, with a descriptor"},
+                    {"pair_100_watches", BASE_OUTPUT, 0, TARGET_NONE, 0, 0, 0,
+                     "100 watches that match nothing, with descriptors"},
+                    {"drain_1_watch", BASE_NONE, 0, TARGET_NONE, 0, 0, 0, "the consumer's time, a change"},
+                    {"drain_100_watches", BASE_NONE, 0, TARGET_NONE, 0, 0, 0,
+                     "the consumers' time, a change, all 100 together"}},
+    };
+    run_rounds(context, &watch);
+}
+
+/* ----------------------------------------------------------------------------------------------------- digests -- */
+
+static void round_pairs(struct workload *workload, size_t pairs, double *out) {
+    out[0] = measure_pairs(workload, pairs, false).pair_ns;
+}
+
+static void claim_all(struct context *context) {
+    struct workload *workload = context->workload;
+    uint64_t start = wall_ns();
+    for (size_t i = 0; i < workload->servers; i++) {
+        presence_claim claim = {.epoch = 1, .turn = 1, .random = random_next(&workload->random)};
+        check_call(presence_replica_claim(workload->recorder, workload->server_name[i], &claim, true),
+                   "presence_replica_claim");
+    }
+    double spent = (double)(wall_ns() - start);
+    add_single(context, "claim_per_connection", "ns", spent / (double)workload->live,
+               "claiming servers that are filled already: the digest of each connection");
+}
+
+/* Not in turns like other cases, for a claim cannot be taken back. Each half has its own F. */
+void case_digest(struct context *context) {
+    struct round_case pairs = {
+        .round = round_pairs,
+        .operations = COST_PAIRS,
+        .warm = true,
+        .output_count = 1,
+        .outputs = {{"pair_unclaimed", BASE_FIND, 0, TARGET_NONE, 0, 0, 0, "one connect and one disconnect"}},
+    };
+    run_rounds(context, &pairs);
+    claim_all(context);
+    pairs.outputs[0].name = "pair_claimed";
+    pairs.outputs[0].note = "the same on claimed servers: digests are kept";
+    run_rounds(context, &pairs);
+}
+
+/* ----------------------------------------------------------------------------------------------- the naive array -- */
+
+static double naive_view_ns(struct naive *naive) {
+    size_t count = 0;
+    uint64_t start = wall_ns();
+    struct naive_row *view = naive_view(naive, &count);
+    uint64_t spent = wall_ns() - start;
+    if (!view) {
+        die("out of memory for the naive view");
+    }
+    free(view);
+    return (double)spent;
+}
+
+void case_naive(struct context *context) {
+    enum { LARGEST = 1000000 };
+    struct workload *workload = context->workload;
+    if (workload->size > LARGEST) {
+        add_single(context, "naive_view", "ns", 0, "not measured above a million: each call takes tens of ms");
+        return;
+    }
+    struct naive *naive = naive_new(workload);
+    static struct samples connects, activities, views;
+    size_t repetitions = workload->size >= LARGEST ? 9 : 51;
+    samples_clear(&connects);
+    samples_clear(&activities);
+    samples_clear(&views);
+    for (size_t i = 0; i < repetitions; i++) {
+        struct operation *operation = &workload->chunk[i];
+        operation_set_all(workload, operation, (uint32_t)(workload->size + i));
+        uint64_t start = wall_ns();
+        naive_connect(naive, operation);
+        samples_add(&connects, (double)(wall_ns() - start));
+        operation_set_all(workload, operation, random_below(&workload->random, workload->size));
+        start = wall_ns();
+        if (!naive_activity(naive, operation)) {
+            die("the naive array did not find a key of its own");
+        }
+        samples_add(&activities, (double)(wall_ns() - start));
+        samples_add(&views, naive_view_ns(naive));
+    }
+    char note[80];
+    snprintf(note, sizeof note, "copies %.1f MB", (double)naive_bytes(naive) / 1e6);
+    add_samples(context, "naive_connect", "ns", &connects, "an array under a mutex, searched from the front");
+    add_samples(context, "naive_activity", "ns", &activities, "");
+    add_samples(context, "naive_view", "ns", &views, note);
+    naive_free(naive);
+}
+
+/* ------------------------------------------------------------------------------------------------- flat memory -- */
+
+enum { STANDING = 4 * CHUNK, CHURN_WARM_LEAST = 100000 };
+
+/* Agents number k, k + 1...: each of its own name, 100 of each model, never seen before. */
+static void prepare_newcomers(struct workload *workload, uint64_t first) {
+    for (size_t i = 0; i < CHUNK; i++) {
+        struct operation *operation = &workload->chunk[i];
+        uint64_t number = first + i;
+        operation->id = mix64(number);
+        operation->server = workload->server_name[number % workload->servers];
+        name_model((uint32_t)(number / AGENTS_PER_MODEL), operation->model_name);
+        name_agent(number, operation->agent_name);
+        operation->model = operation->model_name;
+        operation->agent = operation->agent_name;
+    }
+}
+
+static uint64_t churn_chunk(struct workload *workload, uint64_t first) {
+    int failed = 0;
+    prepare_newcomers(workload, first);
+    uint64_t start = wall_ns();
+    for (size_t i = 0; i < CHUNK; i++) {
+        const struct operation *operation = &workload->chunk[i];
+        failed |= presence_recorder_connect(workload->recorder, operation->server, operation->model, operation->agent,
+                                            operation->id, false, NULL);
+    }
+    uint64_t spent = wall_ns() - start;
+    if (first >= STANDING) {
+        prepare_newcomers(workload, first - STANDING);
+        start = wall_ns();
+        for (size_t i = 0; i < CHUNK; i++) {
+            const struct operation *operation = &workload->chunk[i];
+            failed |= presence_recorder_disconnect(workload->recorder, operation->server, operation->id);
+        }
+        spent += wall_ns() - start;
+    }
+    check_call(failed, "connect or disconnect of distinct agents in turn");
+    return spent;
+}
+
+void case_churn(struct context *context) {
+    struct workload *workload = context->workload;
+    uint64_t pairs = context->options->churn, warm = pairs / 10 > CHURN_WARM_LEAST ? pairs / 10 : CHURN_WARM_LEAST;
+    uint64_t next = 0, spent = 0;
+    for (; next < warm; next += CHUNK) {
+        (void)churn_chunk(workload, next);
+    }
+    presence_stats start = recorder_stats(workload->recorder);
+    uint64_t resident = resident_bytes(), end = next + pairs;
+    for (; next < end; next += CHUNK) {
+        spent += churn_chunk(workload, next);
+    }
+    presence_stats now = recorder_stats(workload->recorder);
+    uint64_t resident_now = resident_bytes();
+    char note[160];
+    snprintf(note, sizeof note, "%llu distinct agents in turn, %d connected at a time; connect and disconnect",
+             (unsigned long long)pairs, STANDING);
+    add_single(context, "churn_pair", "ns", (double)spent / (double)pairs, note);
+    snprintf(note, sizeof note, "end / start: allocated %llu -> %llu bytes, names kept %llu -> %llu",
+             (unsigned long long)start.allocated_bytes, (unsigned long long)now.allocated_bytes,
+             (unsigned long long)start.names, (unsigned long long)now.names);
+    add_judged(context, "churn_allocated", "ratio", (double)now.allocated_bytes / (double)start.allocated_bytes, 1.1,
+               true, note);
+    snprintf(note, sizeof note, "end / start: resident %llu -> %llu bytes", (unsigned long long)resident,
+             (unsigned long long)resident_now);
+    add_judged(context, "churn_resident", "ratio", (double)resident_now / (double)resident, 1.1, true, note);
+}

@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_handles.c - handles name one recorded connection, go stale with it, and never touch another.
+ */
+#include "../support/story.h"
+
+#define S0 "machine-0"
+
+static presence_handle handle_of(struct world *world, const char *server, uint64_t id)
+{
+    presence_handle handle;
+    expect_code(PRESENCE_OK, presence_recorder_find_handle(world->recorder, server, id, &handle));
+    return handle;
+}
+
+static presence_handle connects_handle(struct world *world, presence_value value)
+{
+    presence_handle handle;
+    expect_code(PRESENCE_OK, presence_recorder_connect_handle(world->recorder, &value, &handle, NULL, NULL));
+    return handle;
+}
+
+static void works(struct world *world, presence_handle handle)
+{
+    expect_code(PRESENCE_OK, presence_recorder_activity_handle(world->recorder, &handle));
+}
+
+static void is_stale(struct world *world, presence_handle handle)
+{
+    size_t done = 9;
+    expect_refused(world, PRESENCE_E_NOT_FOUND, presence_recorder_activity_handle(world->recorder, &handle));
+    expect_refused(world, PRESENCE_E_NOT_FOUND, presence_recorder_disconnect_handle(world->recorder, &handle));
+    expect_refused(world, PRESENCE_OK, presence_recorder_disconnect_handles(world->recorder, &handle, 1, &done));
+    assert_int_equal(done, 0);
+}
+
+static void connecting_gives_one_and_says_whether_it_is_new(void **state)
+{
+    struct world *world = *state;
+    presence_value value = test_value(S0, 1, MODEL_A, "a");
+    value.user_data = "data";
+    presence_handle handle, again;
+    bool is_new = false;
+    expect_code(PRESENCE_OK, presence_recorder_connect_handle(world->recorder, &value, &handle, &is_new, NULL));
+    assert_true(is_new);
+    expect_recorded(world, value, PRESENCE_ALIVE, 0);
+    at(world, 1);
+    expect_code(PRESENCE_OK, presence_recorder_connect_handle(world->recorder, &value, &again, &is_new, NULL));
+    assert_false(is_new);
+    expect_recorded(world, value, PRESENCE_ALIVE, 1);
+    works(world, handle); /* of a repeated connect, both are good */
+    works(world, again);
+    goes_down(world, S0);
+    expect_code(PRESENCE_OK, presence_recorder_connect_handle(world->recorder, &value, NULL, &is_new, NULL));
+    assert_false(is_new);
+    value.agent = "b";
+    expect_code(PRESENCE_OK, presence_recorder_connect_handle(world->recorder, &value, NULL, &is_new, NULL));
+    assert_false(is_new);
+    value.connection_id = 2;
+    expect_code(PRESENCE_OK, presence_recorder_connect_handle(world->recorder, &value, NULL, NULL, NULL));
+}
+
+static void activity_by_handle_stamps_its_own(void **state)
+{
+    struct world *world = *state;
+    connects(world, S0, MODEL_A, "a", 1);
+    connects(world, S0, MODEL_A, "a", 2);
+    presence_handle handle = handle_of(world, S0, 2);
+    uint64_t revision = presence_recorder_revision(world->recorder);
+    at(world, 6);
+    works(world, handle);
+    expect_recorded(world, test_value(S0, 1, MODEL_A, "a"), PRESENCE_ALIVE, 0);
+    expect_recorded(world, test_value(S0, 2, MODEL_A, "a"), PRESENCE_ALIVE, 6);
+    assert_int_equal(presence_recorder_revision(world->recorder), revision);
+    goes_down(world, S0);
+    at(world, 7);
+    works(world, handle); /* missing: stamped, and stays missing */
+    expect_recorded(world, test_value(S0, 2, MODEL_A, "a"), PRESENCE_MISSING, 7);
+}
+
+static void disconnect_by_handle_removes_its_own(void **state)
+{
+    struct world *world = *state;
+    connects(world, S0, MODEL_A, "a", 1);
+    presence_handle handle = connects_handle(world, test_value(S0, 2, MODEL_A, "a"));
+    uint64_t revision = presence_recorder_revision(world->recorder);
+    expect_code(PRESENCE_OK, presence_recorder_disconnect_handle(world->recorder, &handle));
+    expect_absent(world, S0, 2);
+    expect_counts(world, 1, 0);
+    assert_int_equal(presence_recorder_revision(world->recorder), revision + 1);
+    is_stale(world, handle);
+}
+
+static void finding_one_for_what_is_not_there(void **state)
+{
+    struct world *world = *state;
+    connects(world, S0, MODEL_A, "a", 1);
+    presence_handle handle;
+    expect_refused(world, PRESENCE_E_NOT_FOUND, presence_recorder_find_handle(world->recorder, S0, 2, &handle));
+    expect_refused(world, PRESENCE_E_NOT_FOUND,
+                   presence_recorder_find_handle(world->recorder, "machine-1", 1, &handle));
+}
+
+static void a_zeroed_handle_is_stale(void **state)
+{
+    struct world *world = *state;
+    connects(world, S0, MODEL_A, "a", 0);
+    is_stale(world, (presence_handle){{0}});
+}
+
+static void it_goes_stale_with_the_connection(void **state)
+{
+    struct world *world = *state;
+    presence_handle handle = connects_handle(world, test_value(S0, 1, MODEL_A, "a"));
+    disconnects(world, S0, 1);
+    is_stale(world, handle);
+    /* the same connection anew is another, though it may stand in the same place */
+    presence_handle anew = connects_handle(world, test_value(S0, 1, MODEL_A, "a"));
+    is_stale(world, handle);
+    works(world, anew);
+    /* and so are all who take that place */
+    disconnects(world, S0, 1);
+    for (uint64_t id = 2; id < 200; id++) {
+        connects(world, S0, MODEL_A, "b", id);
+        if (id % 2)
+            disconnects(world, S0, id);
+    }
+    is_stale(world, handle);
+    is_stale(world, anew);
+}
+
+static void it_goes_stale_when_the_id_is_stated_for_another_agent(void **state)
+{
+    struct world *world = *state;
+    presence_handle handle = connects_handle(world, test_value(S0, 1, MODEL_A, "a"));
+    presence_handle other_agent = connects_handle(world, test_value(S0, 1, MODEL_A, "b"));
+    is_stale(world, handle);
+    works(world, other_agent);
+    presence_handle other_model = connects_handle(world, test_value(S0, 1, MODEL_B, "b"));
+    is_stale(world, other_agent);
+    works(world, other_model);
+}
+
+static void it_stays_good_over_a_server_down_and_a_reconnect(void **state)
+{
+    struct world *world = *state;
+    presence_handle handle = connects_handle(world, test_value(S0, 1, MODEL_A, "a"));
+    goes_down(world, S0);
+    works(world, handle);
+    connects(world, S0, MODEL_A, "a", 1);
+    works(world, handle);
+}
+
+static void lists_keep_the_handles_of_what_they_keep(void **state)
+{
+    struct world *world = *state;
+    presence_handle kept = connects_handle(world, test_value(S0, 1, MODEL_A, "a"));
+    presence_handle dropped = connects_handle(world, test_value(S0, 2, MODEL_A, "b"));
+    presence_handle changed = connects_handle(world, test_value(S0, 3, MODEL_A, "c"));
+    const presence_value list[] = {test_value(S0, 3, MODEL_A, "another"), test_value(S0, 1, MODEL_A, "a"),
+                                   test_value(S0, 4, MODEL_A, "d")};
+    updates(world, S0, list, 3);
+    at(world, 5);
+    works(world, kept);
+    expect_recorded(world, list[1], PRESENCE_ALIVE, 5);
+    is_stale(world, dropped);
+    is_stale(world, changed);
+    works(world, handle_of(world, S0, 4));
+    goes_down(world, S0);
+    expect_code(PRESENCE_OK, presence_recorder_merge_server(world->recorder, S0, list, 3, NULL));
+    works(world, kept);
+    expect_code(PRESENCE_OK, presence_recorder_merge_server_since(
+                                 world->recorder, S0, presence_recorder_revision(world->recorder), list, 3, NULL));
+    works(world, kept);
+}
+
+static void disabling_makes_all_stale(void **state)
+{
+    struct world *world = *state;
+    presence_handle handle = connects_handle(world, test_value(S0, 1, MODEL_A, "a"));
+    presence_recorder_disable(world->recorder);
+    expect_code(PRESENCE_E_DISABLED, presence_recorder_activity_handle(world->recorder, &handle));
+    presence_recorder_enable(world->recorder);
+    is_stale(world, handle);
+    connects(world, S0, MODEL_A, "a", 1); /* the very same connection, in a record begun anew */
+    is_stale(world, handle);
+}
+
+static void a_handle_of_anything_at_all_touches_nothing(void **state)
+{
+    struct world *world = *state;
+    for (uint64_t id = 0; id < 50; id++)
+        connects(world, S0, MODEL_A, "a", id);
+    presence_handle good = handle_of(world, S0, 7);
+    struct test_random random;
+    test_random_seed(&random, 3);
+    at(world, 4);
+    for (int i = 0; i < 200; i++) {
+        presence_handle noise;
+        for (size_t j = 0; j < 4; j++)
+            noise.opaque[j] = test_random_next(&random);
+        expect_refused(world, PRESENCE_E_NOT_FOUND, presence_recorder_activity_handle(world->recorder, &noise));
+    }
+    works(world, good);
+}
+
+static void a_refused_connect_writes_no_handle(void **state)
+{
+    struct world *world = *state;
+    presence_value value = test_value(S0, 1, "", "a");
+    presence_error error = {0};
+    presence_handle handle;
+    expect_refused(world, PRESENCE_E_INVALID,
+                   presence_recorder_connect_handle(world->recorder, &value, &handle, NULL, &error));
+    assert_int_equal(error.code, PRESENCE_E_INVALID);
+    assert_string_not_equal(error.message, "");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        story(connecting_gives_one_and_says_whether_it_is_new),
+        story(activity_by_handle_stamps_its_own),
+        story(disconnect_by_handle_removes_its_own),
+        story(finding_one_for_what_is_not_there),
+        story(a_zeroed_handle_is_stale),
+        story(it_goes_stale_with_the_connection),
+        story(it_goes_stale_when_the_id_is_stated_for_another_agent),
+        story(it_stays_good_over_a_server_down_and_a_reconnect),
+        story(lists_keep_the_handles_of_what_they_keep),
+        story(disabling_makes_all_stale),
+        story(a_handle_of_anything_at_all_touches_nothing),
+        story(a_refused_connect_writes_no_handle),
+    };
+    return cmocka_run_group_tests_name("handles", tests, NULL, NULL);
+}

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_limits.c - limits of connections, names and bytes: each answered LIMIT, with nothing changed.
+ */
+#include "../support/story.h"
+
+#define S0 "machine-0"
+
+static int connect_one(struct world *world, const char *server, const char *model, const char *agent, uint64_t id)
+{
+    return presence_recorder_connect(world->recorder, server, model, agent, id, false, NULL);
+}
+
+static void limit_connections(struct world *world, uint64_t limit)
+{
+    presence_options options = world_options(world);
+    options.limit_connections = limit;
+    world_restart(world, &options);
+}
+
+static void limit_names(struct world *world, uint64_t limit)
+{
+    presence_options options = world_options(world);
+    options.limit_names = limit;
+    world_restart(world, &options);
+}
+
+static void so_many_connections_and_no_more(void **state)
+{
+    struct world *world = *state;
+    limit_connections(world, 3);
+    for (uint64_t id = 1; id <= 3; id++)
+        connects(world, S0, MODEL_A, "a", id);
+    expect_refused(world, PRESENCE_E_LIMIT, connect_one(world, S0, MODEL_A, "a", 4));
+    expect_refused(world, PRESENCE_E_LIMIT, connect_one(world, "machine-1", MODEL_B, "b", 1));
+    presence_value value = test_value(S0, 4, MODEL_A, "a");
+    presence_error error = {0};
+    expect_refused(world, PRESENCE_E_LIMIT,
+                   presence_recorder_connect_handle(world->recorder, &value, NULL, NULL, &error));
+    assert_int_equal(error.code, PRESENCE_E_LIMIT);
+    assert_string_not_equal(error.message, "");
+
+    connects(world, S0, MODEL_A, "a", 3); /* a known one may be stated again, and for another */
+    connects(world, S0, MODEL_B, "b", 3);
+    goes_down(world, S0); /* missing ones are recorded too */
+    expect_refused(world, PRESENCE_E_LIMIT, connect_one(world, S0, MODEL_A, "a", 4));
+    disconnects(world, S0, 1);
+    connects(world, S0, MODEL_A, "a", 4);
+    expect_counts(world, 1, 2);
+}
+
+static void lists_count_by_what_they_leave(void **state)
+{
+    struct world *world = *state;
+    limit_connections(world, 3);
+    const presence_value first[] = {test_value(S0, 1, MODEL_A, "a"), test_value(S0, 2, MODEL_A, "a"),
+                                    test_value(S0, 3, MODEL_A, "a"), test_value(S0, 4, MODEL_A, "a")};
+    const presence_value second[] = {test_value(S0, 5, MODEL_A, "b"), test_value(S0, 6, MODEL_A, "b"),
+                                     test_value(S0, 7, MODEL_A, "b")};
+    expect_refused(world, PRESENCE_E_LIMIT, presence_recorder_update_server(world->recorder, S0, first, 4, NULL));
+    updates(world, S0, first, 3);
+    updates(world, S0, second, 3); /* three before, three after */
+    expect_counts(world, 3, 0);
+    expect_recorded(world, second[2], PRESENCE_ALIVE, 0);
+    expect_refused(world, PRESENCE_E_LIMIT,
+                   presence_recorder_merge_server(world->recorder, S0, first, 1, NULL)); /* the alive stay */
+    updates(world, S0, second, 2);
+    expect_code(PRESENCE_OK, presence_recorder_merge_server(world->recorder, S0, first, 1, NULL));
+    expect_counts(world, 3, 0);
+}
+
+static void a_batch_stops_at_the_limit(void **state)
+{
+    struct world *world = *state;
+    limit_connections(world, 100);
+    static presence_value list[150];
+    for (size_t i = 0; i < 150; i++)
+        list[i] = test_value(S0, i, MODEL_A, "a");
+    size_t done = 0;
+    presence_error error = {0};
+    expect_code(PRESENCE_E_LIMIT, presence_recorder_connect_many(world->recorder, list, 150, &done, &error));
+    assert_int_equal(done, 100);
+    expect_counts(world, 100, 0);
+}
+
+static void so_many_names_and_no_more(void **state)
+{
+    struct world *world = *state;
+    limit_names(world, 4);
+    connects(world, S0, MODEL_A, "a", 1); /* a server, a model and an agent of it */
+    connects(world, S0, MODEL_A, "b", 2);
+    expect_refused(world, PRESENCE_E_LIMIT, connect_one(world, S0, MODEL_A, "c", 3));
+    expect_refused(world, PRESENCE_E_LIMIT, connect_one(world, "machine-1", MODEL_A, "a", 3));
+    expect_refused(world, PRESENCE_E_LIMIT, connect_one(world, S0, MODEL_B, "a", 3));
+    const presence_value list[] = {test_value(S0, 1, MODEL_A, "a"), test_value(S0, 2, MODEL_A, "b"),
+                                   test_value(S0, 3, MODEL_B, "a")};
+    presence_error error = {0};
+    expect_refused(world, PRESENCE_E_LIMIT, presence_recorder_update_server(world->recorder, S0, list, 3, &error));
+    assert_int_equal(error.code, PRESENCE_E_LIMIT);
+    connects(world, S0, MODEL_A, "a", 3); /* of known names, as many as you like */
+    connects(world, S0, MODEL_A, "b", 4);
+    presence_stats stats = {.struct_bytes = sizeof stats};
+    expect_code(PRESENCE_OK, presence_recorder_stats(world->recorder, &stats));
+    assert_int_equal(stats.names, 4);
+}
+
+static void names_that_nobody_bears_make_room(void **state)
+{
+    struct world *world = *state;
+    limit_names(world, 3);
+    for (uint64_t round = 0; round < 50; round++) {
+        char server[TEST_NAME_BYTES], model[TEST_NAME_BYTES], agent[TEST_NAME_BYTES];
+        connects(world, test_name(server, "machine", round), test_name(model, "model", round),
+                 test_name(agent, "agent", round), round);
+        expect_refused(world, PRESENCE_E_LIMIT, connect_one(world, server, model, "one more", 1000));
+        disconnects(world, server, round);
+    }
+}
+
+static void so_many_bytes_and_no_more(void **state)
+{
+    struct world *world = *state;
+    enum { LIMIT_BYTES = 8 * 1024 * 1024, MOST = 1000000 };
+    presence_options options = world_options(world);
+    options.limit_bytes = LIMIT_BYTES;
+    world_restart(world, &options);
+    uint64_t id = 0;
+    int code = PRESENCE_OK;
+    while (id < MOST && code == PRESENCE_OK) {
+        char agent[TEST_NAME_BYTES];
+        code = connect_one(world, S0, MODEL_A, test_name(agent, "an-agent-with-a-name-of-some-length", id), id);
+        id += code == PRESENCE_OK;
+        assert_true(atomic_load(&world->memory.outstanding_bytes) <= LIMIT_BYTES);
+    }
+    expect_code(PRESENCE_E_LIMIT, code);
+    assert_true(id > 10000);
+    expect_refused(world, PRESENCE_E_LIMIT, connect_one(world, S0, MODEL_A, "one more, with a new name", MOST + 1));
+    expect_counts(world, id, 0);
+    /* what leaves makes room again */
+    for (uint64_t gone = 0; gone < id; gone++)
+        disconnects(world, S0, gone);
+    for (uint64_t back = 0; back < id / 2; back++)
+        connects(world, S0, MODEL_A, "a", back);
+}
+
+static void views_count_towards_the_bytes(void **state)
+{
+    struct world *world = *state;
+    enum { LIMIT_BYTES = 8 * 1024 * 1024, COUNT = 20000, MOST_ROUNDS = 1000 };
+    presence_options options = world_options(world);
+    options.limit_bytes = LIMIT_BYTES;
+    world_restart(world, &options);
+    for (uint64_t id = 0; id < COUNT; id++)
+        connects(world, S0, MODEL_A, "a", id);
+    presence_connections *held[MOST_ROUNDS];
+    size_t views = 0;
+    int code = PRESENCE_OK;
+    while (views < MOST_ROUNDS && code == PRESENCE_OK) { /* every view held, everything stamped, again and again */
+        held[views] = presence_recorder_connections(world->recorder);
+        if (held[views] == NULL)
+            break;
+        views++;
+        at(world, (presence_time)views);
+        for (uint64_t id = 0; id < COUNT && code == PRESENCE_OK; id++)
+            code = presence_recorder_activity(world->recorder, S0, id);
+        assert_true(atomic_load(&world->memory.outstanding_bytes) <= LIMIT_BYTES);
+    }
+    assert_true(views < MOST_ROUNDS);
+    assert_true(code == PRESENCE_E_LIMIT || code == PRESENCE_E_NO_MEMORY);
+    assert_true(presence_connections_count(held[0]) == COUNT);
+    for (size_t i = 0; i < views; i++)
+        presence_connections_free(held[i]);
+    presence_recorder_trim(world->recorder);
+    expect_code(PRESENCE_OK, presence_recorder_activity(world->recorder, S0, 1));
+}
+
+static void without_limits_there_are_none(void **state)
+{
+    struct world *world = *state;
+    for (uint64_t id = 0; id < 20000; id++) {
+        char agent[TEST_NAME_BYTES];
+        connects(world, S0, MODEL_A, test_name(agent, "agent", id), id);
+    }
+    expect_counts(world, 20000, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        story(so_many_connections_and_no_more),   story(lists_count_by_what_they_leave),
+        story(a_batch_stops_at_the_limit),        story(so_many_names_and_no_more),
+        story(names_that_nobody_bears_make_room), story(so_many_bytes_and_no_more),
+        story(views_count_towards_the_bytes),     story(without_limits_there_are_none),
+    };
+    return cmocka_run_group_tests_name("limits", tests, NULL, NULL);
+}

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_replica_state.c - whole states: applied as their origin stated them, and taken as a view with a description.
+ */
+#include "replica_words.h"
+
+static const presence_claim claim = {.epoch = 4, .turn = 1, .random = 7};
+
+static void a_state_comes_with_its_statuses_and_times(void **state)
+{
+    struct world *world = *state;
+    at(world, 500);
+    presence_value values[] = {seen(test_value(S0, 1, MODEL_A, "alive"), 11),
+                               seen(test_value(S0, 2, MODEL_A, "missing"), 12),
+                               seen(test_value(S0, 3, MODEL_B, "controller"), 13)};
+    values[1].status = PRESENCE_MISSING;
+    values[2].controller_agent = true;
+    values[2].user_data = "data";
+    uint64_t revision = presence_recorder_revision(world->recorder);
+    expect_code(PRESENCE_OK,
+                presence_replica_apply_state(world->recorder, S0, &claim, 40, 33, PRESENCE_REASON_TIMED_OUT,
+                                             STORY_BEGIN + 20, values, 3, NULL));
+    assert_int_equal(presence_recorder_revision(world->recorder), revision + 1);
+    expect_recorded(world, values[0], PRESENCE_ALIVE, 11);
+    expect_recorded(world, values[1], PRESENCE_MISSING, 12);
+    expect_recorded(world, values[2], PRESENCE_ALIVE, 13);
+    expect_evidence(world, MODEL_A, "missing", PRESENCE_MISSING, PRESENCE_REASON_TIMED_OUT, 20, 12, 0, 1);
+    presence_evidence evidence;
+    expect_code(PRESENCE_OK, presence_recorder_agent_evidence(world->recorder, MODEL_A, "alive", &evidence));
+    assert_int_equal(evidence.reason, PRESENCE_REASON_UPDATED);
+    presence_server_description description = describe(world, S0);
+    assert_int_equal(presence_claim_compare(&description.claim, &claim), 0); /* the claim was taken with it */
+    assert_false(description.local);
+    assert_true(description.complete);
+    assert_int_equal(description.number, 40);
+    assert_int_equal(description.floor, 33);
+    assert_int_equal(description.connections, 3);
+    assert_int_equal(description.alive, 2);
+}
+
+static void it_replaces_all_that_was_known(void **state)
+{
+    struct world *world = *state;
+    const presence_value first[] = {seen(test_value(S0, 1, MODEL_A, "a"), 1), seen(test_value(S0, 2, MODEL_A, "b"), 1)};
+    const presence_value second[] = {seen(test_value(S0, 2, MODEL_A, "b"), 5),
+                                     seen(test_value(S0, 3, MODEL_A, "c"), 5)};
+    expect_code(PRESENCE_OK, applies_state(world, S0, claim, 10, first, 2));
+    expect_code(PRESENCE_OK, applies_state(world, S0, claim, 20, second, 2));
+    expect_absent(world, S0, 1);
+    expect_recorded(world, second[0], PRESENCE_ALIVE, 5);
+    expect_recorded(world, second[1], PRESENCE_ALIVE, 5);
+    applies(world, S0, claim, disconnect_change(21, 2), true); /* changes go on from its number */
+    applies(world, S0, claim, connect_change(20, test_value(S0, 9, MODEL_A, "seen")), false);
+    expect_counts(world, 1, 0);
+}
+
+static void an_older_number_is_stale_and_the_same_is_taken(void **state)
+{
+    struct world *world = *state;
+    const presence_value first = seen(test_value(S0, 1, MODEL_A, "a"), 1),
+                         second = seen(test_value(S0, 2, MODEL_A, "b"), 1);
+    expect_code(PRESENCE_OK, applies_state(world, S0, claim, 10, &first, 1));
+    expect_refused(world, PRESENCE_E_STALE, applies_state(world, S0, claim, 9, &second, 1));
+    expect_code(PRESENCE_OK, applies_state(world, S0, claim, 10, &second, 1)); /* the same number anew: a repair */
+    expect_absent(world, S0, 1);
+    expect_recorded(world, second, PRESENCE_ALIVE, 1);
+}
+
+static void a_larger_claim_is_taken_and_a_smaller_is_stale(void **state)
+{
+    struct world *world = *state;
+    const presence_value value = seen(test_value(S0, 1, MODEL_A, "a"), 1);
+    expect_code(PRESENCE_OK, applies_state(world, S0, claim, 10, &value, 1));
+    expect_code(PRESENCE_OK, applies_state(world, S0, claim_of(4, 2, 0), 3, &value, 1));
+    assert_int_equal(describe(world, S0).number, 3);
+    expect_refused(world, PRESENCE_E_STALE, applies_state(world, S0, claim, 99, &value, 1));
+    expect_code(PRESENCE_OK, applies_state(world, S0, claim_of(5, 0, 0), 1, NULL, 0));
+    expect_absent(world, S0, 1); /* a newer life, stated whole: empty */
+    assert_int_equal(describe(world, S0).inherited, 0);
+}
+
+static void it_takes_a_server_over_from_local_calls(void **state)
+{
+    struct world *world = *state;
+    connects(world, S0, MODEL_A, "local", 1);
+    const presence_value value = seen(test_value(S0, 2, MODEL_A, "remote"), 1);
+    expect_code(PRESENCE_OK, applies_state(world, S0, claim, 10, &value, 1));
+    expect_absent(world, S0, 1);
+    expect_recorded(world, value, PRESENCE_ALIVE, 1);
+    expect_refused(world, PRESENCE_E_STALE,
+                   presence_recorder_connect(world->recorder, S0, MODEL_A, "local", 1, false, NULL));
+}
+
+static void its_list_is_checked_like_an_updates(void **state)
+{
+    struct world *world = *state;
+    const presence_value good = seen(test_value(S0, 1, MODEL_A, "a"), 1);
+    expect_code(PRESENCE_OK, applies_state(world, S0, claim, 10, &good, 1));
+    presence_error error = {0};
+    const presence_value mismatch[] = {good, test_value("machine-1", 2, MODEL_A, "a")};
+    expect_refused(world, PRESENCE_E_MISMATCH,
+                   presence_replica_apply_state(world->recorder, S0, &claim, 11, 0, PRESENCE_REASON_SERVER_DOWN, 0,
+                                                mismatch, 2, &error));
+    assert_string_equal(error.message, "connection server mismatch, got \"machine-1\" expected \"machine-0\"");
+    const presence_value twice[] = {good, good};
+    expect_refused(world, PRESENCE_E_DUPLICATE, applies_state(world, S0, claim, 11, twice, 2));
+    const presence_value bad[] = {good, test_value(S0, 2, MODEL_A, "\n")};
+    expect_refused(world, PRESENCE_E_INVALID, applies_state(world, S0, claim, 11, bad, 2));
+    expect_refused(world, PRESENCE_E_INVALID, applies_state(world, S0, claim, 11, NULL, 2));
+    expect_refused(world, PRESENCE_E_INVALID, applies_state(world, "", claim, 11, &good, 1));
+    assert_int_equal(describe(world, S0).number, 10);
+}
+
+static void a_state_taken_agrees_with_its_description(void **state)
+{
+    struct world *world = *state;
+    claims(world, S0, claim, true);
+    connects(world, S0, MODEL_A, "a", 1);
+    connects(world, S0, MODEL_A, "b", 2);
+    connects(world, S1, MODEL_A, "c", 3);
+    presence_server_description description;
+    presence_connections *taken = presence_replica_state(world->recorder, S0, &description);
+    assert_non_null(taken);
+    disconnects(world, S0, 1);
+    goes_down(world, S0);
+    assert_int_equal(description.number, 2);
+    assert_int_equal(description.connections, 2);
+    assert_int_equal(description.alive, 2);
+    assert_int_equal(presence_connections_count(taken), 2);
+    struct content *content = content_of(taken);
+    assert_int_equal(content->count, 2);
+    for (size_t i = 0; i < 2; i++)
+        assert_int_equal(content->values[i].status, PRESENCE_ALIVE);
+    content_free(content);
+    presence_connections_free(taken);
+    assert_null(presence_replica_state(world->recorder, "machine-9", &description));
+}
+
+static void a_state_leaves_out_what_is_inherited(void **state)
+{
+    struct world *world = *state;
+    const presence_value values[] = {seen(test_value(S0, 1, MODEL_A, "a"), 1),
+                                     seen(test_value(S0, 2, MODEL_A, "b"), 1)};
+    expect_code(PRESENCE_OK, applies_state(world, S0, claim, 10, values, 2));
+    claims(world, S0, claim_of(5, 1, 1), true);
+    connects(world, S0, MODEL_A, "b", 2);
+    connects(world, S0, MODEL_A, "c", 3);
+    presence_server_description description;
+    presence_connections *taken = presence_replica_state(world->recorder, S0, &description);
+    assert_int_equal(description.connections, 2);
+    assert_int_equal(description.inherited, 1);
+    struct content *content = content_of(taken);
+    assert_int_equal(content->count, 2);
+    assert_null(content_find(content, S0, 1));
+    assert_int_equal(presence_connections_count(taken), 2);
+    content_free(content);
+    presence_connections_free(taken);
+}
+
+static void a_state_carried_over_gives_the_same_digest(void **state)
+{
+    struct world *world = *state;
+    struct world *other = world_new();
+    claims(world, S0, claim, true);
+    for (uint64_t id = 0; id < 500; id++)
+        connects(world, S0, id % 2 ? MODEL_A : MODEL_B, id % 3 ? "a" : "b", id);
+    goes_down(world, S0);
+    for (uint64_t id = 0; id < 500; id += 5)
+        connects(world, S0, MODEL_A, "back", id);
+    presence_server_description origin;
+    presence_connections *taken = presence_replica_state(world->recorder, S0, &origin);
+    struct content *content = content_of(taken);
+    expect_code(PRESENCE_OK, presence_replica_apply_state(other->recorder, S0, &claim, origin.number, origin.floor,
+                                                          PRESENCE_REASON_SERVER_DOWN, STORY_BEGIN, content->values,
+                                                          content->count, NULL));
+    presence_server_description copy = describe(other, S0);
+    assert_int_equal(copy.number, origin.number);
+    assert_int_equal(copy.floor, origin.floor);
+    assert_int_equal(copy.connections, origin.connections);
+    assert_int_equal(copy.alive, origin.alive);
+    assert_true(digests_equal(copy.digest, origin.digest));
+    content_free(content);
+    presence_connections_free(taken);
+    world_free(other);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        story(a_state_comes_with_its_statuses_and_times),      story(it_replaces_all_that_was_known),
+        story(an_older_number_is_stale_and_the_same_is_taken), story(a_larger_claim_is_taken_and_a_smaller_is_stale),
+        story(it_takes_a_server_over_from_local_calls),        story(its_list_is_checked_like_an_updates),
+        story(a_state_taken_agrees_with_its_description),      story(a_state_leaves_out_what_is_inherited),
+        story(a_state_carried_over_gives_the_same_digest),
+    };
+    return cmocka_run_group_tests_name("replica_state", tests, NULL, NULL);
+}
