@@ -113,35 +113,16 @@ int report_connections(FILE *out, const presence_connections *connections)
 
 /* ------------------------------------------------------------------------------------- one change, one agent -- */
 
-static const char *kind_string(presence_event_kind kind)
-{
-    switch (kind) {
-    case PRESENCE_EVENT_CONNECTED:
-        return "connected";
-    case PRESENCE_EVENT_RECONNECTED:
-        return "reconnected";
-    case PRESENCE_EVENT_UPDATED:
-        return "updated";
-    case PRESENCE_EVENT_DISCONNECTED:
-        return "disconnected";
-    case PRESENCE_EVENT_MISSING:
-        return "missing";
-    case PRESENCE_EVENT_ACTIVITY:
-        return "active";
-    case PRESENCE_EVENT_AGENT:
-        return "changed";
-    }
-    return "";
-}
-
 void report_event(FILE *out, const presence_event *event)
 {
-    fprintf(out, "change %" PRIu64 ": %s%s %s", event->revision, event->value.agent,
-            event->value.controller_agent ? CONTROLLER_MARK : "", kind_string(event->kind));
-    if (event->kind == PRESENCE_EVENT_AGENT)
-        fprintf(out, " (by %s)", event->value.server);
+    const presence_value *value = &event->value;
+    fprintf(out, "change %" PRIu64 ": %s%s ", event->revision, value->agent,
+            value->controller_agent ? CONTROLLER_MARK : "");
+    if (event->kind == PRESENCE_EVENT_AGENT) /* of the agent, not of one connection */
+        fprintf(out, "changed (by %s)", value->server);
     else
-        fprintf(out, " (%s %" PRIu64 ")", event->value.server, event->value.connection_id);
+        fprintf(out, "%s (%s %" PRIu64 ")", presence_event_kind_string((int)event->kind), value->server,
+                value->connection_id);
     fprintf(out, ", reason %s, agent %s -> %s\n", presence_reason_string(event->reason),
             presence_status_string(event->agent_before), presence_status_string(event->agent_after));
 }

@@ -36,6 +36,7 @@ struct bulk {
     uint64_t connections, alive;
     presence_digest digest;
     uint64_t missing; /* of them, stated as missing */
+    bool news;        /* the list changes more than last_seen */
 };
 
 /* ------------------------------------------------------------------------------------------------------- prepare -- */
@@ -111,6 +112,12 @@ static void mark(struct bulk *bulk, uint32_t row, enum row_mark mark)
     row_edit(bulk->registry, row)->stamp |= (uint64_t)mark << ROW_MARK_SHIFT;
 }
 
+static void drop(struct bulk *bulk, uint32_t row)
+{
+    mark(bulk, row, MARK_DROPPED);
+    bulk->news = true;
+}
+
 static int stage_fresh(struct bulk *bulk, const struct facts *facts, enum row_mark row_mark, presence_time last_seen)
 {
     struct registry *registry = bulk->registry;
@@ -133,6 +140,7 @@ static int stage_fresh(struct bulk *bulk, const struct facts *facts, enum row_ma
         return PRESENCE_E_LIMIT;
     }
     tally(bulk, row, row_mark != MARK_FRESH_MISSING);
+    bulk->news = true;
     bulk->missing += row_mark == MARK_FRESH_MISSING;
     return PRESENCE_OK;
 }
@@ -177,6 +185,8 @@ static int stage_value(struct bulk *bulk, size_t i)
         return PRESENCE_OK; /* its newer fate: see stage_rest */
     enum row_mark said = known == NONE ? MARK_NONE : mark_of(bulk, known, &facts, value);
     if (said != MARK_NONE) {
+        uint64_t connected = row_revision(row_get(&registry->now, known));
+        bulk->news = bulk->news || connected <= bulk->face.floor || connected < bulk->face.base;
         mark(bulk, known, said);
         tally(bulk, known, true);
         return PRESENCE_OK;
@@ -237,7 +247,7 @@ static bool stays(const struct bulk *bulk, const struct row *row)
     case BULK_MERGE_SINCE:
         return connected_since(bulk, row);
     case BULK_COMPLETE:
-        return row_revision(row) > server->base;
+        return row_revision(row) >= server->base;
     case BULK_TAKE_IN:
         return true;
     default:
@@ -290,7 +300,7 @@ static int stage_rest(struct bulk *bulk)
             if (stays(bulk, record))
                 tally(bulk, row, row_revision(record) > bulk->face.floor);
             else
-                mark(bulk, row, MARK_DROPPED);
+                drop(bulk, row);
         }
         registry_drain(registry, STEP);
         if (steps % SWEEP_PAGES == 0 && give_way(bulk))
@@ -338,6 +348,14 @@ static void commit_claim(struct bulk *bulk, struct server *server)
     }
 }
 
+/* Does the list change more than last_seen? If not, it is no change of the revision nor of the number. */
+static bool is_news(const struct bulk *bulk, const struct server *server)
+{
+    bool of_claims = bulk->request->mode == BULK_STATE || bulk->request->mode == BULK_COMPLETE ||
+                     bulk->request->mode == BULK_FORGET || bulk->request->mode == BULK_TAKE_IN;
+    return bulk->news || of_claims || !(server->flags & SERVER_COMPLETE) || server->flags & SERVER_FORGOTTEN;
+}
+
 static int commit(struct bulk *bulk)
 {
     struct presence_recorder *recorder = bulk->recorder;
@@ -349,12 +367,16 @@ static int commit(struct bulk *bulk)
     if (registry->limit_connections && bulk->connections > before->connections &&
         others + bulk->connections > registry->limit_connections)
         return PRESENCE_E_LIMIT;
-    struct whole_change whole;
+    struct whole_change whole = {0};
     int code = recorder_begin(recorder);
-    code = code ? code : whole_change_begin(recorder, &whole);
+    bool news = is_news(bulk, before);
+    if (!code && news)
+        code = whole_change_begin(recorder, &whole);
     if (code)
         return code;
-    uint64_t floor = now->revision++;
+    uint64_t floor = now->revision;
+    if (news)
+        now->event_revision = ++now->revision;
     struct server *server = server_edit(registry, bulk->server);
     now->connections = others + bulk->connections;
     now->alive -= server_alive_now(server);
@@ -364,7 +386,8 @@ static int commit(struct bulk *bulk)
     server->connections = server->stated = bulk->connections;
     server->alive = server->stated_alive = bulk->alive;
     server->digest = bulk->digest;
-    commit_claim(bulk, server);
+    if (news)
+        commit_claim(bulk, server);
     if (request->mode == BULK_STATE && bulk->missing) {
         server->alive = 0; /* for server_push_down: nothing recorded before is missing any more */
         server->connections = 0;
@@ -376,7 +399,7 @@ static int commit(struct bulk *bulk)
     }
     now->alive += server_alive_now(server);
     whole_change_end(recorder, &whole, bulk->server, change_of(request), PRESENCE_REASON_UPDATED, server->bulk_time);
-    if (request->mode != BULK_TAKE_IN && request->mode != BULK_COMPLETE)
+    if (news && request->mode != BULK_TAKE_IN && request->mode != BULK_COMPLETE)
         departures_add(recorder, bulk->server, 0, true);
     return PRESENCE_OK;
 }
@@ -394,8 +417,12 @@ static void sweep_dropped(struct presence_recorder *recorder, uint32_t number)
     if (recorder->left.most && evidence.status == PRESENCE_UNKNOWN && !controller) {
         const struct text *name = agent_name(agent_get(now, agent));
         const struct text *model = model_get(now, agent_model(now, agent))->name;
-        left_add(recorder, (struct span){model->bytes, text_length(model)},
-                 (struct span){name->bytes, text_length(name)}, evidence.since, row->last_seen, evidence.reason);
+        struct span model_name = {model->bytes, text_length(model)}, its_name = {name->bytes, text_length(name)};
+        const struct left_agent *left = left_find(recorder, model_name, its_name);
+        presence_time last_seen = row->last_seen; /* the latest of those that this list drops */
+        if (left && left->since == evidence.since && left->last_seen > last_seen)
+            last_seen = left->last_seen;
+        left_add(recorder, model_name, its_name, evidence.since, last_seen, evidence.reason);
     }
     bool only = agent_get(now, agent)->first == number && row_next(now, number, row) == NONE;
     registry_remove_row(registry, number);
@@ -416,7 +443,9 @@ static void sweep_marked(struct presence_recorder *recorder, const struct server
     presence_time last_seen = row_last_seen(row, server);
     struct row *edit = row_edit(registry, number);
     uint64_t revision = said == MARK_FRESH_MISSING ? server->floor : server->bulk_revision;
-    edit->stamp = revision << ROW_STAMP_SHIFT | (edit->stamp & (ROW_CONTROLLER | ROW_EXTRA));
+    /* A list that was no news took no revision of its own: it counts as a repeated connect. */
+    uint64_t restated = row_revision(edit) == revision ? ROW_RESTATED : 0;
+    edit->stamp = revision << ROW_STAMP_SHIFT | restated | (edit->stamp & (ROW_CONTROLLER | ROW_EXTRA));
     edit->last_seen = last_seen;
     if (recorder->left.count) {
         const struct text *name = agent_name(agent_get(&registry->now, agent));
@@ -580,9 +609,6 @@ static int begin(struct bulk *bulk, bool *nothing, presence_error *error)
     if (registry->now.revision >= ROW_REVISION_MOST)
         return recorder_error_code(error, PRESENCE_E_LIMIT);
     if (request->mode == BULK_MERGE_SINCE) {
-        if (request->since > registry->now.revision)
-            return recorder_error(error, PRESENCE_E_INVALID, "revision %llu is of the future, the recorder's is %llu",
-                                  (unsigned long long)request->since, (unsigned long long)registry->now.revision);
         code = departures_since(recorder, bulk->server, request->since, &bulk->departed, nothing);
         if (code || *nothing)
             return recorder_error_code(error, code);
@@ -630,6 +656,9 @@ int bulk_run(struct presence_recorder *recorder, const struct bulk_request *orig
         return code;
     if (!request.values && request.count)
         return recorder_error(error, PRESENCE_E_INVALID, "values is NULL, but its count is %zu", request.count);
+    if (request.mode == BULK_MERGE_SINCE && request.since > presence_recorder_revision(recorder))
+        return recorder_error(error, PRESENCE_E_INVALID, "revision %llu is of the future",
+                              (unsigned long long)request.since);
     struct bulk bulk = {.recorder = recorder, .request = &request, .server = NONE};
     code = prepare(&bulk, error);
     if (code == PRESENCE_OK) {

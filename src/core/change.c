@@ -70,10 +70,10 @@ static struct span span_of(const struct text *text)
 
 /* ------------------------------------------------------------------------------------------------------- remove -- */
 
-/* Removes a row with all that follows for its agent; the revision is raised already. `said` is what the history calls
- * it; UNKNOWN evidence of the agent goes to the table of those that left. */
+/* Removes a row with all that follows for its agent; the revision is raised already. An agent that is left with nothing
+ * goes to the table of those that left. part: OLD_HOLDER if another agent takes the connection over. */
 static void remove_row(struct presence_recorder *recorder, const struct statement *statement, uint32_t row,
-                       enum history_change said)
+                       enum history_part part)
 {
     struct registry *registry = recorder->registry;
     struct roots *now = &registry->now;
@@ -92,9 +92,13 @@ static void remove_row(struct presence_recorder *recorder, const struct statemen
     presence_value value;
     if (history || left)
         registry_value(now, row, &value);
-    if (history)
+    if (history) {
+        enum history_change said =
+            part == HISTORY_ALONE ? (enum history_change)PRESENCE_CHANGE_DISCONNECT : HISTORY_UNNUMBERED;
         record = write_history(recorder, PRESENCE_EVENT_DISCONNECTED, said, reason, statement->when,
                                statement->server, &value);
+        record->part = (uint8_t)part;
+    }
     const struct text *agent_text = agent_name(agent_get(now, agent));
     const struct text *model_text = model_get(now, agent_model(now, agent))->name;
     if (left && before.status != PRESENCE_UNKNOWN && only)
@@ -102,7 +106,7 @@ static void remove_row(struct presence_recorder *recorder, const struct statemen
     registry_remove_row(registry, row);
     presence_status after = PRESENCE_UNKNOWN;
     if (!only) {
-        after = evidence_changed(registry, agent, before, reason, statement->when);
+        after = evidence_changed(registry, agent, before, false, reason, statement->when);
         if (left && after == PRESENCE_UNKNOWN && before.status != PRESENCE_UNKNOWN)
             left_add(recorder, span_of(model_text), span_of(agent_text), statement->when, seen.last_seen, reason);
     }
@@ -116,7 +120,7 @@ void change_disconnect(struct presence_recorder *recorder, const struct statemen
     uint64_t id = row_get(&registry->now, row)->id;
     registry_count(registry, row, -1);
     advance(recorder, statement);
-    remove_row(recorder, statement, row, HISTORY_UNNUMBERED + PRESENCE_CHANGE_DISCONNECT);
+    remove_row(recorder, statement, row, HISTORY_ALONE);
     departures_add(recorder, statement->server, id, false);
 }
 
@@ -128,7 +132,8 @@ static enum row_flags flags_of(const struct facts *facts)
 }
 
 static void write_connect(struct presence_recorder *recorder, const struct statement *statement, uint32_t row, int kind,
-                          presence_reason reason, presence_status before, presence_status after)
+                          enum history_part part, presence_reason reason, presence_status before,
+                          presence_status after)
 {
     if (!recorder->history.ring)
         return;
@@ -136,12 +141,14 @@ static void write_connect(struct presence_recorder *recorder, const struct state
     registry_value(&recorder->registry->now, row, &value);
     struct history_record *record = write_history(recorder, kind, (enum history_change)PRESENCE_CHANGE_CONNECT, reason,
                                                   statement->when, statement->server, &value);
+    record->part = (uint8_t)part;
     finish_history(recorder, record, before, after);
 }
 
 /* A row of an agent that is there already or was just added. */
 static uint32_t add_row(struct presence_recorder *recorder, const struct statement *statement,
-                        const struct facts *facts, uint32_t agent, struct text *data, bool new_agent)
+                        const struct facts *facts, uint32_t agent, struct text *data, bool new_agent,
+                        enum history_part part)
 {
     struct registry *registry = recorder->registry;
     struct evidence before = {0};
@@ -160,11 +167,12 @@ static uint32_t add_row(struct presence_recorder *recorder, const struct stateme
         if (!facts->controller)
             evidence_record(registry, agent, (struct evidence){after, reason, statement->when});
     } else {
-        after = evidence_changed(registry, agent, before, reason, statement->when);
+        after = evidence_changed(registry, agent, before, true, reason, statement->when);
     }
-    if (recorder->left.count)
+    if (recorder->left.count && !facts->controller)
         left_remove(recorder, facts->model, facts->agent);
-    write_connect(recorder, statement, row, PRESENCE_EVENT_CONNECTED, reason, before.status, after);
+    int kind = part == HISTORY_ALONE ? PRESENCE_EVENT_CONNECTED : PRESENCE_EVENT_UPDATED;
+    write_connect(recorder, statement, row, kind, part, reason, before.status, after);
     return row;
 }
 
@@ -184,8 +192,9 @@ static int connect_new(struct presence_recorder *recorder, const struct statemen
         registry_count(registry, replaced, -1);
     advance(recorder, statement);
     if (replaced != NONE)
-        remove_row(recorder, statement, replaced, HISTORY_UNNUMBERED);
-    *row = add_row(recorder, statement, facts, agent, data, new_agent);
+        remove_row(recorder, statement, replaced, HISTORY_OLD_HOLDER);
+    *row = add_row(recorder, statement, facts, agent, data, new_agent,
+                   replaced == NONE ? HISTORY_ALONE : HISTORY_NEW_HOLDER);
     return PRESENCE_OK;
 }
 
@@ -205,6 +214,7 @@ static void restate(struct presence_recorder *recorder, const struct statement *
     uint32_t agent = row_get(now, row)->agent;
     presence_status row_before = row_status(row_get(now, row), server_get(now, statement->server));
     bool same = !new_data && !(row_get(now, row)->stamp & ROW_CONTROLLER) == !facts->controller;
+    presence_time last_seen = row_get(now, row)->last_seen; /* as it was before it became a controller agent's */
     struct evidence before = evidence_now(now, agent);
     registry_count(registry, row, -1);
     advance(recorder, statement);
@@ -219,9 +229,13 @@ static void restate(struct presence_recorder *recorder, const struct statement *
                                                                  : PRESENCE_REASON_RECONNECTED;
     if (before.status == PRESENCE_ALIVE && !statement->reason)
         reason = PRESENCE_REASON_LEFT; /* it can only have become a controller agent's: none of its own is left */
-    presence_status after = evidence_changed(registry, agent, before, reason, statement->when);
+    presence_status after = evidence_changed(registry, agent, before, true, reason, statement->when);
     int kind = row_before == PRESENCE_MISSING && same ? PRESENCE_EVENT_RECONNECTED : PRESENCE_EVENT_UPDATED;
-    write_connect(recorder, statement, row, kind,
+    if (recorder->left.most && after == PRESENCE_UNKNOWN && before.status != PRESENCE_UNKNOWN)
+        left_add(recorder, facts->model, facts->agent, statement->when, last_seen, reason);
+    else if (recorder->left.count && after != PRESENCE_UNKNOWN)
+        left_remove(recorder, facts->model, facts->agent);
+    write_connect(recorder, statement, row, kind, HISTORY_ALONE,
                   row_before == PRESENCE_MISSING ? PRESENCE_REASON_RECONNECTED : PRESENCE_REASON_UPDATED,
                   before.status, after);
 }
@@ -240,7 +254,7 @@ int change_connect(struct presence_recorder *recorder, const struct statement *s
     bool same = known != NONE && registry_same_facts(now, known, facts);
     const struct server *server = server_get(now, statement->server);
     if (same && row_stated_status(row_get(now, known), server) == PRESENCE_ALIVE &&
-        row_revision(row_get(now, known)) > server->base && !statement->number) {
+        row_revision(row_get(now, known)) >= server->base && !statement->number) {
         struct evidence evidence = {0};
         uint32_t agent = row_get(now, known)->agent;
         bool fold = server->restore_revision || server->lapse_revision;
@@ -353,6 +367,7 @@ int change_server_down(struct presence_recorder *recorder, const struct statemen
         return code;
     uint64_t floor = now->revision;
     advance(recorder, statement);
+    now->event_revision = now->revision;
     if (record->alive > 0)
         server_push_down(registry, statement->server, floor, statement->when, statement->reason);
     struct server *server = server_edit(registry, statement->server);
@@ -380,7 +395,7 @@ int change_lapse(struct presence_recorder *recorder, uint32_t number, bool lapse
         return code;
     presence_time when = recorder_now(recorder);
     struct server *server = server_edit(registry, number);
-    now->revision++;
+    now->event_revision = ++now->revision;
     if (lapse) {
         server->flags |= SERVER_LAPSED;
         server->lapse_revision = now->revision;

@@ -170,7 +170,7 @@ static bool belongs(const presence_connections *connections, uint32_t number)
         return false;
     if (row_stated_status(row, server) == PRESENCE_UNKNOWN)
         return false;
-    if (connections->stated_only && row_revision(row) <= server->base)
+    if (connections->stated_only && row_revision(row) < server->base)
         return false;
     if (!connections->by_model && !connections->by_agent)
         return true;

@@ -11,7 +11,7 @@ static const struct {
     {PRESENCE_OK, "PRESENCE_OK", "success"},
     {PRESENCE_E_DISABLED, "PRESENCE_E_DISABLED", "the recorder is disabled"},
     {PRESENCE_E_INVALID, "PRESENCE_E_INVALID", "invalid name, data or argument"},
-    {PRESENCE_E_NOT_FOUND, "PRESENCE_E_NOT_FOUND", "not recorded"},
+    {PRESENCE_E_NOT_FOUND, "PRESENCE_E_NOT_FOUND", "connection not found"},
     {PRESENCE_E_MISMATCH, "PRESENCE_E_MISMATCH", "connection server mismatch"},
     {PRESENCE_E_DUPLICATE, "PRESENCE_E_DUPLICATE", "a connection id is in the list twice"},
     {PRESENCE_E_AMBIGUOUS, "PRESENCE_E_AMBIGUOUS", "connections not limited to a model, agent ambiguous"},

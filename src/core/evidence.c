@@ -124,6 +124,8 @@ struct evidence evidence_now(const struct roots *roots, uint32_t number)
     struct evidence recorded = {recorded_status(agent), (presence_reason)(agent->hash_reason >> INDEX_HASH_BITS),
                                 agent->since};
     uint64_t basis = basis_of(roots, agent);
+    if (basis >= roots->event_revision)
+        return recorded; /* nothing happened to any server since */
     struct reading reading = {0};
     for (uint32_t at = agent->first; at != NONE;) {
         const struct pv_entry *entry = shelf_entry(&roots->rows, at);
@@ -176,7 +178,9 @@ void evidence_fill(const struct roots *roots, uint32_t number, presence_evidence
     out->since = now.since;
 }
 
-presence_status evidence_best_on_server(const struct roots *roots, uint32_t number, uint32_t only_server)
+/* The best status among the rows; no more rows are looked at once it is `enough`. */
+static presence_status best_up_to(const struct roots *roots, uint32_t number, uint32_t only_server,
+                                  presence_status enough)
 {
     presence_status best = PRESENCE_UNKNOWN;
     for (uint32_t at = agent_get(roots, number)->first; at != NONE;) {
@@ -184,19 +188,27 @@ presence_status evidence_best_on_server(const struct roots *roots, uint32_t numb
         const struct row *row = shelf_at(&roots->rows, entry, at);
         if (!(row->stamp & ROW_CONTROLLER) && (only_server == NONE || only_server == entry->owner)) {
             presence_status status = row_status(row, server_get(roots, entry->owner));
-            if (status == PRESENCE_ALIVE)
-                return status;
             if (status > best)
                 best = status;
+            if (best >= enough)
+                return best;
         }
         at = row_next(roots, at, row);
     }
     return best;
 }
 
-presence_status evidence_best(const struct roots *roots, uint32_t agent)
+presence_status evidence_best_on_server(const struct roots *roots, uint32_t agent, uint32_t server)
 {
-    return evidence_best_on_server(roots, agent, NONE);
+    return best_up_to(roots, agent, server, PRESENCE_ALIVE);
+}
+
+presence_status evidence_best(const struct roots *roots, uint32_t number)
+{
+    const struct agent *agent = agent_get(roots, number);
+    if (agent->name_bits & AGENT_BASIS && basis_of(roots, agent) >= roots->event_revision)
+        return recorded_status(agent);
+    return best_up_to(roots, number, NONE, PRESENCE_ALIVE);
 }
 
 /* Without a basis of its own, the record is as new as the first row: right if nothing that would count happened since. */
@@ -224,10 +236,11 @@ void evidence_record(struct registry *registry, uint32_t number, struct evidence
     agent_edit(registry, number)->name_bits |= AGENT_BASIS;
 }
 
-presence_status evidence_changed(struct registry *registry, uint32_t agent, struct evidence before,
+presence_status evidence_changed(struct registry *registry, uint32_t agent, struct evidence before, bool gained,
                                  presence_reason reason, presence_time when)
 {
-    presence_status after = evidence_best(&registry->now, agent);
+    presence_status enough = gained ? PRESENCE_ALIVE : before.status > PRESENCE_UNKNOWN ? before.status : PRESENCE_MISSING;
+    presence_status after = best_up_to(&registry->now, agent, NONE, enough);
     if (after != before.status)
         before = (struct evidence){after, after == PRESENCE_UNKNOWN ? PRESENCE_REASON_NONE : reason, when};
     evidence_record(registry, agent, before);

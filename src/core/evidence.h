@@ -25,18 +25,18 @@ struct evidence {
     presence_time since;
 };
 
-/* Controller agents' connections do not count. O(connections of the agent). */
+/* Controller agents' connections do not count. O(1) for an agent with one connection, or if no server changed as a whole
+ * since the agent's last own change; else O(connections of the agent up to the first alive one). */
 presence_status evidence_best(const struct roots *roots, uint32_t agent);
-/* Stops at the first alive one. As evidence_best; for queries. */
 presence_status evidence_best_on_server(const struct roots *roots, uint32_t agent, uint32_t server);
 struct evidence evidence_now(const struct roots *roots, uint32_t agent);
 void evidence_fill(const struct roots *roots, uint32_t agent, presence_evidence *out);
 
 /* Writer: the agent's record says this, and everything up to the present revision is in it. */
 void evidence_record(struct registry *registry, uint32_t agent, struct evidence evidence);
-/* Writer, after a change: records `before` if the best status is what it was, else the new one for that reason. Returns
- * the best status. The agent may have lost its last row. */
-presence_status evidence_changed(struct registry *registry, uint32_t agent, struct evidence before,
+/* Writer, after a change of the agent's rows: records `before` if the best status is what it was, else the new one for that reason. Returns
+ * the best status. gained: the change can have made it better; else it can only have become worse. */
+presence_status evidence_changed(struct registry *registry, uint32_t agent, struct evidence before, bool gained,
                                  presence_reason reason, presence_time when);
 
 #endif

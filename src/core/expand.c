@@ -54,31 +54,28 @@ void expansion_end(struct expansion *expansion)
     *expansion = (struct expansion){0};
 }
 
-/* The row's counterpart in the other snapshot, where it is a connection of the same agent; else NONE. */
-static uint32_t counterpart(const struct snapshot *here, uint32_t row, const struct snapshot *there)
+/* The same connection in the other snapshot, if the filter lets it be seen there. */
+static bool counterpart(const struct snapshot *here, uint32_t row, const presence_connections *there,
+                        presence_value *value)
 {
-    const struct roots *ours = &here->at, *theirs = &there->at;
-    uint32_t server = row_server(ours, row);
-    const struct text *name = server_get(ours, server)->name;
-    uint32_t other = registry_server(there->registry, theirs, (struct span){name->bytes, text_length(name)});
-    uint32_t found = other == NONE ? NONE : registry_row(there->registry, theirs, other, row_get(ours, row)->id);
-    if (found == NONE)
-        return NONE;
-    presence_value mine, its;
-    registry_value(ours, row, &mine);
-    registry_value(theirs, found, &its);
-    return strcmp(mine.agent, its.agent) == 0 && strcmp(mine.model, its.model) == 0 ? found : NONE;
+    const struct text *server = server_get(&here->at, row_server(&here->at, row))->name;
+    return presence_connections_find(there, server->bytes, row_get(&here->at, row)->id, value) == PRESENCE_OK;
 }
 
-/* The agent of a row, in the other snapshot. */
+/* The agent of a value, in a snapshot. */
+static uint32_t agent_in(const struct snapshot *snapshot, const presence_value *value)
+{
+    struct span model = {value->model, strlen(value->model)}, agent = {value->agent, strlen(value->agent)};
+    const struct registry *registry = snapshot->registry;
+    uint32_t number = registry_model(registry, &snapshot->at, model, name_hash(registry, model));
+    return number == NONE ? NONE : registry_agent(registry, &snapshot->at, number, agent, name_hash(registry, agent));
+}
+
 static uint32_t agent_there(const struct snapshot *here, uint32_t row, const struct snapshot *there)
 {
     presence_value value;
     registry_value(&here->at, row, &value);
-    struct span model = {value.model, strlen(value.model)}, agent = {value.agent, strlen(value.agent)};
-    const struct registry *registry = there->registry;
-    uint32_t number = registry_model(registry, &there->at, model, name_hash(registry, model));
-    return number == NONE ? NONE : registry_agent(registry, &there->at, number, agent, name_hash(registry, agent));
+    return agent_in(there, &value);
 }
 
 static presence_status best_of(const struct snapshot *snapshot, uint32_t agent)
@@ -127,9 +124,10 @@ static bool agent_event(const struct expansion *expansion, uint32_t row, presenc
     return true;
 }
 
-static bool same_data(const presence_value *a, const presence_value *b)
+static bool same_facts(const presence_value *a, const presence_value *b)
 {
-    return a->controller_agent == b->controller_agent && strcmp(a->user_data, b->user_data) == 0;
+    return a->controller_agent == b->controller_agent && strcmp(a->user_data, b->user_data) == 0 &&
+           strcmp(a->agent, b->agent) == 0 && strcmp(a->model, b->model) == 0;
 }
 
 /* What became of a connection that was there before. */
@@ -137,42 +135,36 @@ static bool event_of_old(const struct expansion *expansion, uint32_t row, presen
 {
     presence_value was;
     registry_value(&expansion->before->at, row, &was);
-    uint32_t now = counterpart(expansion->before, row, expansion->after);
-    if (now == NONE) {
+    if (!counterpart(expansion->before, row, expansion->are, &event->value)) {
         event->kind = PRESENCE_EVENT_DISCONNECTED;
         event->value = was;
-        return true;
-    }
-    registry_value(&expansion->after->at, now, &event->value);
-    if (!same_data(&was, &event->value))
+    } else if (!same_facts(&was, &event->value)) {
         event->kind = PRESENCE_EVENT_UPDATED;
-    else if (was.status == PRESENCE_ALIVE && event->value.status == PRESENCE_MISSING)
+    } else if (was.status == PRESENCE_ALIVE && event->value.status == PRESENCE_MISSING) {
         event->kind = PRESENCE_EVENT_MISSING;
-    else if (was.status == PRESENCE_MISSING && event->value.status == PRESENCE_ALIVE)
+    } else if (was.status == PRESENCE_MISSING && event->value.status == PRESENCE_ALIVE) {
         event->kind = PRESENCE_EVENT_RECONNECTED;
-    else
+    } else {
         return false;
+    }
     return true;
 }
 
 static bool row_event(const struct expansion *expansion, uint32_t row, presence_event *event)
 {
-    const struct snapshot *here = expansion->second ? expansion->after : expansion->before;
-    const struct snapshot *there = expansion->second ? expansion->before : expansion->after;
+    presence_value old;
     if (!expansion->second) {
         if (!event_of_old(expansion, row, event))
             return false;
     } else {
-        if (counterpart(here, row, there) != NONE)
+        if (counterpart(expansion->after, row, expansion->were, &old))
             return false;
         event->kind = PRESENCE_EVENT_CONNECTED;
-        registry_value(&here->at, row, &event->value);
+        registry_value(&expansion->after->at, row, &event->value);
     }
     event->reason = expansion->reason;
-    presence_status mine = best_of(here, row_get(&here->at, row)->agent);
-    presence_status its = best_of(there, agent_there(here, row, there));
-    event->agent_before = expansion->second ? its : mine;
-    event->agent_after = expansion->second ? mine : its;
+    event->agent_before = best_of(expansion->before, agent_in(expansion->before, &event->value));
+    event->agent_after = best_of(expansion->after, agent_in(expansion->after, &event->value));
     return true;
 }
 

@@ -24,11 +24,14 @@ enum {
 enum history_kind { HISTORY_FILLER = 0, HISTORY_BULK = 64 }; /* else a presence_event_kind */
 enum history_change { HISTORY_UNNUMBERED = 0, HISTORY_WHOLE = 64 }; /* else a presence_change_kind */
 
+enum history_part { HISTORY_ALONE, HISTORY_OLD_HOLDER, HISTORY_NEW_HOLDER };
+
 struct history_record {
     uint32_t bytes; /* of the record, a multiple of 8 */
     uint8_t kind, change, reason;
     uint8_t before, after; /* the agent's best status */
-    uint8_t status, controller, unused;
+    uint8_t status, controller;
+    uint8_t part; /* of a connection that went to another agent: HISTORY_OLD_HOLDER, then HISTORY_NEW_HOLDER */
     uint16_t model_length, server_length, agent_length, data_length;
     uint64_t revision, number;
     presence_claim claim;

@@ -161,17 +161,26 @@ int presence_recorder_stats(presence_recorder *recorder, presence_stats *stats)
     const struct registry *registry = recorder->registry;
     const struct roots *now = &registry->now;
     const struct snapshot *oldest = (const struct snapshot *)registry->versions.oldest;
-    uint64_t names = now->models.count + now->servers.count + now->agents.count;
+    uint64_t servers = 0, idle_bytes = 0; /* kept only for the departures that are remembered: not counted */
+    for (uint32_t number = 0; number >> SHELF_SLOT_BITS < now->servers.pv.pages; number++) {
+        if (!shelf_in_use(&now->servers, number))
+            continue;
+        const struct server *server = server_get(now, number);
+        bool known = server->connections || server->flags & (SERVER_CLAIMED | SERVER_FORGOTTEN | SERVER_LAPSED);
+        servers += known;
+        idle_bytes += known ? 0 : text_length(server->name);
+    }
+    uint64_t names = now->models.count + servers + now->agents.count;
     *stats = (presence_stats){
         .struct_bytes = sizeof *stats,
         .revision = now->revision,
         .connections = now->connections,
         .alive = now->alive,
         .models = now->models.count,
-        .servers = now->servers.count,
+        .servers = servers,
         .agents = now->agents.count,
         .names = names,
-        .name_bytes = registry->name_bytes,
+        .name_bytes = registry->name_bytes - idle_bytes,
         .data_bytes = registry->data_bytes,
         .allocated_bytes = registry->arena.taken_bytes + sizeof *registry + sizeof *recorder +
                            recorder->departures.room * sizeof *recorder->departures.at,
@@ -195,6 +204,17 @@ void presence_recorder_trim(presence_recorder *recorder)
     while (arena_reserve(&registry->arena) == PRESENCE_OK && registry_drain(registry, 4096)) {
         recorder_give_way(recorder);
         registry = recorder->registry;
+    }
+    if (!registry->versions.newest) {
+        struct roots *now = &registry->now;
+        shelf_compact(&now->rows, &registry->versions);
+        shelf_compact(&now->agents, &registry->versions);
+        shelf_compact(&now->models, &registry->versions);
+        shelf_compact(&now->servers, &registry->versions);
+        uint32_t pages = now->extras.pages < now->rows.pv.pages ? now->extras.pages : now->rows.pv.pages;
+        pv_truncate(&now->extras, &registry->versions, pages);
+        pv_truncate(&now->by_connection.primary, &registry->versions, now->by_connection.primary.pages);
+        pv_truncate(&now->by_agent.primary, &registry->versions, now->by_agent.primary.pages);
     }
     arena_trim(&registry->arena);
     memory_give(&registry->memory, registry->spare, sizeof(struct snapshot));

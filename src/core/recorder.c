@@ -342,6 +342,8 @@ int presence_recorder_connect_handle(presence_recorder *recorder, const presence
         return recorder_error_code(error, PRESENCE_E_DISABLED);
     struct span server;
     struct facts facts;
+    if (!value)
+        return recorder_error(error, PRESENCE_E_INVALID, "value is NULL");
     int code = recorder_check_name("server", value->server, &server, error);
     if (code)
         return code;

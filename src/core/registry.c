@@ -471,9 +471,9 @@ uint64_t registry_row_digest(const struct roots *roots, const struct server *ser
     /* Each part is hashed with the one before as its key, so parts cannot run into each other. */
     key[0] ^= row->id;
     key[1] ^= (row->stamp & ROW_CONTROLLER) ? 1 : 0;
-    key[0] = text_hash(key, model->bytes, text_length(model));
-    key[0] = text_hash(key, agent->bytes, text_length(agent));
-    return text_hash(key, data, strlen(data));
+    key[0] = text_sip_hash(key, model->bytes, text_length(model));
+    key[0] = text_sip_hash(key, agent->bytes, text_length(agent));
+    return text_sip_hash(key, data, strlen(data));
 }
 
 void registry_count(struct registry *registry, uint32_t number, int sign)
@@ -491,7 +491,7 @@ void registry_count(struct registry *registry, uint32_t number, int sign)
     now->connections += one;
     if (!(server->flags & SERVER_LAPSED))
         now->alive += one_alive;
-    if (row_revision(row) <= server->base)
+    if (row_revision(row) < server->base)
         return;
     server->stated += one;
     server->stated_alive += one_alive;

@@ -115,7 +115,7 @@ struct server {
     uint64_t physical;           /* rows, whatever their visibility */
     uint64_t connections, alive; /* visible ones; alive leaves the lapse out of account */
     uint64_t floor;              /* revisions: rows at or below are missing */
-    uint64_t base;               /* rows at or below are inherited from an older claim */
+    uint64_t base;               /* rows below are inherited from an older claim */
     struct downs *downs;         /* NULL: none */
     uint64_t bulk_revision;      /* of the last whole list */
     presence_time bulk_time;
@@ -123,7 +123,7 @@ struct server {
     presence_time lapse_time, restore_time;
     presence_claim claim;
     uint64_t number, floor_number;
-    uint64_t stated, stated_alive; /* visible rows above base */
+    uint64_t stated, stated_alive; /* visible rows at or above base */
     presence_digest digest;        /* of those */
     uint64_t mark_number[2], mark_revision[2]; /* where some numbers stood, for activity; [0] is the older */
     uint64_t departed_revision;    /* disconnections up to here are no longer remembered */
@@ -139,6 +139,7 @@ struct roots {
     struct shelf_list all_models, all_servers;
     uint64_t revision;
     uint64_t connections, alive; /* as views show them */
+    uint64_t event_revision;     /* of the last change of a whole server: what agents' records may not know of */
     uint32_t bulks;              /* servers with bulk != BULK_NONE */
 };
 

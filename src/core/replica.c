@@ -3,7 +3,7 @@
  * replica.c - claims, numbered changes, whole states, lapses and tombstones; <presence/replica.h> is the manual.
  *
  * Keeps true: a server has one claim at a time, and it only grows; numbers under a claim only grow, one by one or by a
- * whole state; the digest is of exactly the rows stated under the claim (above server.base), and lives where the rows'
+ * whole state; the digest is of exactly the rows stated under the claim (at or above server.base), and lives where the rows'
  * counts live (registry_count), so that it cannot drift from them.
  * Any thread. O(1) under the mutex, but for what goes through bulk.c.
  */
@@ -133,16 +133,17 @@ static int take_claim(struct presence_recorder *recorder, uint32_t number, const
         return code;
     const struct server *before = server_get(now, number);
     presence_time when = recorder_now(recorder);
-    uint64_t base = now->revision++;
+    uint64_t floor = now->revision++;
     bool newer_life = claim->epoch > before->claim.epoch;
     if (newer_life && before->alive > 0) {
-        server_push_down(registry, number, base, when, PRESENCE_REASON_SUPERSEDED);
+        now->event_revision = now->revision;
+        server_push_down(registry, number, floor, when, PRESENCE_REASON_SUPERSEDED);
         struct server *server = server_edit(registry, number);
         now->alive -= server_alive_now(server);
         server->alive = 0;
-        server->floor = base;
+        server->floor = floor;
     }
-    begin_claim(recorder, number, claim, local, base);
+    begin_claim(recorder, number, claim, local, now->revision);
     whole_change_end(recorder, &whole, number, HISTORY_UNNUMBERED, PRESENCE_REASON_SUPERSEDED, when);
     return PRESENCE_OK;
 }

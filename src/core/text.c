@@ -2,8 +2,8 @@
 /*
  * text.c - checking and hashing of names and user data. Pure functions, any thread, O(length).
  *
- * Agents choose their names, so names are hashed with SipHash-1-3 (Aumasson and Bernstein's SipHash with the rounds
- * that Rust and Ruby use for hash tables) under a secret of each recorder.
+ * Digests are SipHash-1-3 (Aumasson and Bernstein's SipHash with the rounds that Rust uses for its hash tables), keyed
+ * by the claim: they travel between nodes, so they must be the same everywhere and hard to collide on purpose.
  */
 #include "text.h"
 
@@ -48,8 +48,25 @@ static bool plain_eight(const char *at)
     return ((word | below_space | is_delete) & high) == 0;
 }
 
+/* True if all of it is printable ASCII. The last eight bytes may overlap those before. */
+static bool plain(const char *bytes, size_t length)
+{
+    if (length < 8) {
+        char padded[8] = "aaaaaaa";
+        padded[7] = 'a';
+        memcpy(padded, bytes, length);
+        return plain_eight(padded);
+    }
+    for (size_t i = 0; i + 8 < length; i += 8)
+        if (!plain_eight(bytes + i))
+            return false;
+    return plain_eight(bytes + length - 8);
+}
+
 static const char *check_utf8(const char *bytes, size_t length, bool control_allowed)
 {
+    if (plain(bytes, length))
+        return NULL;
     size_t i = 0;
     while (i < length) {
         if (length - i >= 8 && plain_eight(bytes + i)) {
@@ -122,7 +139,7 @@ static inline void sip_round(uint64_t v[4])
     v[2] = rotate(v[2], 32);
 }
 
-uint64_t text_hash(const uint64_t key[2], const void *bytes, size_t length)
+uint64_t text_sip_hash(const uint64_t key[2], const void *bytes, size_t length)
 {
     uint64_t v[4] = {key[0] ^ 0x736f6d6570736575u, key[1] ^ 0x646f72616e646f6du, key[0] ^ 0x6c7967656e657261u,
                      key[1] ^ 0x7465646279746573u};

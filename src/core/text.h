@@ -48,16 +48,47 @@ struct span {
 const char *text_check_name(const char *name, struct span *out);
 const char *text_check_data(const char *data, struct span *out);
 
-/* SipHash-1-3 of the bytes under a 128-bit key. */
-uint64_t text_hash(const uint64_t key[2], const void *bytes, size_t length);
+/* SipHash-1-3 of the bytes under a 128-bit key: for digests, which nodes exchange. */
+uint64_t text_sip_hash(const uint64_t key[2], const void *bytes, size_t length);
+
+static inline uint64_t text_fold(uint64_t a, uint64_t b)
+{
+    __uint128_t product = (__uint128_t)a * b;
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+static inline uint64_t text_word(const char *at)
+{
+    uint64_t word;
+    memcpy(&word, at, sizeof word);
+    return word;
+}
+
+/* The hash of a name in the recorder's own indexes: folded 128-bit products under a secret that never leaves the
+ * process, as in wyhash and foldhash. Agents choose their names, but see no hash and no order that follows from one. */
+static inline uint64_t text_hash(const uint64_t key[2], const char *bytes, size_t length)
+{
+    uint64_t seed = key[0] ^ length, a = 0, b = 0;
+    if (length >= 8) {
+        const char *last = bytes + length - 8;
+        for (; bytes + 16 < last; bytes += 16)
+            seed = text_fold(text_word(bytes) ^ key[1], text_word(bytes + 8) ^ seed);
+        if (bytes + 8 < last)
+            seed = text_fold(text_word(bytes) ^ key[1], text_word(bytes + 8) ^ seed);
+        a = text_word(last);
+        b = text_word(bytes);
+    } else {
+        memcpy(&a, bytes, length);
+    }
+    seed = text_fold(a ^ key[1], b ^ seed ^ 0x9e3779b97f4a7c15u);
+    return text_fold(seed ^ 0xd6e8feb86659fd93u, key[1] ^ length);
+}
 
 /* A keyed mix of two words; for keys that agents do not choose. */
 static inline uint64_t text_mix(const uint64_t key[2], uint64_t a, uint64_t b)
 {
-    __uint128_t product = (__uint128_t)(a ^ key[0]) * ((b + 0x9e3779b97f4a7c15u) ^ key[1]);
-    uint64_t folded = (uint64_t)product ^ (uint64_t)(product >> 64);
-    product = (__uint128_t)(folded ^ key[1]) * (0xd6e8feb86659fd93u ^ b);
-    return (uint64_t)product ^ (uint64_t)(product >> 64);
+    uint64_t folded = text_fold(a ^ key[0], (b + 0x9e3779b97f4a7c15u) ^ key[1]);
+    return text_fold(folded ^ key[1], 0xd6e8feb86659fd93u ^ b);
 }
 
 #endif

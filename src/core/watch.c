@@ -39,6 +39,7 @@ struct presence_watch {
     size_t buffer_bytes;
     struct expansion expansion;
     uint64_t expanding; /* its revision */
+    uint64_t held_before; /* the new holder's record, where the old holder passes the filter too */
 };
 
 void presence_watch_options_init(presence_watch_options *options)
@@ -95,16 +96,44 @@ static bool name_matches(const char *wanted, const char *name, size_t length)
     return !wanted || (strlen(wanted) == length && memcmp(wanted, name, length) == 0);
 }
 
+/* By names alone. */
+static bool concerns(const struct presence_watch *watch, const struct history_record *record)
+{
+    return name_matches(watch->server, history_server(record), record->server_length) &&
+           name_matches(watch->model, history_model(record), record->model_length) &&
+           name_matches(watch->agent, history_agent(record), record->agent_length);
+}
+
+/* May this record be something for the watch? The reader looks closer where a connection changes its holder. */
 static bool matches(const struct presence_watch *watch, const struct history_record *record)
 {
-    if (!name_matches(watch->server, history_server(record), record->server_length))
-        return false;
     if (record->kind == HISTORY_BULK)
-        return true;
-    if (watch->agents ? record->before == record->after : !(watch->kinds >> record->kind & 1))
+        return name_matches(watch->server, history_server(record), record->server_length);
+    if (watch->agents ? record->before == record->after
+                      : record->part == HISTORY_ALONE && !(watch->kinds >> record->kind & 1))
         return false;
-    return name_matches(watch->model, history_model(record), record->model_length) &&
-           name_matches(watch->agent, history_agent(record), record->agent_length);
+    return concerns(watch, record);
+}
+
+/* A connection goes from one agent to another in two records. A connection-level watch that both concern is told one
+ * update; if it can see only the old holder, that it is gone; if only the new one, that it came. The record at
+ * watch->position; 0: it is not for this watch. */
+static int kind_for(struct presence_watch *watch, const struct history_record *record)
+{
+    if (watch->agents || record->part == HISTORY_ALONE)
+        return record->kind;
+    int kind = PRESENCE_EVENT_DISCONNECTED;
+    if (record->part == HISTORY_OLD_HOLDER) {
+        uint64_t following = watch->position + record->bytes;
+        const struct history_record *holder = history_at(&watch->recorder->history, &following);
+        if (holder && concerns(watch, holder)) {
+            watch->held_before = following;
+            return 0;
+        }
+    } else {
+        kind = watch->held_before == watch->position ? PRESENCE_EVENT_UPDATED : PRESENCE_EVENT_CONNECTED;
+    }
+    return watch->kinds >> kind & 1 ? kind : 0;
 }
 
 static void wake_list(struct presence_recorder *recorder, uint32_t list, const struct history_record *record)
@@ -238,7 +267,8 @@ int presence_watch_open(presence_recorder *recorder, const presence_watch_option
     struct presence_watch *made = memory_take(&recorder->memory, sizeof *made);
     if (!made)
         return recorder_error_code(error, PRESENCE_E_NO_MEMORY);
-    *made = (struct presence_watch){.recorder = recorder, .fd = -1, .agents = options->agents};
+    *made = (struct presence_watch){
+        .recorder = recorder, .fd = -1, .agents = options->agents, .held_before = UINT64_MAX};
     made->kinds = options->kinds ? options->kinds : ALL_KINDS;
     code = recorder_error_code(error, copy_names(made, options));
     if (!code) {
@@ -392,7 +422,8 @@ static int read_stretch(struct presence_watch *watch)
             return caught_up(watch);
         if (record->revision > watch->current && watch->current)
             told_all(watch, watch->current);
-        if (!matches(watch, record)) {
+        int kind = matches(watch, record) ? kind_for(watch, record) : 0;
+        if (!kind) {
             watch->position += record->bytes;
             continue;
         }
@@ -404,6 +435,8 @@ static int read_stretch(struct presence_watch *watch)
             watch->expanding = record->revision;
         } else if (!keep_copy(watch, record)) {
             return PRESENCE_E_NO_MEMORY;
+        } else {
+            ((struct history_record *)(void *)watch->buffer)->kind = (uint8_t)kind;
         }
         watch->position += record->bytes;
         return 1;

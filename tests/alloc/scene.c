@@ -7,7 +7,6 @@
  */
 #include "scene.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -184,14 +183,6 @@ void scene_remember(struct scene *scene)
     ok(presence_recorder_agent_evidence(scene->recorder, MODEL_A, "agent-63", &scene->left_evidence));
 }
 
-static void must_be_same(bool same, const char *what, const char *which)
-{
-    if (same)
-        return;
-    fprintf(stderr, "out of memory in %s, and yet it changed: %s\n", what, which);
-    abort();
-}
-
 static bool evidence_equal(const presence_evidence *a, const presence_evidence *b)
 {
     return a->status == b->status && a->reason == b->reason && a->since == b->since && a->last_seen == b->last_seen &&
@@ -206,39 +197,76 @@ static bool description_equal(const presence_server_description *a, const presen
            a->alive == b->alive && a->inherited == b->inherited && a->forgotten_at == b->forgotten_at;
 }
 
-static bool stats_equal(const presence_stats *a, const presence_stats *b)
+/* The first of the statistics that differs, or NULL. */
+static const char *stats_difference(const presence_stats *a, const presence_stats *b)
 {
-    return a->revision == b->revision && a->connections == b->connections && a->alive == b->alive &&
-           a->models == b->models && a->servers == b->servers && a->agents == b->agents && a->names == b->names &&
-           a->name_bytes == b->name_bytes && a->data_bytes == b->data_bytes && a->watches == b->watches &&
-           a->history_first == b->history_first && a->left_agents == b->left_agents;
+    const struct {
+        const char *name;
+        uint64_t a, b;
+    } pairs[] = {{"stats.revision", a->revision, b->revision},
+                 {"stats.connections", a->connections, b->connections},
+                 {"stats.alive", a->alive, b->alive},
+                 {"stats.models", a->models, b->models},
+                 {"stats.servers", a->servers, b->servers},
+                 {"stats.agents", a->agents, b->agents},
+                 {"stats.names", a->names, b->names},
+                 {"stats.name_bytes", a->name_bytes, b->name_bytes},
+                 {"stats.data_bytes", a->data_bytes, b->data_bytes},
+                 {"stats.watches", a->watches, b->watches},
+                 {"stats.history_first", a->history_first, b->history_first},
+                 {"stats.left_agents", a->left_agents, b->left_agents}};
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
+        if (pairs[i].a != pairs[i].b)
+            return pairs[i].name;
+    return NULL;
 }
 
-void scene_must_be_unchanged(struct scene *scene, const char *what)
+static const char *content_difference(const struct content *before, struct content *now)
 {
-    char difference[CONTENT_DIFFERENCE_BYTES] = "";
-    struct content *now = content_of_recorder(scene->recorder);
+    static char difference[CONTENT_DIFFERENCE_BYTES];
     must(now != NULL);
-    must_be_same(content_equal(scene->content, now, true, difference), what, difference);
+    bool same = content_equal(before, now, true, difference);
     content_free(now);
-    presence_stats stats = stats_of(scene);
-    must_be_same(stats_equal(&scene->stats, &stats), what, "the statistics");
+    return same ? NULL : difference;
+}
+
+static const char *described_difference(struct scene *scene)
+{
     for (size_t i = 0; i < 5; i++) {
         presence_server_description description;
         int code = presence_replica_describe(scene->recorder, servers[i], &description);
-        must_be_same(code == scene->described_code[i], what, servers[i]);
-        must_be_same(code != PRESENCE_OK || description_equal(&scene->described[i], &description), what, servers[i]);
+        if (code != scene->described_code[i])
+            return servers[i];
+        if (code == PRESENCE_OK && !description_equal(&scene->described[i], &description))
+            return servers[i];
     }
+    return NULL;
+}
+
+static const char *evidence_difference(struct scene *scene)
+{
     presence_evidence evidence;
     ok(presence_recorder_agent_evidence(scene->recorder, MODEL_A, "agent-4", &evidence));
-    must_be_same(evidence_equal(&scene->evidence, &evidence), what, "the evidence of an agent");
+    if (!evidence_equal(&scene->evidence, &evidence))
+        return "the evidence of an agent";
     ok(presence_recorder_agent_evidence(scene->recorder, MODEL_A, "agent-63", &evidence));
-    must_be_same(evidence_equal(&scene->left_evidence, &evidence), what, "the evidence of an agent that left");
-    for (size_t i = 0; i < SCENE_VIEWS && scene->views[i] != NULL; i++) {
-        now = content_of(scene->views[i]);
-        must_be_same(content_equal(scene->views_content[i], now, true, difference), what, difference);
-        content_free(now);
-    }
+    return evidence_equal(&scene->left_evidence, &evidence) ? NULL : "the evidence of an agent that left";
+}
+
+const char *scene_difference(struct scene *scene)
+{
+    const char *difference = content_difference(scene->content, content_of_recorder(scene->recorder));
+    presence_stats stats = stats_of(scene);
+    if (difference == NULL)
+        difference = stats_difference(&scene->stats, &stats);
+    if (difference == NULL)
+        difference = described_difference(scene);
+    if (difference == NULL)
+        difference = evidence_difference(scene);
+    for (size_t i = 0; difference == NULL && i < SCENE_VIEWS && scene->views[i] != NULL; i++)
+        difference = content_difference(scene->views_content[i], content_of(scene->views[i]));
     presence_event event;
-    must_be_same(scene->quiet == NULL || presence_watch_next(scene->quiet, &event) == 0, what, "a watch was told");
+    if (difference == NULL && scene->quiet != NULL && presence_watch_next(scene->quiet, &event) != 0)
+        difference = "a watch was told";
+    return difference;
 }

@@ -53,8 +53,9 @@ extern const presence_claim scene_claim_mine, scene_claim_theirs, scene_claim_ne
 
 struct scene *scene_new(unsigned int parts);
 void scene_free(struct scene *scene); /* aborts if anything is outstanding */
-/* Remembers all that can be asked of the recorder; aborts in scene_must_be_unchanged if the answers differ. */
+/* Remembers all that can be asked of the recorder. */
 void scene_remember(struct scene *scene);
-void scene_must_be_unchanged(struct scene *scene, const char *what);
+/* NULL, or what is answered differently now (static storage, until the next call). */
+const char *scene_difference(struct scene *scene);
 
 #endif

@@ -23,8 +23,8 @@
 
 static const struct bench_case cases[] = {
     {"find", "the yardstick F, in plain memory and on huge pages", case_find},
-    {"growth", "thread CPU time of each single connect while filling", case_growth},
     {"memory", "bytes a connection, after filling", case_memory},
+    {"growth", "thread CPU time of each single connect while filling", case_growth},
     {"activity", "stamp a random connection", case_activity},
     {"agent_status", "status of a random agent by model and name", case_agent_status},
     {"connect", "connect new ones and disconnect random ones", case_connect},
@@ -81,12 +81,12 @@ static void show_progress(size_t size, const char *name) {
 
 static void measure_size(struct report *report, const struct options *options, size_t size) {
     struct workload *workload = allocate_or_die(1, sizeof *workload);
-    struct histogram *connects = allocate_or_die(1, sizeof *connects);
+    uint32_t *costs_ns = wanted(options, "growth") ? allocate_or_die(size, sizeof costs_ns[0]) : NULL;
     workload_init(workload, options, size);
     workload->yardstick = yardstick_new(workload, false);
-    struct context context = {.options = options, .workload = workload, .report = report, .connects = connects};
+    struct context context = {.options = options, .workload = workload, .report = report, .costs_ns = costs_ns};
     memory_note_start();
-    workload_fill(workload, wanted(options, "growth") ? connects : NULL);
+    workload_fill(workload, costs_ns);
     for (size_t i = 0; i < CASES; i++) {
         if (cases[i].run && wanted(options, cases[i].name)) {
             show_progress(size, cases[i].name);
@@ -97,7 +97,7 @@ static void measure_size(struct report *report, const struct options *options, s
     yardstick_free(workload->yardstick);
     workload_free(workload);
     free(workload);
-    free(connects);
+    free(costs_ns);
 }
 
 static void measure_churn(struct report *report, const struct options *options, size_t size) {

@@ -16,7 +16,7 @@ struct context {
     const struct options *options;
     struct workload *workload;
     struct report *report;
-    const struct histogram *connects; /* thread CPU time of each connect of the filling */
+    const uint32_t *costs_ns; /* thread CPU time of each connect of the filling, if it was asked for */
 };
 
 enum base_kind { BASE_NONE, BASE_FIND, BASE_OUTPUT };

@@ -15,6 +15,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -259,6 +260,24 @@ uint64_t resident_bytes(void) {
         fclose(file);
     }
     return (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+void huge_page_faults(struct samples *samples, size_t pages) {
+    const size_t huge = 2 * 1024 * 1024;
+    size_t bytes = (pages + 1) * huge;
+    samples_clear(samples);
+    char *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) {
+        return;
+    }
+    char *aligned = (char *)(((uintptr_t)memory + huge - 1) & ~(uintptr_t)(huge - 1));
+    (void)madvise(aligned, pages * huge, MADV_HUGEPAGE); /* only advice */
+    for (size_t i = 0; i < pages; i++) {
+        uint64_t start = thread_cpu_ns();
+        *(volatile char *)(aligned + i * huge) = 1;
+        samples_add(samples, (double)(thread_cpu_ns() - start));
+    }
+    munmap(memory, bytes);
 }
 
 uint64_t thread_preemptions(void) {

@@ -86,6 +86,8 @@ int machine_pin(int cpu);
 /* Any other processor that this process may use (as it was before machine_pin), or -1. */
 int machine_other_cpu(int cpu);
 uint64_t resident_bytes(void);
+/* Thread CPU time of the first write to fresh huge pages, asked for and kept until all were written. */
+void huge_page_faults(struct samples *samples, size_t pages);
 /* How often this thread was taken off its processor against its will so far. */
 uint64_t thread_preemptions(void);
 

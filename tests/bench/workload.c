@@ -214,32 +214,45 @@ void workload_free(struct workload *workload) {
     free(workload->order);
 }
 
-static void fill_one_chunk(struct workload *workload, size_t count, struct histogram *connects) {
+static void fill_one_chunk(struct workload *workload, size_t count, uint32_t *costs_ns) {
     int failed = 0;
-    uint64_t before = connects ? thread_cpu_ns() : 0;
+    uint64_t before = costs_ns ? thread_cpu_ns() : 0;
     for (size_t i = 0; i < count; i++) {
         const struct operation *operation = &workload->chunk[i];
         failed |= presence_recorder_connect(workload->recorder, operation->server, operation->model, operation->agent,
                                             operation->id, false, NULL);
-        if (connects) {
-            uint64_t now = thread_cpu_ns();
-            histogram_add(connects, now - before, workload->live + i);
+        if (costs_ns) {
+            uint64_t now = thread_cpu_ns(), spent = now - before;
+            costs_ns[workload->live + i] = spent < UINT32_MAX ? (uint32_t)spent : UINT32_MAX;
             before = now;
         }
     }
     check_call(failed, "presence_recorder_connect while filling");
 }
 
-void workload_fill(struct workload *workload, struct histogram *connects) {
+void workload_fill(struct workload *workload, uint32_t *costs_ns) {
     while (workload->live < workload->size) {
         size_t left = workload->size - workload->live, count = left < CHUNK ? left : CHUNK;
         for (size_t i = 0; i < count; i++) {
             operation_set_all(workload, &workload->chunk[i], workload->order[workload->live + i]);
         }
-        fill_one_chunk(workload, count, connects);
+        fill_one_chunk(workload, count, costs_ns);
         workload->live += count;
     }
     workload->handles_are_stale = true;
+}
+
+void workload_fill_again(struct workload *workload, uint32_t *costs_ns) {
+    presence_recorder *kept = workload->recorder;
+    size_t live = workload->live;
+    bool stale = workload->handles_are_stale;
+    workload->recorder = recorder_new_enabled(workload->options);
+    workload->live = 0;
+    workload_fill(workload, costs_ns);
+    presence_recorder_free(workload->recorder);
+    workload->recorder = kept;
+    workload->live = live;
+    workload->handles_are_stale = stale;
 }
 
 void workload_settle(struct workload *workload) {

@@ -83,8 +83,10 @@ void prepare_disconnects(struct workload *workload); /* of random connected ones
 /* How many connects fit before the universe is used up, in whole chunks. */
 size_t chunks_to_grow(const struct workload *workload);
 
-/* Connects the first N of `order`. With a histogram, the thread CPU time of each connect goes there. */
-void workload_fill(struct workload *workload, struct histogram *connects);
+/* Connects the first N of `order`. With `costs_ns`, the thread CPU time of connect number i goes to costs_ns[i]. */
+void workload_fill(struct workload *workload, uint32_t *costs_ns);
+/* The same once more, on a recorder of its own that is freed again. The workload stays as it is: N connected. */
+void workload_fill_again(struct workload *workload, uint32_t *costs_ns);
 /* Connects or disconnects until exactly N are connected. Not measured. */
 void workload_settle(struct workload *workload);
 /* Makes `handles` of all that are connected valid. */

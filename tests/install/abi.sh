@@ -28,11 +28,14 @@ tells_a_difference() {
     sed "s/<var-decl name='connection_id' type-id='[^']*'/<var-decl name='connection_id_was' type-id='$(
         grep -o "<var-decl name='controller_agent' type-id='[^']*'" "$scratch/now.abi" | head -n 1 | cut -d"'" -f4
     )'/" "$scratch/now.abi" >"$scratch/other.abi"
-    refused abidiff "$snapshot" "$scratch/other.abi"
+    # abidiff's status is a sum: 4 says that the ABI changed; 1 and 2 say that it could not compare.
+    local status=0
+    abidiff "$snapshot" "$scratch/other.abi" || status=$?
+    [ $((status & 7)) -eq 4 ]
 }
 
 nothing_of_a_machine() {
-    none -nE "(path|filepath|comp-dir-path)='" <"$snapshot"
+    none -nE "='[^']*/|comp-dir-path|filepath" <"$snapshot"
 }
 
 if ! have abidw || ! have abidiff; then

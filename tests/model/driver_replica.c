@@ -72,6 +72,10 @@ void driver_complete(struct driver *driver)
     driver_arm(driver);
     int code = presence_replica_complete(driver->recorder, universe_server(server), NULL);
     driver_disarm(driver);
+    if (code == PRESENCE_E_NOT_FOUND && driver->shadow.enabled && !shadow_recorded(&driver->shadow, server)) {
+        driver->armed = false;
+        return; /* nothing is known of it */
+    }
     if (!driver_tolerates(driver, code)) {
         driver_expect(driver, "complete", code, shadow_complete(&driver->shadow, server, driver_now(driver)));
     }
@@ -167,6 +171,9 @@ void driver_remote_activity(struct driver *driver)
     /* Where the order to the number is not known any more the stamp may be left out: what was done is what is right. */
     struct shadow_connection before = held->connections[id];
     int expected = shadow_remote_activity(&driver->shadow, server, &claim, number, id, seen);
+    if (code == PRESENCE_E_GAP && !shadow_recorded(&driver->shadow, server)) {
+        expected = code; /* a server of which nothing is left may still be remembered by name */
+    }
     driver_expect(driver, "remote activity", code, expected);
     presence_connections *view = presence_recorder_connections(driver->recorder);
     presence_value value;
@@ -221,7 +228,8 @@ void driver_apply_state(struct driver *driver)
     if (driver_tolerates(driver, code)) {
         return;
     }
-    int expected = !driver->shadow.enabled ? PRESENCE_E_DISABLED : list->fault;
+    bool unclaimed = state.claim.epoch == 0 && state.claim.turn == 0 && state.claim.random == 0;
+    int expected = !driver->shadow.enabled ? PRESENCE_E_DISABLED : unclaimed ? PRESENCE_E_INVALID : list->fault;
     if (expected == PRESENCE_OK) {
         expected = shadow_apply_state(&driver->shadow, server, &state, driver_now(driver));
     }
@@ -329,18 +337,12 @@ static void check_counts(struct driver *driver, int server, const presence_serve
     }
 }
 
-static bool is_recorded(const struct driver *driver, int server)
-{
-    const struct shadow_server *held = &driver->shadow.server[server];
-    return shadow_claimed(held) || held->forgotten || shadow_counts(&driver->shadow, server).connections > 0;
-}
-
 static void check_description(struct driver *driver, int server)
 {
     const struct shadow_server *held = &driver->shadow.server[server];
     presence_server_description described;
     int code = presence_replica_describe(driver->recorder, universe_server(server), &described);
-    if (!is_recorded(driver, server)) {
+    if (!shadow_recorded(&driver->shadow, server)) {
         if (code != PRESENCE_OK && code != PRESENCE_E_NOT_FOUND && code != PRESENCE_E_DISABLED) {
             driver_differs(driver, "describe of server %d returned %s", server, presence_error_name(code));
         }
@@ -380,7 +382,7 @@ static void check_state(struct driver *driver, int server)
     presence_server_description described;
     presence_connections *state = presence_replica_state(driver->recorder, universe_server(server), &described);
     if (state == NULL) {
-        if (is_recorded(driver, server)) {
+        if (shadow_recorded(&driver->shadow, server)) {
             driver_differs(driver, "no state of server %d", server);
         }
         return;
@@ -418,11 +420,12 @@ static void check_names(struct driver *driver)
     driver_expect(driver, "replica_servers", code, PRESENCE_OK);
     size_t expected = 0;
     for (int server = 0; server < driver->shadow.servers; server++) {
-        expected += is_recorded(driver, server);
+        expected += shadow_recorded(&driver->shadow, server);
     }
     for (size_t at = 0; at < count; at++) {
         int server = universe_server_of(names[at]);
-        if (server < 0 || !is_recorded(driver, server) || (at > 0 && strcmp(names[at - 1], names[at]) >= 0)) {
+        if (server < 0 || !shadow_recorded(&driver->shadow, server) ||
+            (at > 0 && strcmp(names[at - 1], names[at]) >= 0)) {
             driver_differs(driver, "replica_servers lists '%s'", names[at]);
         }
     }

@@ -195,7 +195,9 @@ static void play_agent_event(struct driver *driver, struct driver_watch *held, c
     }
     check_statuses(driver, held, event, model, agent);
     const struct shadow_statuses *after = shadow_statuses_at(&driver->shadow, event->revision);
-    if (after != NULL && event->reason != (presence_reason)after->reason[model][agent]) {
+    /* A whole state's floor has a reason of its own; the state itself is an update. */
+    bool by_state = event->reason == PRESENCE_REASON_UPDATED && event->agent_after == PRESENCE_MISSING;
+    if (after != NULL && !by_state && event->reason != (presence_reason)after->reason[model][agent]) {
         driver_differs(driver, "watch %d: agent %d of model %d because %s, expected %s", (int)(held - driver->watches),
                        agent, model, presence_reason_string(event->reason),
                        presence_reason_string((presence_reason)after->reason[model][agent]));
@@ -204,7 +206,8 @@ static void play_agent_event(struct driver *driver, struct driver_watch *held, c
 }
 
 /* Whether a connection that is as `row` says can make this step. For watches that see all of a server's connections. */
-static bool is_possible(const struct driver_row *row, const presence_event *event, const struct shadow_facts *facts)
+static bool is_possible(const struct driver_row *row, const presence_event *event, const struct shadow_facts *facts,
+                        bool replicates)
 {
     bool same = row->there && shadow_facts_equal(&row->facts, facts);
     presence_status status = event->value.status;
@@ -212,9 +215,11 @@ static bool is_possible(const struct driver_row *row, const presence_event *even
     case PRESENCE_EVENT_CONNECTED:
         return !row->there && status != PRESENCE_UNKNOWN && row->gone_at != event->revision; /* that is an update */
     case PRESENCE_EVENT_RECONNECTED:
-        return same && row->status == PRESENCE_MISSING && status == PRESENCE_ALIVE;
+        /* On a lapsed server it is alive again, and still reads missing. */
+        return same && row->status == PRESENCE_MISSING && status != PRESENCE_UNKNOWN;
     case PRESENCE_EVENT_UPDATED:
-        return row->there && !same && status != PRESENCE_UNKNOWN;
+        /* An inherited connection that is stated again is news, though it looks as before. */
+        return row->there && (!same || (replicates && row->status == status)) && status != PRESENCE_UNKNOWN;
     case PRESENCE_EVENT_DISCONNECTED:
         return same && row->status == status;
     case PRESENCE_EVENT_MISSING:
@@ -248,7 +253,7 @@ static void play_event(struct driver *driver, struct driver_watch *held, const p
     }
     check_statuses(driver, held, event, facts.model, facts.agent);
     bool sees_all = held->filter.model < 0 && held->filter.agent < 0 && !held->partial;
-    if (sees_all && !is_possible(row, event, &facts)) {
+    if (sees_all && !is_possible(row, event, &facts, driver->replicates)) {
         driver_differs(driver, "watch %d: kind %d of %llu for server %d id %llu (now %s), which was %s",
                        (int)(held - driver->watches), (int)event->kind, (unsigned long long)event->revision, server,
                        (unsigned long long)event->value.connection_id, presence_status_string(event->value.status),

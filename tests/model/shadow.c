@@ -435,6 +435,41 @@ static uint64_t count_after(const struct shadow *shadow, int server, uint64_t re
     return total;
 }
 
+/* Whether a list changed more than times: only then it takes a revision and a number. */
+static bool is_news(const struct shadow_server *before, const struct shadow_server *after)
+{
+    bool news = !before->complete || before->forgotten;
+    for (unsigned id = 0; id < SHADOW_IDS; id++) {
+        const struct shadow_connection *was = &before->connections[id], *is = &after->connections[id];
+        news = news || was->there != is->there || was->missing != is->missing || was->inherited != is->inherited ||
+               !shadow_facts_equal(&was->facts, &is->facts);
+    }
+    return news;
+}
+
+static void play_list(struct shadow *shadow, int server, uint64_t revision, bool alive_stays,
+                      const struct shadow_item *items, size_t count, presence_time now)
+{
+    struct shadow_server *held = &shadow->server[server];
+    for (unsigned id = 0; id < shadow->ids; id++) {
+        struct shadow_connection *connection = &held->connections[id];
+        const struct shadow_item *item = item_of(items, count, id);
+        if (keeps_fate(shadow, server, id, revision, alive_stays)) {
+            connection->inherited = false;
+            if (alive_stays && item != NULL) {
+                connection->last_seen = now;
+                connection->mark = shadow->revision + 1;
+            }
+        } else if (item != NULL) {
+            shadow_put(shadow, server, id, &item->facts, now);
+            connection->mark = shadow->revision + 1;
+            connection->number = held->number + 1;
+        } else if (connection->there) {
+            shadow_remove(shadow, server, id);
+        }
+    }
+}
+
 static int replace_server(struct shadow *shadow, int server, uint64_t revision, bool alive_stays,
                           const struct shadow_item *items, size_t count, presence_time now)
 {
@@ -444,27 +479,20 @@ static int replace_server(struct shadow *shadow, int server, uint64_t revision, 
         return PRESENCE_E_LIMIT;
     }
     shadow_begin(shadow);
-    held->number++;
     shadow_know(held);
+    struct shadow_server before = *held;
+    play_list(shadow, server, revision, alive_stays, items, count, now);
+    bool news = is_news(&before, held);
+    for (unsigned id = 0; id < shadow->ids && !news; id++) { /* no revision of its own: as of the present one */
+        struct shadow_connection *connection = &held->connections[id];
+        uint64_t mark = before.connections[id].mark;
+        bool touched = connection->mark != mark;
+        connection->mark = touched && mark < shadow->revision ? shadow->revision : mark;
+    }
     held->forgotten = false;
     held->complete = true;
-    for (unsigned id = 0; id < shadow->ids; id++) {
-        struct shadow_connection *connection = &held->connections[id];
-        const struct shadow_item *item = item_of(items, count, id);
-        if (keeps_fate(shadow, server, id, revision, alive_stays)) {
-            connection->inherited = false;
-            if (alive_stays && item != NULL) {
-                connection->last_seen = now;
-            }
-        } else if (item != NULL) {
-            shadow_put(shadow, server, id, &item->facts, now);
-            connection->mark = shadow->revision + 1;
-            connection->number = held->number;
-        } else if (connection->there) {
-            shadow_remove(shadow, server, id);
-        }
-    }
-    shadow_settle(shadow, &(struct shadow_cause){.reason = PRESENCE_REASON_UPDATED, .time = now}, true);
+    held->number += news;
+    shadow_settle(shadow, &(struct shadow_cause){.reason = PRESENCE_REASON_UPDATED, .time = now}, news);
     shadow_listed(shadow, server);
     return PRESENCE_OK;
 }

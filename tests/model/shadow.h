@@ -115,6 +115,7 @@ presence_status shadow_agent_status(const struct shadow *shadow, int server, int
 presence_time shadow_agent_seen(const struct shadow *shadow, int model, int agent);
 bool shadow_facts_equal(const struct shadow_facts *a, const struct shadow_facts *b);
 bool shadow_claimed(const struct shadow_server *server);
+bool shadow_recorded(const struct shadow *shadow, int server); /* with connections, a claim, a tombstone or a lapse */
 presence_counts shadow_counts(const struct shadow *shadow, int server);                           /* -1: any */
 const struct shadow_statuses *shadow_statuses_at(const struct shadow *shadow, uint64_t revision); /* NULL: too old */
 /* Whether no departure after the revision was forgotten; of that server, or of any (-1). */

@@ -30,12 +30,19 @@ static bool has_connections(const struct shadow *shadow, int server)
     return shadow_counts(shadow, server).connections > 0;
 }
 
+bool shadow_recorded(const struct shadow *shadow, int server)
+{
+    const struct shadow_server *held = &shadow->server[server];
+    return shadow_claimed(held) || held->forgotten || held->lapsed || has_connections(shadow, server);
+}
+
 /* A larger claim holds from now on; what was recorded is inherited by it. */
 static void take_claim(struct shadow *shadow, int server, const presence_claim *claim, bool local)
 {
     struct shadow_server *held = &shadow->server[server];
     bool newer_life = claim->epoch > held->claim.epoch;
-    bool takes_in = local && (!shadow_claimed(held) || (held->local && !newer_life));
+    bool takes_in = local && has_connections(shadow, server) &&
+                    (!shadow_claimed(held) || (held->local && claim->epoch == held->claim.epoch));
     bool supersedes = false;
     for (unsigned id = 0; id < shadow->ids; id++) {
         struct shadow_connection *connection = &held->connections[id];
@@ -105,9 +112,9 @@ int shadow_complete(struct shadow *shadow, int server, presence_time now)
     }
     shadow_begin(shadow);
     drop_inherited(shadow, server);
+    held->forgotten = false;
     held->number++;
     shadow_settle(shadow, &(struct shadow_cause){.reason = PRESENCE_REASON_UPDATED, .time = now}, true);
-    shadow_listed(shadow, server);
     return PRESENCE_OK;
 }
 
@@ -164,6 +171,9 @@ static void apply_numbered(struct shadow *shadow, int server, const struct shado
         break;
     }
     shadow_settle(shadow, &cause, true);
+    if (change->kind == PRESENCE_CHANGE_DISCONNECT) {
+        shadow_remember_departure(shadow, server, change->id);
+    }
 }
 
 int shadow_apply(struct shadow *shadow, int server, const presence_claim *claim, const struct shadow_change *change,
@@ -178,7 +188,7 @@ int shadow_apply(struct shadow *shadow, int server, const presence_claim *claim,
     if (order < 0) {
         return PRESENCE_E_STALE;
     }
-    if (order > 0) {
+    if (order > 0 || !shadow_claimed(held)) {
         return PRESENCE_E_GAP;
     }
     if (held->local) {
@@ -195,6 +205,10 @@ int shadow_apply(struct shadow *shadow, int server, const presence_claim *claim,
         shadow_counts(shadow, -1).connections >= shadow->limit_connections) {
         return PRESENCE_E_LIMIT;
     }
+    if (change->kind == PRESENCE_CHANGE_DISCONNECT && !held->connections[change->id].there) {
+        held->number = change->number; /* it is gone already: only the number is new */
+        return PRESENCE_OK;
+    }
     apply_numbered(shadow, server, change, now);
     *applied = true;
     return PRESENCE_OK;
@@ -207,10 +221,14 @@ int shadow_remote_activity(struct shadow *shadow, int server, const presence_cla
     if (!shadow->enabled) {
         return PRESENCE_E_DISABLED;
     }
-    if (!held->known) {
+    if (!shadow_recorded(shadow, server)) {
         return PRESENCE_E_NOT_FOUND;
     }
-    if (compare_claims(claim, &held->claim) != 0 || held->local) {
+    int order = compare_claims(claim, &held->claim);
+    if (order > 0 || !shadow_claimed(held)) {
+        return PRESENCE_E_GAP;
+    }
+    if (order < 0 || held->local) {
         return PRESENCE_E_STALE;
     }
     struct shadow_connection *connection = &held->connections[id];
@@ -240,6 +258,7 @@ static void put_state(struct shadow *shadow, int server, const struct shadow_sta
         shadow_put(shadow, server, id, &item->facts, item->last_seen);
         struct shadow_connection *connection = &held->connections[id];
         connection->missing = item->status == PRESENCE_MISSING;
+        connection->wording = ++shadow->lives; /* a whole state may cost its handles */
         connection->number = connection->missing ? state->floor : state->number;
         connection->mark = shadow->revision + 1;
     }
@@ -252,7 +271,8 @@ int shadow_apply_state(struct shadow *shadow, int server, const struct shadow_st
         return PRESENCE_E_DISABLED;
     }
     int order = compare_claims(&state->claim, &held->claim);
-    if (order < 0 || (order == 0 && (held->local || state->number < held->number))) {
+    bool older = order == 0 && shadow_claimed(held) && (held->local || state->number < held->number);
+    if (order < 0 || older) {
         return PRESENCE_E_STALE;
     }
     uint64_t others = shadow_counts(shadow, -1).connections - shadow_counts(shadow, server).connections;
@@ -288,7 +308,7 @@ int shadow_lapse(struct shadow *shadow, int server, bool lapsed, presence_time n
     if (!shadow->enabled) {
         return PRESENCE_E_DISABLED;
     }
-    if (!held->known) {
+    if (!shadow_recorded(shadow, server)) {
         return PRESENCE_E_NOT_FOUND;
     }
     if (held->lapsed == lapsed) {
@@ -310,7 +330,7 @@ int shadow_forget(struct shadow *shadow, int server, presence_time now)
     if (held->forgotten) {
         return PRESENCE_OK;
     }
-    if (!shadow_claimed(held) && !has_connections(shadow, server)) {
+    if (!shadow_recorded(shadow, server)) {
         return PRESENCE_E_NOT_FOUND;
     }
     shadow_begin(shadow);
@@ -332,10 +352,9 @@ size_t shadow_bury(struct shadow *shadow, presence_time before)
     for (int server = 0; server < shadow->servers; server++) {
         struct shadow_server *held = &shadow->server[server];
         if (held->forgotten && held->forgotten_at < before) {
-            memset(held, 0, sizeof *held);
+            *held = (struct shadow_server){.list_revision = held->list_revision, .downs = held->downs};
             buried++;
         }
     }
-    shadow->revision += buried > 0;
     return buried;
 }

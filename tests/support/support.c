@@ -117,14 +117,19 @@ void test_allocator_fail_nth(struct test_allocator *allocator, uint64_t n, bool 
     atomic_store(&allocator->keep_failing, n != 0 && keep_failing);
 }
 
-void test_allocator_must_be_empty(const struct test_allocator *allocator)
+bool test_allocator_is_empty(const struct test_allocator *allocator)
 {
     uint64_t bytes = atomic_load(&allocator->outstanding_bytes);
     uint64_t blocks = atomic_load(&allocator->outstanding_blocks);
     if (bytes == 0 && blocks == 0)
-        return;
+        return true;
     fprintf(stderr, "leaked: %" PRIu64 " bytes in %" PRIu64 " blocks\n", bytes, blocks);
-    abort();
+    return false;
+}
+
+void test_allocator_must_be_empty(const struct test_allocator *allocator)
+{
+    must(test_allocator_is_empty(allocator));
 }
 
 /* -------------------------------------------------------------------------------------------------------- random -- */

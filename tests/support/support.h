@@ -45,6 +45,7 @@ struct test_allocator {
 presence_allocator test_allocator_interface(struct test_allocator *allocator);
 /* The nth allocation from now is refused (1: the next). keep_failing: all after it too. n == 0: none is. */
 void test_allocator_fail_nth(struct test_allocator *allocator, uint64_t n, bool keep_failing);
+bool test_allocator_is_empty(const struct test_allocator *allocator); /* if not, prints how much is outstanding */
 /* Aborts, saying how much, if anything is still outstanding. */
 void test_allocator_must_be_empty(const struct test_allocator *allocator);
 

@@ -224,8 +224,10 @@ static void departures_beyond_the_option_are_no_longer_remembered(void **state)
     presence_options options = world_options(world);
     options.departures = 8;
     world_restart(world, &options);
-    for (uint64_t id = 0; id < 5000; id++)
-        connects(world, S0, MODEL_A, "a", id);
+    for (uint64_t id = 0; id < 5000; id++) {
+        char agent[TEST_NAME_BYTES];
+        connects(world, S0, MODEL_A, test_name(agent, "agent", id), id);
+    }
     uint64_t noted = note(world);
     for (uint64_t id = 0; id < 4; id++)
         disconnects(world, S0, id);
@@ -252,14 +254,14 @@ static void by_default_many_departures_are_remembered(void **state)
 {
     struct world *world = *state;
     enum { COUNT = 60000 };
+    static presence_value list[COUNT];
+    static char agents[COUNT][TEST_NAME_BYTES];
     for (uint64_t id = 0; id < COUNT; id++)
-        connects(world, S0, MODEL_A, "a", id);
+        list[id] = test_value(S0, id, MODEL_A, test_name(agents[id], "agent", id));
+    expect_code(PRESENCE_OK, presence_recorder_connect_many(world->recorder, list, COUNT, NULL, NULL));
     uint64_t noted = note(world);
     for (uint64_t id = 0; id < COUNT; id++)
         disconnects(world, S0, id);
-    static presence_value list[COUNT];
-    for (uint64_t id = 0; id < COUNT; id++)
-        list[id] = test_value(S0, id, MODEL_A, "a");
     merges_since(world, noted, list, COUNT);
     expect_counts(world, 0, 0);
 }

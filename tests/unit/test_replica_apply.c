@@ -116,9 +116,6 @@ static void a_bad_change_is_refused(void **state)
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         expect_refused(world, PRESENCE_E_INVALID,
                        presence_replica_apply(world->recorder, S0, &claim, &bad[i], NULL, NULL));
-    presence_change mismatch = connect_change(1, test_value(S1, 1, MODEL_A, "a"));
-    expect_refused(world, PRESENCE_E_MISMATCH,
-                   presence_replica_apply(world->recorder, S0, &claim, &mismatch, NULL, NULL));
     expect_refused(world, PRESENCE_E_INVALID, presence_replica_apply(world->recorder, S0, &claim, NULL, NULL, NULL));
     assert_int_equal(describe(world, S0).number, 0);
 }

@@ -39,7 +39,7 @@ static void a_smaller_claim_is_stale(void **state)
     struct world *world = *state;
     claims(world, S0, claim_of(3, 2, 5), true);
     connects(world, S0, MODEL_A, "a", 1);
-    const presence_claim smaller[] = {{3, 2, 4}, {3, 1, 9}, {2, 9, 9}, {0, 0, 0}};
+    const presence_claim smaller[] = {{3, 2, 4}, {3, 1, 9}, {2, 9, 9}, {0, 0, 1}};
     for (size_t i = 0; i < 4; i++) {
         expect_refused(world, PRESENCE_E_STALE, presence_replica_claim(world->recorder, S0, &smaller[i], true));
         expect_refused(world, PRESENCE_E_STALE, presence_replica_claim(world->recorder, S0, &smaller[i], false));

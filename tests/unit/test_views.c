@@ -147,6 +147,7 @@ static void many_views_freed_in_any_order(void **state)
             content_free(as_taken[slot]);
             presence_connections_free(held[slot]);
             held[slot] = NULL;
+            as_taken[slot] = NULL;
         } else {
             held[slot] = presence_recorder_connections(world->recorder);
             as_taken[slot] = content_of(held[slot]);

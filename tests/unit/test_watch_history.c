@@ -6,14 +6,20 @@
 
 #define S0 "machine-0"
 
-static int open_after(struct world *world, uint64_t revision, presence_watch **watch)
+static int resume(struct world *world, uint64_t revision, uint64_t skip, presence_watch **watch)
 {
     presence_watch_options options;
     presence_watch_options_init(&options);
     options.from_now = false;
     options.after_revision = revision;
+    options.skip = skip;
     *watch = NULL;
     return presence_watch_open(world->recorder, &options, watch, NULL);
+}
+
+static int open_after(struct world *world, uint64_t revision, presence_watch **watch)
+{
+    return resume(world, revision, 0, watch);
 }
 
 static void keep_history(struct world *world, size_t bytes)
@@ -33,11 +39,10 @@ static void with_history_a_watch_resumes_where_it_was(void **state)
     for (uint64_t id = 0; id < 40; id++)
         expect_event(watch, PRESENCE_EVENT_CONNECTED, S0, id);
     uint64_t index = 9, revision = presence_watch_revision(watch, &index);
-    assert_int_equal(index, 0);
     presence_watch_free(watch);
     for (uint64_t id = 0; id < 100; id++) /* more happens while nobody watches */
         disconnects(world, S0, id);
-    expect_code(PRESENCE_OK, open_after(world, revision, &watch));
+    expect_code(PRESENCE_OK, resume(world, revision, index, &watch));
     for (uint64_t id = 40; id < 100; id++)
         expect_event(watch, PRESENCE_EVENT_CONNECTED, S0, id);
     for (uint64_t id = 0; id < 100; id++)
@@ -146,7 +151,8 @@ static void a_slow_watch_lags_and_a_quick_one_does_not(void **state)
     struct world *world = *state;
     presence_watch *slow = watch_all(world), *quick = watch_all(world);
     for (uint64_t id = 0; id < 100000; id++) {
-        connects(world, S0, MODEL_A, "an-agent-with-a-name", id);
+        char agent[TEST_NAME_BYTES];
+        connects(world, S0, MODEL_A, test_name(agent, "agent", id), id);
         expect_event(quick, PRESENCE_EVENT_CONNECTED, S0, id);
     }
     expect_quiet(quick);
@@ -164,8 +170,9 @@ static void a_whole_list_of_any_size_can_be_told(void **state)
     enum { COUNT = 20000 };
     keep_history(world, 256 * 1024); /* found from views, not kept event by event */
     static presence_value list[COUNT];
+    static char agents[COUNT][TEST_NAME_BYTES];
     for (uint64_t id = 0; id < COUNT; id++)
-        list[id] = test_value(S0, id, MODEL_A, "an-agent-with-a-name");
+        list[id] = test_value(S0, id, MODEL_A, test_name(agents[id], "agent", id));
     presence_watch *watch = watch_all(world);
     updates(world, S0, list, COUNT);
     presence_event event;

@@ -2,9 +2,8 @@
 /*
  * pv.c - the writer's side of the persistent vector; pv.h has the reader's and the guarantees.
  *
- * Keeps true: a block's birth is written beside the pointer to it; a block born in the current epoch is reachable from
- * the live root alone; a parent is never older than the newest of its children's births (path copying goes down from
- * the root). Costs: O(depth) per call, plus one copy of each block on the path that a snapshot can see.
+ * Keeps true: a block's birth is written beside the pointer to it; a block born after the newest snapshot is reachable
+ * from the live root alone, and so is all that lies above it (path copying goes down from the root). Costs: O(depth) per call, plus one copy of each block on the path that a snapshot can see.
  */
 #include "store/pv.h"
 
@@ -47,14 +46,14 @@ static void *fresh_node(struct versions *versions)
     return node;
 }
 
-struct pv_entry *pv_edit_entry(struct pv *pv, struct versions *versions, uint32_t page)
+struct pv_entry *pv_own_entry(struct pv *pv, struct versions *versions, uint32_t page)
 {
     own_node(versions, &pv->root, &pv->root_born);
     void *node = pv->root;
     for (unsigned level = pv->depth; level > 0; level--) {
         unsigned shift = PV_LEAF_BITS + PV_INNER_BITS * (level - 1);
         struct pv_slot *slot = &((struct pv_inner *)node)->at[(page >> shift) & (PV_INNER_SLOTS - 1)];
-        if (!slot->node) {
+        if (!slot->node) { /* the vector grew to here */
             slot->node = fresh_node(versions);
             slot->born = versions->epoch;
         }
@@ -64,9 +63,9 @@ struct pv_entry *pv_edit_entry(struct pv *pv, struct versions *versions, uint32_
     return &((struct pv_leaf *)node)->at[page & (PV_LEAF_ENTRIES - 1)];
 }
 
-struct pv_entry *pv_edit_page(struct pv *pv, struct versions *versions, uint32_t page)
+struct pv_entry *pv_own_page(struct pv *pv, struct versions *versions, uint32_t page)
 {
-    struct pv_entry *entry = pv_edit_entry(pv, versions, page);
+    struct pv_entry *entry = pv_own_entry(pv, versions, page);
     if (!versions_owns(versions, entry->born)) {
         entry->page = copy_block(versions, entry->page, pv->page_bytes, entry->born);
         entry->born = versions->epoch;
@@ -117,6 +116,32 @@ void pv_shrink(struct pv *pv, struct versions *versions)
     pv->pages--;
 }
 
+/* Frees what of this node lies at or beyond `pages`; true if all of it did. first: its first page number. */
+static bool cut_node(struct versions *versions, void *node, unsigned level, uint64_t first, uint32_t pages)
+{
+    if (level > 0) {
+        struct pv_inner *inner = node;
+        uint64_t below = (uint64_t)1 << (PV_LEAF_BITS + PV_INNER_BITS * (level - 1));
+        for (size_t i = 0; i < PV_INNER_SLOTS; i++)
+            if (inner->at[i].node && cut_node(versions, inner->at[i].node, level - 1, first + i * below, pages))
+                inner->at[i] = (struct pv_slot){0};
+    }
+    if (first < pages)
+        return false;
+    arena_give(versions->arena, node, PV_NODE_BYTES);
+    return true;
+}
+
+void pv_truncate(struct pv *pv, struct versions *versions, uint32_t pages)
+{
+    assert(!versions->newest && pages <= pv->pages);
+    if (pv->root && cut_node(versions, pv->root, pv->depth, 0, pages)) {
+        pv->root = NULL;
+        pv->depth = 0;
+    }
+    pv->pages = pages;
+}
+
 /* ------------------------------------------------------------------------------------------------------- check -- */
 
 static const char *check_node(const void *node, uint64_t born, unsigned level, const struct versions *versions)
@@ -128,8 +153,8 @@ static const char *check_node(const void *node, uint64_t born, unsigned level, c
         for (size_t i = 0; i < PV_LEAF_ENTRIES; i++) {
             if (leaf->at[i].page && (leaf->at[i].born == 0 || leaf->at[i].born > versions->epoch))
                 return "a page was born in no epoch so far";
-            if (leaf->at[i].page && leaf->at[i].born > born)
-                return "a page is younger than the leaf above it";
+            if (leaf->at[i].page && versions_owns(versions, leaf->at[i].born) && !versions_owns(versions, born))
+                return "a page is the writer's own, and the leaf above it is not";
         }
         return NULL;
     }
@@ -137,8 +162,8 @@ static const char *check_node(const void *node, uint64_t born, unsigned level, c
     for (size_t i = 0; i < PV_INNER_SLOTS; i++) {
         if (!inner->at[i].node)
             continue;
-        if (inner->at[i].born > born)
-            return "a node is younger than the node above it";
+        if (versions_owns(versions, inner->at[i].born) && !versions_owns(versions, born))
+            return "a node is the writer's own, and the node above it is not";
         const char *wrong = check_node(inner->at[i].node, inner->at[i].born, level - 1, versions);
         if (wrong)
             return wrong;

@@ -8,7 +8,7 @@
  *
  * Readers of a copied root need plain loads only:
  *   (A) nothing reachable from a snapshot's root is written while the snapshot is held: writers change only blocks born
- *       in the current epoch, which is newer than every snapshot;
+ *       after the newest snapshot that is held;
  *   (B) nothing reachable from it is freed while it is held (versions.h, A to D);
  *   (C) the root is handed from writer to reader under the recorder's mutex, which orders the writes before the reads.
  * The live root may be read only by the writer, under the mutex.
@@ -75,14 +75,47 @@ static inline const void *pv_page(const struct pv *pv, uint32_t page)
     return pv_entry(pv, page)->page;
 }
 
-/* For the writer, under a reserve; never fail. */
-struct pv_entry *pv_edit_entry(struct pv *pv, struct versions *versions, uint32_t page); /* the entry, writable */
-struct pv_entry *pv_edit_page(struct pv *pv, struct versions *versions, uint32_t page);  /* and its page, writable */
+/* For the writer, under a reserve; never fail. A block that is the writer's own has only such blocks above it (a copy is
+ * made from the root down), so where page or leaf are its own already, one look is enough. */
+struct pv_entry *pv_own_entry(struct pv *pv, struct versions *versions, uint32_t page);
+struct pv_entry *pv_own_page(struct pv *pv, struct versions *versions, uint32_t page);
+
+/* The entry, writable. */
+static inline struct pv_entry *pv_edit_entry(struct pv *pv, struct versions *versions, uint32_t page)
+{
+    void *node = pv->root;
+    uint64_t born = pv->root_born;
+    for (unsigned level = pv->depth; level > 0; level--) {
+        unsigned shift = PV_LEAF_BITS + PV_INNER_BITS * (level - 1);
+        struct pv_slot *slot = &((struct pv_inner *)node)->at[(page >> shift) & (PV_INNER_SLOTS - 1)];
+        node = slot->node;
+        born = slot->born;
+        if (!node)
+            return pv_own_entry(pv, versions, page);
+    }
+    if (__builtin_expect(!versions_owns(versions, born), 0))
+        return pv_own_entry(pv, versions, page);
+    return &((struct pv_leaf *)node)->at[page & (PV_LEAF_ENTRIES - 1)];
+}
+
+/* And its page, writable. */
+static inline struct pv_entry *pv_edit_page(struct pv *pv, struct versions *versions, uint32_t page)
+{
+    struct pv_entry *entry = (struct pv_entry *)(uintptr_t)pv_entry(pv, page);
+    if (__builtin_expect(!versions_owns(versions, entry->born), 0))
+        return pv_own_page(pv, versions, page);
+    return entry;
+}
+
 uint32_t pv_extend(struct pv *pv, struct versions *versions); /* a new page number at the end, without a page */
 void pv_shrink(struct pv *pv, struct versions *versions);     /* drops the last page number, and its page */
 /* Gives the page number a fresh page (contents: zero if `zero`, else whatever). */
 struct pv_entry *pv_fill(struct pv *pv, struct versions *versions, uint32_t page, bool zero);
 void pv_drop(struct pv *pv, struct versions *versions, uint32_t page); /* retires the page; its entry stays */
+
+/* Cuts off the page numbers from `pages` on, which have no pages, and frees the nodes that only they needed. Only where
+ * there is no snapshot. */
+void pv_truncate(struct pv *pv, struct versions *versions, uint32_t pages);
 
 /* Verifies births and reachability. NULL, or what is wrong. O(pages). */
 const char *pv_check(const struct pv *pv, const struct versions *versions);

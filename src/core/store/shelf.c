@@ -111,6 +111,22 @@ void shelf_give(struct shelf *shelf, struct versions *versions, struct shelf_lis
     }
 }
 
+void shelf_compact(struct shelf *shelf, struct versions *versions)
+{
+    uint32_t pages = shelf->pv.pages;
+    while (pages > 0 && !pv_page(&shelf->pv, pages - 1))
+        pages--;
+    pv_truncate(&shelf->pv, versions, pages);
+    shelf->free_page = 0;
+    while (pages-- > 0) {
+        struct pv_entry *entry = (struct pv_entry *)(uintptr_t)pv_entry(&shelf->pv, pages);
+        if (entry->page)
+            continue;
+        entry->next = shelf->free_page;
+        shelf->free_page = pages + 1;
+    }
+}
+
 /* ------------------------------------------------------------------------------------------------------- check -- */
 
 const char *shelf_check(const struct shelf *shelf, const struct versions *versions)

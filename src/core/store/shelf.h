@@ -72,6 +72,9 @@ static inline uint32_t shelf_next(const struct shelf_list *list, const struct sh
     return entry->used == all ? list->open : 0;
 }
 
+/* Gives back what numbers at the end need that nobody uses. Only where there is no snapshot. O(pages). */
+void shelf_compact(struct shelf *shelf, struct versions *versions);
+
 const char *shelf_check(const struct shelf *shelf, const struct versions *versions);
 
 #endif

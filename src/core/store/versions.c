@@ -45,6 +45,7 @@ void versions_add(struct versions *versions, struct version *version)
     else
         versions->oldest = version;
     versions->newest = version;
+    versions->seen = version->epoch;
     versions->count++;
 #ifdef PRESENCE_GUARD_PAGES
     arena_guard_protect(versions->arena);
@@ -88,12 +89,6 @@ void versions_retire(struct versions *versions, void *block, size_t bytes, uint6
 
 static void unlink_version(struct versions *versions, struct version *version)
 {
-#ifndef PRESENCE_GUARD_PAGES /* there its pages are write-protected by now */
-    if (!versions->written && version == versions->newest && version->epoch + 1 == versions->epoch) {
-        versions->epoch--;
-        versions->written = true; /* since the version before it, as far as we know */
-    }
-#endif
     if (version->newer)
         version->newer->older = version->older;
     else
@@ -102,6 +97,7 @@ static void unlink_version(struct versions *versions, struct version *version)
         version->older->newer = version->newer;
     else
         versions->oldest = version->newer;
+    versions->seen = versions->newest ? versions->newest->epoch : 0;
 }
 
 static void drain_entry(struct versions *versions, struct dead_block entry)

@@ -2,8 +2,8 @@
 /*
  * versions.h - epochs, the versions that snapshots hold, and the exact reclaiming of what they no longer see.
  *
- * Time is cut into epochs by snapshots. Every block (page, node, text) is born in one epoch. The writer may change a
- * block in place only if it was born in the current one; else it makes a copy and retires the old block.
+ * Time is cut into epochs by snapshots. Every block (page, node, text) is born in one epoch. The writer changes a block
+ * in place if no version can see it; else it makes a copy and retires the old block.
  *
  *   (A) A block born in epoch b and retired in epoch d is seen by exactly the versions with b <= version.epoch < d.
  *   (B) It waits on the dead list of the newest of those, or is freed at once if there is none.
@@ -12,8 +12,8 @@
  *   (D) A version's list is worked off in steps, first come first served; until its turn comes it counts as live, so
  *       (A) to (C) hold in between.
  *
- *   (E) If the newest version goes before anything was written after it, its epoch is taken up again: what was born in it
- *       is the writer's own once more, and looking at an idle record costs the next writes no copies.
+ *   (E) A block born after the newest version that is held is the writer's own, to change in place. So looking at an idle
+ *       record costs the next writes no copies once the view is given back.
  *
  * A list is made of blocks of the same arena, covered by the same reserve, so retiring never fails.
  * All of it under the recorder's mutex; readers never come here.
@@ -34,7 +34,8 @@ struct version {
 
 struct versions {
     struct arena *arena;
-    uint64_t epoch;         /* the current one; blocks born in it are the writer's own */
+    uint64_t epoch;         /* the current one */
+    uint64_t seen;          /* the newest version's epoch: blocks born later are the writer's own */
     bool written;           /* in the current epoch; whoever changes anything sets it */
     struct version *newest, *oldest;
     struct version *dying_first, *dying_last; /* released, still in the list above */
@@ -59,7 +60,11 @@ void versions_retire(struct versions *versions, void *block, size_t bytes, uint6
 
 static inline bool versions_owns(const struct versions *versions, uint64_t born)
 {
-    return born == versions->epoch;
+#ifdef PRESENCE_GUARD_PAGES
+    return born == versions->epoch; /* older blocks are write-protected, whether or not anybody still sees them */
+#else
+    return born > versions->seen;
+#endif
 }
 
 #endif
