@@ -121,7 +121,7 @@ void report_event(FILE *out, const presence_event *event)
     if (event->kind == PRESENCE_EVENT_AGENT) /* of the agent, not of one connection */
         fprintf(out, "changed (by %s)", value->server);
     else
-        fprintf(out, "%s (%s %" PRIu64 ")", presence_event_kind_string((int)event->kind), value->server,
+        fprintf(out, "%s (%s %" PRIu64 ")", presence_event_kind_string(event->kind), value->server,
                 value->connection_id);
     fprintf(out, ", reason %s, agent %s -> %s\n", presence_reason_string(event->reason),
             presence_status_string(event->agent_before), presence_status_string(event->agent_after));

@@ -117,9 +117,6 @@ PRESENCE_API const char *presence_status_string(presence_status status);
 /* "none", "connected", "reconnected", "updated", "left", "server_down", "drained", "timed_out", "superseded",
  * "restored", "lapsed", else "". Static storage. */
 PRESENCE_API const char *presence_reason_string(presence_reason reason);
-/* "connected", "reconnected", "updated", "disconnected", "missing", "activity", "agent" for a presence_event_kind, else
- * "". Static storage. */
-PRESENCE_API const char *presence_event_kind_string(int kind);
 /* A short English text for a code, e.g. "connection not found". Never NULL. Static storage. */
 PRESENCE_API const char *presence_strerror(int code);
 /* The code's name, e.g. "PRESENCE_E_NOT_FOUND". Never NULL. Static storage. */
@@ -349,6 +346,9 @@ typedef enum {
     PRESENCE_EVENT_ACTIVITY,       /* a connection was active (told only if asked for) */
     PRESENCE_EVENT_AGENT           /* an agent's best status changed (agent-level watches) */
 } presence_event_kind;
+
+/* "connected", "reconnected", "updated", "disconnected", "missing", "activity", "agent", else "". Static storage. */
+PRESENCE_API const char *presence_event_kind_string(presence_event_kind kind);
 
 /* One change. Strings belong to the watch and live until the next call on it. */
 typedef struct {

@@ -99,7 +99,8 @@ typedef struct {
 PRESENCE_API int presence_replica_apply(presence_recorder *recorder, const char *server, const presence_claim *claim,
                                         const presence_change *change, bool *applied, presence_error *error);
 /* Activity as told by the origin when it stood at `number`: stamps `last_seen` on the connection unless that was
- * connected after `number`; may leave out connections whose order to `number` is no longer known. NOT_FOUND, STALE. */
+ * connected after `number` or under an older claim; may leave out connections whose order to `number` is no longer known.
+ * Errors: DISABLED, INVALID, NOT_FOUND, STALE (an older claim, or ours), GAP (a claim that is not known here). */
 PRESENCE_API int presence_replica_activity(presence_recorder *recorder, const char *server,
                                            const presence_claim *claim, uint64_t number, uint64_t id,
                                            presence_time last_seen);

@@ -122,7 +122,8 @@ static int stage_fresh(struct bulk *bulk, const struct facts *facts, enum row_ma
 {
     struct registry *registry = bulk->registry;
     uint32_t agent;
-    int code = registry_find_or_add_agent(registry, facts, &agent);
+    int code = arena_reserve_to_grow(&registry->arena);
+    code = code ? code : registry_find_or_add_agent(registry, facts, &agent);
     if (code)
         return code;
     bool failed;
@@ -426,11 +427,8 @@ static void sweep_dropped(struct presence_recorder *recorder, uint32_t number)
     }
     bool only = agent_get(now, agent)->first == number && row_next(now, number, row) == NONE;
     registry_remove_row(registry, number);
-    if (!only) {
-        if (evidence.status == PRESENCE_UNKNOWN)
-            evidence = (struct evidence){0};
+    if (!only)
         evidence_record(registry, agent, evidence);
-    }
 }
 
 static void sweep_marked(struct presence_recorder *recorder, const struct server *server, uint32_t number)

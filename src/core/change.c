@@ -227,17 +227,19 @@ static void restate(struct presence_recorder *recorder, const struct statement *
     presence_reason reason = statement->reason                      ? statement->reason
                              : before.status == PRESENCE_UNKNOWN ? PRESENCE_REASON_CONNECTED
                                                                  : PRESENCE_REASON_RECONNECTED;
-    if (before.status == PRESENCE_ALIVE && !statement->reason)
-        reason = PRESENCE_REASON_LEFT; /* it can only have become a controller agent's: none of its own is left */
+    if (facts->controller)
+        reason = PRESENCE_REASON_LEFT; /* what changes the agent's status is that it lost this connection */
     presence_status after = evidence_changed(registry, agent, before, true, reason, statement->when);
-    int kind = row_before == PRESENCE_MISSING && same ? PRESENCE_EVENT_RECONNECTED : PRESENCE_EVENT_UPDATED;
+    presence_status row_after = row_status(row_get(now, row), server_get(now, statement->server));
+    bool came_back = row_before == PRESENCE_MISSING && row_after == PRESENCE_ALIVE;
+    int kind = came_back && same ? PRESENCE_EVENT_RECONNECTED : PRESENCE_EVENT_UPDATED;
+    if (after == before.status) /* else the event tells why the agent's status changed */
+        reason = came_back ? PRESENCE_REASON_RECONNECTED : PRESENCE_REASON_UPDATED;
     if (recorder->left.most && after == PRESENCE_UNKNOWN && before.status != PRESENCE_UNKNOWN)
         left_add(recorder, facts->model, facts->agent, statement->when, last_seen, reason);
     else if (recorder->left.count && after != PRESENCE_UNKNOWN)
         left_remove(recorder, facts->model, facts->agent);
-    write_connect(recorder, statement, row, kind, HISTORY_ALONE,
-                  row_before == PRESENCE_MISSING ? PRESENCE_REASON_RECONNECTED : PRESENCE_REASON_UPDATED,
-                  before.status, after);
+    write_connect(recorder, statement, row, kind, HISTORY_ALONE, reason, before.status, after);
 }
 
 int change_connect(struct presence_recorder *recorder, const struct statement *statement, const struct facts *facts,
@@ -268,6 +270,9 @@ int change_connect(struct presence_recorder *recorder, const struct statement *s
         *row = known;
         return PRESENCE_OK;
     }
+    int code = arena_reserve_to_grow(&registry->arena);
+    if (code)
+        return code;
     bool failed = false;
     bool same_agent = known != NONE && names_same_agent(now, known, facts);
     const struct text *old = known != NONE && row_get(now, known)->stamp & ROW_EXTRA ? extra_get(now, known)->data : NULL;

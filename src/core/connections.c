@@ -71,8 +71,7 @@ presence_connections *presence_recorder_connections(presence_recorder *recorder)
 {
     recorder_lock(recorder);
     struct registry *registry = recorder->registry;
-    if (arena_reserve(&registry->arena) == PRESENCE_OK)
-        registry_drain(registry, 64);
+    registry_drain(registry, 64);
     struct snapshot *snapshot = registry_snapshot(registry, recorder_now(recorder));
     recorder_unlock(recorder);
     if (!snapshot)

@@ -64,9 +64,9 @@ const char *presence_reason_string(presence_reason reason)
     return name_at(reasons, sizeof reasons / sizeof reasons[0], (int)reason);
 }
 
-const char *presence_event_kind_string(int kind)
+const char *presence_event_kind_string(presence_event_kind kind)
 {
-    return name_at(event_kinds, sizeof event_kinds / sizeof event_kinds[0], kind);
+    return name_at(event_kinds, sizeof event_kinds / sizeof event_kinds[0], (int)kind);
 }
 
 const char *presence_version(void)

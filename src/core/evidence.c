@@ -87,8 +87,8 @@ struct reading {
     bool goes_on; /* some row is alive, and some of them since before the basis */
     struct evidence beginning, end;
     uint64_t began, ended;
-    /* Of the newest list that is being swept: what it says of agents that it drops, or states as missing. */
-    struct evidence dropped, stated_missing;
+    /* Of the newest list that is being swept: what it is to agents that it brings or drops, or states as missing. */
+    struct evidence swept_now, stated_missing;
     uint64_t swept;
 };
 
@@ -111,7 +111,7 @@ static void read_row(struct reading *reading, const struct row *row, const struc
     if (server->bulk != BULK_COMMITTED || server->bulk_revision < reading->swept)
         return;
     reading->swept = server->bulk_revision;
-    reading->dropped = (struct evidence){PRESENCE_UNKNOWN, PRESENCE_REASON_UPDATED, server->bulk_time};
+    reading->swept_now = (struct evidence){PRESENCE_UNKNOWN, PRESENCE_REASON_UPDATED, server->bulk_time};
     if (row_mark(row) == MARK_FRESH_MISSING && server->downs) {
         const struct down *last = &server->downs->at[(server->downs->born_count & 0xffff) - 1];
         reading->stated_missing = (struct evidence){PRESENCE_MISSING, (presence_reason)last->reason, last->time};
@@ -142,10 +142,10 @@ struct evidence evidence_now(const struct roots *roots, uint32_t number)
     } else if (reading.best == PRESENCE_MISSING) {
         if (reading.ended)
             now = states_missing && reading.ended == reading.swept ? reading.stated_missing : reading.end;
-        else if (recorded.status == PRESENCE_UNKNOWN && states_missing)
-            now = reading.stated_missing;
+        else if (recorded.status == PRESENCE_UNKNOWN && reading.swept)
+            now = states_missing ? reading.stated_missing : reading.swept_now;
     } else if (recorded.status != PRESENCE_UNKNOWN && reading.swept) {
-        now = reading.dropped;
+        now = reading.swept_now;
     }
     now.status = reading.best;
     return now;
@@ -218,7 +218,7 @@ static bool needs_basis(const struct roots *roots, const struct agent *agent)
     const struct row *row = shelf_at(&roots->rows, entry, agent->first);
     const struct server *server = server_get(roots, entry->owner);
     uint64_t connected = row_revision(row);
-    return row_next(roots, agent->first, row) != NONE || connected <= server->floor ||
+    return row_next(roots, agent->first, row) != NONE || row_mark(row) != MARK_NONE || connected <= server->floor ||
            server->lapse_revision > connected || server->restore_revision > connected;
 }
 

@@ -166,7 +166,7 @@ int presence_recorder_stats(presence_recorder *recorder, presence_stats *stats)
         if (!shelf_in_use(&now->servers, number))
             continue;
         const struct server *server = server_get(now, number);
-        bool known = server->connections || server->flags & (SERVER_CLAIMED | SERVER_FORGOTTEN | SERVER_LAPSED);
+        bool known = server_is_known(server);
         servers += known;
         idle_bytes += known ? 0 : text_length(server->name);
     }
@@ -201,7 +201,7 @@ void presence_recorder_trim(presence_recorder *recorder)
 {
     recorder_lock(recorder);
     struct registry *registry = recorder->registry;
-    while (arena_reserve(&registry->arena) == PRESENCE_OK && registry_drain(registry, 4096)) {
+    while (registry_drain(registry, 4096)) {
         recorder_give_way(recorder);
         registry = recorder->registry;
     }
@@ -213,8 +213,10 @@ void presence_recorder_trim(presence_recorder *recorder)
         shelf_compact(&now->servers, &registry->versions);
         uint32_t pages = now->extras.pages < now->rows.pv.pages ? now->extras.pages : now->rows.pv.pages;
         pv_truncate(&now->extras, &registry->versions, pages);
-        pv_truncate(&now->by_connection.primary, &registry->versions, now->by_connection.primary.pages);
-        pv_truncate(&now->by_agent.primary, &registry->versions, now->by_agent.primary.pages);
+        index_compact(&now->by_connection, &registry->versions);
+        index_compact(&now->by_agent, &registry->versions);
+        index_compact(&now->model_names, &registry->versions);
+        index_compact(&now->server_names, &registry->versions);
     }
     arena_trim(&registry->arena);
     memory_give(&registry->memory, registry->spare, sizeof(struct snapshot));

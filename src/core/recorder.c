@@ -205,9 +205,6 @@ int recorder_begin(struct presence_recorder *recorder)
     if (!recorder_enabled(recorder))
         return PRESENCE_E_DISABLED;
     struct registry *registry = recorder->registry;
-    int code = arena_reserve(&registry->arena);
-    if (code)
-        return code;
     registry_drain(registry, DRAIN_STEPS);
     registry->versions.written = true;
     return arena_reserve(&registry->arena);

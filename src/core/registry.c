@@ -250,10 +250,17 @@ static void retire_name(struct registry *registry, struct text *name)
     retire_text(registry, name);
 }
 
+/* Servers that are kept only for the departures that are remembered do not count. */
 static bool name_limit_reached(const struct registry *registry)
 {
-    uint64_t names = registry->now.agents.count + registry->now.models.count + registry->now.servers.count;
-    return registry->limit_names && names >= registry->limit_names;
+    const struct roots *now = &registry->now;
+    uint64_t names = now->agents.count + now->models.count + now->servers.count;
+    if (!registry->limit_names || names < registry->limit_names)
+        return false;
+    for (uint32_t number = 0; number >> SHELF_SLOT_BITS < now->servers.pv.pages; number++)
+        if (shelf_in_use(&now->servers, number) && !server_is_known(server_get(now, number)))
+            names--;
+    return names >= registry->limit_names;
 }
 
 /* ----------------------------------------------------------------------------------- servers, models and agents -- */

@@ -181,7 +181,7 @@ void registry_release(struct registry *registry);
 struct snapshot *registry_snapshot(struct registry *registry, presence_time now);
 struct snapshot *snapshot_borrow(struct snapshot *snapshot); /* one holder more */
 void snapshot_release(struct snapshot *snapshot);            /* from any thread, without the lock */
-/* Takes in released snapshots and works off at most `steps` dead blocks. Needs a reserve. True if there is more. */
+/* Takes in released snapshots and works off about `steps` dead blocks. Needs no memory. True if there is more. */
 bool registry_drain(struct registry *registry, size_t steps);
 
 /* ------------------------------------------------------------------------------------------------- small reads -- */
@@ -281,6 +281,13 @@ static inline presence_time row_last_seen(const struct row *row, const struct se
 static inline uint64_t server_alive_now(const struct server *server)
 {
     return server->flags & SERVER_LAPSED ? 0 : server->alive;
+}
+
+/* Has connections, a claim, a tombstone or a lapse. Others are kept for the departures that are remembered of them. */
+static inline bool server_is_known(const struct server *server)
+{
+    return server->physical || server->bulk != BULK_NONE ||
+           server->flags & (SERVER_CLAIMED | SERVER_FORGOTTEN | SERVER_LAPSED);
 }
 
 /* ---------------------------------------------------------------------------------------------------- look-ups -- */

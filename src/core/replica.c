@@ -61,11 +61,6 @@ static void fill_description(const struct server *server, presence_server_descri
         out->digest = server->digest;
 }
 
-static bool is_known(const struct server *server)
-{
-    return server->connections || server->flags & (SERVER_CLAIMED | SERVER_FORGOTTEN | SERVER_LAPSED);
-}
-
 int presence_replica_describe(presence_recorder *recorder, const char *server,
                               presence_server_description *description)
 {
@@ -78,7 +73,7 @@ int presence_replica_describe(presence_recorder *recorder, const char *server,
     if (code)
         return code;
     const struct server *record = server_get(&recorder->registry->now, number);
-    code = is_known(record) ? PRESENCE_OK : PRESENCE_E_NOT_FOUND;
+    code = server_is_known(record) ? PRESENCE_OK : PRESENCE_E_NOT_FOUND;
     if (!code)
         fill_description(record, description);
     recorder_unlock(recorder);
@@ -96,7 +91,7 @@ int presence_replica_servers(presence_recorder *recorder, char ***names, size_t 
     size_t room = now->servers.count + 1, found = 0;
     const char **list = memory_take(&recorder->memory, room * sizeof *list);
     for (uint32_t number = 0; list && number >> SHELF_SLOT_BITS < now->servers.pv.pages; number++)
-        if (shelf_in_use(&now->servers, number) && is_known(server_get(now, number)))
+        if (shelf_in_use(&now->servers, number) && server_is_known(server_get(now, number)))
             list[found++] = server_get(now, number)->name->bytes;
     int code = list ? names_make(&recorder->memory, list, found, names, count) : PRESENCE_E_NO_MEMORY;
     recorder_unlock(recorder);
@@ -374,7 +369,8 @@ int presence_replica_activity(presence_recorder *recorder, const char *server, c
     uint32_t row = code ? NONE : registry_row(recorder->registry, now, found, id);
     if (!code && row == NONE)
         code = PRESENCE_E_NOT_FOUND;
-    if (!code && row_revision(row_get(now, row)) <= revision_at_number(now, record, number))
+    uint64_t connected = code ? 0 : row_revision(row_get(now, row));
+    if (!code && connected >= record->base && connected <= revision_at_number(now, record, number))
         change_activity(recorder, row, last_seen);
     recorder_unlock(recorder);
     return code;
@@ -388,7 +384,7 @@ static int lapse_or_restore(struct presence_recorder *recorder, const char *serv
     int code = lock_server(recorder, server, &number);
     if (code)
         return code;
-    code = is_known(server_get(&recorder->registry->now, number)) ? change_lapse(recorder, number, lapse)
+    code = server_is_known(server_get(&recorder->registry->now, number)) ? change_lapse(recorder, number, lapse)
                                                                    : PRESENCE_E_NOT_FOUND;
     recorder_unlock(recorder);
     return code;
@@ -583,7 +579,7 @@ presence_connections *presence_replica_state(presence_recorder *recorder, const 
     if (lock_server(recorder, server, &number))
         return NULL;
     const struct server *record = server_get(&recorder->registry->now, number);
-    struct snapshot *snapshot = is_known(record) ? registry_snapshot(recorder->registry, recorder_now(recorder)) : NULL;
+    struct snapshot *snapshot = server_is_known(record) ? registry_snapshot(recorder->registry, recorder_now(recorder)) : NULL;
     if (snapshot && description)
         fill_description(record, description);
     recorder_unlock(recorder);

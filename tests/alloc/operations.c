@@ -23,7 +23,7 @@ static int connect_new(struct scene *s)
 
 static int connect_all_new(struct scene *s)
 {
-    return presence_recorder_connect(s->recorder, "a-new-server", "a-new-model", "a-new-agent", 1, false, "new data");
+    return presence_recorder_connect(s->recorder, NEW_SERVER, "a-new-model", "a-new-agent", 1, false, "new data");
 }
 
 static int connect_long(struct scene *s)
@@ -132,8 +132,8 @@ static int update_mine(struct scene *s)
 static int update_new_server(struct scene *s)
 {
     for (size_t i = 0; i < SCENE_LIST; i++)
-        s->list[i].server = "a-new-server";
-    return presence_recorder_update_server(s->recorder, "a-new-server", s->list, SCENE_LIST, NULL);
+        s->list[i].server = NEW_SERVER;
+    return presence_recorder_update_server(s->recorder, NEW_SERVER, s->list, SCENE_LIST, NULL);
 }
 
 static int merge_server(struct scene *s)
@@ -305,7 +305,7 @@ static int claim_open(struct scene *s)
 
 static int claim_new_server(struct scene *s)
 {
-    return presence_replica_claim(s->recorder, "a-new-server", &scene_claim_mine, false);
+    return presence_replica_claim(s->recorder, NEW_SERVER, &scene_claim_mine, false);
 }
 
 static int claim_newer_life(struct scene *s)

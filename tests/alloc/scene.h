@@ -23,6 +23,7 @@ enum scene_parts {
 #define THEIRS "server-theirs"
 #define LAPSED "server-lapsed"
 #define TOMB "server-tomb"
+#define NEW_SERVER "a-new-server" /* of which nothing is known */
 #define MODEL_A "model-a"
 #define MODEL_B "model-b"
 

@@ -52,7 +52,8 @@ struct command {
     size_t count_operations;
 };
 
-static bool wanted(const struct options *options, const char *name) {
+static bool wanted(const struct options *options, const char *name)
+{
     if (!options->only) {
         return true;
     }
@@ -68,7 +69,8 @@ static bool wanted(const struct options *options, const char *name) {
 /* ----------------------------------------------------------------------------------------------------- running -- */
 
 /* On a terminal only: which case runs. NULL wipes the line. */
-static void show_progress(size_t size, const char *name) {
+static void show_progress(size_t size, const char *name)
+{
     if (!isatty(STDERR_FILENO)) {
         return;
     }
@@ -79,7 +81,8 @@ static void show_progress(size_t size, const char *name) {
     }
 }
 
-static void measure_size(struct report *report, const struct options *options, size_t size) {
+static void measure_size(struct report *report, const struct options *options, size_t size)
+{
     struct workload *workload = allocate_or_die(1, sizeof *workload);
     uint32_t *costs_ns = wanted(options, "growth") ? allocate_or_die(size, sizeof costs_ns[0]) : NULL;
     workload_init(workload, options, size);
@@ -100,7 +103,8 @@ static void measure_size(struct report *report, const struct options *options, s
     free(costs_ns);
 }
 
-static void measure_churn(struct report *report, const struct options *options, size_t size) {
+static void measure_churn(struct report *report, const struct options *options, size_t size)
+{
     struct workload *workload = allocate_or_die(1, sizeof *workload);
     workload_init(workload, options, size);
     struct context context = {.options = options, .workload = workload, .report = report};
@@ -111,7 +115,8 @@ static void measure_churn(struct report *report, const struct options *options, 
 
 /* In a child, so that each starts with the memory of a fresh process. Returns whether it ended well. */
 static bool run_apart(struct report *report, const struct options *options, size_t size,
-                      void (*measure)(struct report *, const struct options *, size_t), const char *title) {
+                      void (*measure)(struct report *, const struct options *, size_t), const char *title)
+{
     size_t first = report->count;
     fflush(NULL);
     pid_t child = fork();
@@ -121,8 +126,7 @@ static bool run_apart(struct report *report, const struct options *options, size
         _exit(0);
     }
     int status = 0;
-    while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR) {
-    }
+    while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR) {}
     if (report->count > first) {
         report_print_table(report, first, title);
     }
@@ -133,7 +137,8 @@ static bool run_apart(struct report *report, const struct options *options, size
     return true;
 }
 
-static bool run_all(struct report *report, const struct command *command) {
+static bool run_all(struct report *report, const struct command *command)
+{
     bool well = true;
     for (size_t i = 0; i < command->size_count; i++) {
         char title[64];
@@ -146,9 +151,9 @@ static bool run_all(struct report *report, const struct command *command) {
     return well;
 }
 
-static int run_benchmark(const struct command *command) {
-    struct report *report =
-        mmap(NULL, sizeof *report, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+static int run_benchmark(const struct command *command)
+{
+    struct report *report = mmap(NULL, sizeof *report, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (report == MAP_FAILED) {
         die("no shared memory: %s", strerror(errno));
     }
@@ -174,7 +179,8 @@ static int run_benchmark(const struct command *command) {
 
 /* --------------------------------------------------------------------------------------------------- arguments -- */
 
-static void print_help(void) {
+static void print_help(void)
+{
     printf("bench_recorder [options] [SIZE...]     measures the recorder at each number of connections\n"
            "  SIZE            1e6 or 1000000; the default is 1e3 1e4 1e5 1e6\n"
            "  --all           the default sizes and 1e7 (needs about 8 GiB)\n"
@@ -190,14 +196,16 @@ static void print_help(void) {
            "  --list          the cases\n");
 }
 
-static void print_list(void) {
+static void print_list(void)
+{
     for (size_t i = 0; i < CASES; i++) {
         printf("%-14s %s\n", cases[i].name, cases[i].what);
     }
 }
 
 /* "1e6" or "1000000", between the bounds. */
-static size_t number_or_die(const char *text, const char *what, double least, double most) {
+static size_t number_or_die(const char *text, const char *what, double least, double most)
+{
     char *end = NULL;
     double value = strtod(text, &end);
     if (end == text || *end != 0 || !(value >= least && value <= most)) {
@@ -206,14 +214,16 @@ static size_t number_or_die(const char *text, const char *what, double least, do
     return (size_t)value;
 }
 
-static void add_size(struct command *command, const char *text) {
+static void add_size(struct command *command, const char *text)
+{
     if (command->size_count == SIZES_MAX) {
         die("more than %d sizes", SIZES_MAX);
     }
     command->sizes[command->size_count++] = number_or_die(text, "a number of connections", 1000, 90e6);
 }
 
-static void add_default_sizes(struct command *command, bool all) {
+static void add_default_sizes(struct command *command, bool all)
+{
     static const char *const sizes[] = {"1e3", "1e4", "1e5", "1e6", "1e7"};
     for (size_t i = 0; i < (all ? 5u : 4u); i++) {
         add_size(command, sizes[i]);
@@ -221,7 +231,8 @@ static void add_default_sizes(struct command *command, bool all) {
 }
 
 /* --only and --clock with names that do not exist would measure nothing, or something else. */
-static void check_names(const struct options *options) {
+static void check_names(const struct options *options)
+{
     if (strcmp(options->clock, "system") != 0 && strcmp(options->clock, "coarse") != 0) {
         die("--clock: got \"%s\", expected system or coarse", options->clock);
     }
@@ -236,38 +247,67 @@ static void check_names(const struct options *options) {
     }
 }
 
-static void set_option(struct command *command, int option, const char *text, bool *all) {
+static void set_option(struct command *command, int option, const char *text, bool *all)
+{
     struct options *options = &command->options;
     switch (option) {
-    case 'a': *all = true; break;
-    case 'o': options->only = text; break;
-    case 'r': options->rounds = (int)number_or_die(text, "--rounds", 1, 1000); break;
-    case 's': options->servers = number_or_die(text, "--servers", 1, SERVERS_MAX); break;
-    case 'c': options->churn = number_or_die(text, "--churn", CHUNK, 1e9); break;
-    case 'k': options->clock = text; break;
-    case 'p': options->cpu = (int)number_or_die(text, "--cpu", 0, 1023); break;
-    case 'e': options->seed = number_or_die(text, "--seed", 0, 1e15); break;
-    case 'j': options->json = text; break;
-    case 'n': command->count_names = text; break;
-    case 'z': add_size(command, text); break;
-    case 'l': print_list(); exit(0);
-    case 'h': print_help(); exit(0);
-    default: print_help(); exit(2);
+    case 'a':
+        *all = true;
+        break;
+    case 'o':
+        options->only = text;
+        break;
+    case 'r':
+        options->rounds = (int)number_or_die(text, "--rounds", 1, 1000);
+        break;
+    case 's':
+        options->servers = number_or_die(text, "--servers", 1, SERVERS_MAX);
+        break;
+    case 'c':
+        options->churn = number_or_die(text, "--churn", CHUNK, 1e9);
+        break;
+    case 'k':
+        options->clock = text;
+        break;
+    case 'p':
+        options->cpu = (int)number_or_die(text, "--cpu", 0, 1023);
+        break;
+    case 'e':
+        options->seed = number_or_die(text, "--seed", 0, 1e15);
+        break;
+    case 'j':
+        options->json = text;
+        break;
+    case 'n':
+        command->count_names = text;
+        break;
+    case 'z':
+        add_size(command, text);
+        break;
+    case 'l':
+        print_list();
+        exit(0);
+    case 'h':
+        print_help();
+        exit(0);
+    default:
+        print_help();
+        exit(2);
     }
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char **argv)
+{
     static const struct option known[] = {
-        {"all", no_argument, NULL, 'a'},           {"only", required_argument, NULL, 'o'},
-        {"rounds", required_argument, NULL, 'r'},  {"servers", required_argument, NULL, 's'},
-        {"churn", required_argument, NULL, 'c'},   {"clock", required_argument, NULL, 'k'},
-        {"cpu", required_argument, NULL, 'p'},     {"seed", required_argument, NULL, 'e'},
-        {"json", required_argument, NULL, 'j'},    {"count", required_argument, NULL, 'n'},
-        {"size", required_argument, NULL, 'z'},    {"list", no_argument, NULL, 'l'},
-        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
+        {"all", no_argument, NULL, 'a'},          {"only", required_argument, NULL, 'o'},
+        {"rounds", required_argument, NULL, 'r'}, {"servers", required_argument, NULL, 's'},
+        {"churn", required_argument, NULL, 'c'},  {"clock", required_argument, NULL, 'k'},
+        {"cpu", required_argument, NULL, 'p'},    {"seed", required_argument, NULL, 'e'},
+        {"json", required_argument, NULL, 'j'},   {"count", required_argument, NULL, 'n'},
+        {"size", required_argument, NULL, 'z'},   {"list", no_argument, NULL, 'l'},
+        {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0},
     };
-    struct command command = {
-        .options = {.servers = 10, .cpu = -1, .seed = 1, .churn = 2000000, .clock = "system"}};
+    struct command command = {.options = {.servers = 10, .cpu = -1, .seed = 1, .churn = 2000000, .clock = "system"}};
     bool all = false;
     int option;
     while ((option = getopt_long(argc, argv, "h", known, NULL)) != -1) {

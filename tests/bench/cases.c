@@ -12,7 +12,8 @@
 
 /* ------------------------------------------------------------------------------------------------------ rounds -- */
 
-size_t rounds_at(const struct context *context) {
+size_t rounds_at(const struct context *context)
+{
     if (context->options->rounds > 0) {
         return (size_t)context->options->rounds;
     }
@@ -21,19 +22,22 @@ size_t rounds_at(const struct context *context) {
 }
 
 /* Enough to average over, within a tenth of a second or so. */
-static size_t operations_at(size_t size) {
+static size_t operations_at(size_t size)
+{
     return size < 20000 ? 20000 : size > 100000 ? 100000 : size;
 }
 
 /* F just now: warmed up, over as many finds as fit in a few ms. */
-static double find_now_ns(struct workload *workload) {
+static double find_now_ns(struct workload *workload)
+{
     enum { FINDS = 20000 };
     (void)yardstick_find_ns(workload, workload->yardstick, FINDS / 2);
     return yardstick_find_ns(workload, workload->yardstick, FINDS);
 }
 
 static void add_output(struct context *context, const struct round_case *round_case, size_t index,
-                       const struct samples *samples, const struct samples *finds) {
+                       const struct samples *samples, const struct samples *finds)
+{
     const struct round_output *output = &round_case->outputs[index];
     struct result result = {.unit = "ns", .size = context->workload->size, .rounds = samples[index].count};
     snprintf(result.name, sizeof result.name, "%s", output->name);
@@ -49,13 +53,14 @@ static void add_output(struct context *context, const struct round_case *round_c
     }
     result.target = output->target;
     result.limit = output->limit;
-    result.judged = output->target != TARGET_NONE && result.size >= output->judged_from &&
-                    result.size <= output->judged_to;
+    result.judged =
+        output->target != TARGET_NONE && result.size >= output->judged_from && result.size <= output->judged_to;
     snprintf(result.note, sizeof result.note, "%s", output->note ? output->note : "");
     report_add(context->report, &result);
 }
 
-void run_rounds(struct context *context, const struct round_case *round_case) {
+void run_rounds(struct context *context, const struct round_case *round_case)
+{
     struct workload *workload = context->workload;
     struct samples samples[OUTPUTS_MAX], finds;
     memset(samples, 0, sizeof samples);
@@ -84,7 +89,8 @@ void run_rounds(struct context *context, const struct round_case *round_case) {
 }
 
 void add_judged(struct context *context, const char *name, const char *unit, double value, double limit, bool judged,
-                const char *note) {
+                const char *note)
+{
     struct result result = {.size = context->workload->size, .rounds = 1, .median = value, .min = value, .max = value};
     snprintf(result.name, sizeof result.name, "%s", name);
     snprintf(result.unit, sizeof result.unit, "%s", unit);
@@ -95,12 +101,14 @@ void add_judged(struct context *context, const char *name, const char *unit, dou
     report_add(context->report, &result);
 }
 
-void add_single(struct context *context, const char *name, const char *unit, double value, const char *note) {
+void add_single(struct context *context, const char *name, const char *unit, double value, const char *note)
+{
     add_judged(context, name, unit, value, 0, false, note);
 }
 
 void add_samples(struct context *context, const char *name, const char *unit, const struct samples *samples,
-                 const char *note) {
+                 const char *note)
+{
     struct result result = {.size = context->workload->size, .rounds = samples->count};
     snprintf(result.name, sizeof result.name, "%s", name);
     snprintf(result.unit, sizeof result.unit, "%s", unit);
@@ -113,7 +121,8 @@ void add_samples(struct context *context, const char *name, const char *unit, co
 
 /* ----------------------------------------------------------------------------------------------------------- F -- */
 
-void case_find(struct context *context) {
+void case_find(struct context *context)
+{
     struct workload *workload = context->workload;
     struct samples plain, huge;
     samples_clear(&plain);
@@ -129,24 +138,27 @@ void case_find(struct context *context) {
     yardstick_free(on_huge_pages);
     char note[120];
     snprintf(note, sizeof note, "one dependent find, %.1f MiB of calloc, %.0f %% full",
-             (double)workload->yardstick->bytes / 1048576, 100.0 * (double)workload->size /
-             (double)workload->yardstick->capacity);
+             (double)workload->yardstick->bytes / 1048576,
+             100.0 * (double)workload->size / (double)workload->yardstick->capacity);
     add_samples(context, "F", "ns", &plain, note);
     add_samples(context, "F_huge_pages", "ns", &huge, "the same with madvise(MADV_HUGEPAGE); no target refers to it");
 }
 
 /* --------------------------------------------------------------------------------------- activity, agent_status -- */
 
-static int call_activity(struct workload *workload, size_t i) {
+static int call_activity(struct workload *workload, size_t i)
+{
     return presence_recorder_activity(workload->recorder, workload->chunk[i].server, workload->chunk[i].id);
 }
 
-uint64_t activity_one_chunk(struct workload *workload) {
+uint64_t activity_one_chunk(struct workload *workload)
+{
     prepare_any_live(workload, false);
     return time_chunk(workload, call_activity, "presence_recorder_activity");
 }
 
-static void round_activity(struct workload *workload, size_t operations, double *out) {
+static void round_activity(struct workload *workload, size_t operations, double *out)
+{
     uint64_t spent = 0;
     size_t chunks = operations / CHUNK;
     for (size_t i = 0; i < chunks; i++) {
@@ -155,7 +167,8 @@ static void round_activity(struct workload *workload, size_t operations, double 
     out[0] = (double)spent / (double)(chunks * CHUNK);
 }
 
-void case_activity(struct context *context) {
+void case_activity(struct context *context)
+{
     static const struct round_case activity = {
         .round = round_activity,
         .warm = true,
@@ -165,14 +178,16 @@ void case_activity(struct context *context) {
     run_rounds(context, &activity);
 }
 
-static int call_agent_status(struct workload *workload, size_t i) {
+static int call_agent_status(struct workload *workload, size_t i)
+{
     presence_status status = PRESENCE_UNKNOWN;
-    int code = presence_recorder_agent_status(workload->recorder, workload->chunk[i].model, workload->chunk[i].agent,
-                                              &status);
+    int code =
+        presence_recorder_agent_status(workload->recorder, workload->chunk[i].model, workload->chunk[i].agent, &status);
     return code | (status != PRESENCE_ALIVE);
 }
 
-static void round_agent_status(struct workload *workload, size_t operations, double *out) {
+static void round_agent_status(struct workload *workload, size_t operations, double *out)
+{
     uint64_t spent = 0;
     size_t chunks = operations / CHUNK;
     for (size_t i = 0; i < chunks; i++) {
@@ -182,7 +197,8 @@ static void round_agent_status(struct workload *workload, size_t operations, dou
     out[0] = (double)spent / (double)(chunks * CHUNK);
 }
 
-void case_agent_status(struct context *context) {
+void case_agent_status(struct context *context)
+{
     static const struct round_case agent_status = {
         .round = round_agent_status,
         .warm = true,
@@ -194,28 +210,33 @@ void case_agent_status(struct context *context) {
 
 /* ------------------------------------------------------------------------------------------ connect, disconnect -- */
 
-static int call_connect(struct workload *workload, size_t i) {
+static int call_connect(struct workload *workload, size_t i)
+{
     const struct operation *operation = &workload->chunk[i];
     return presence_recorder_connect(workload->recorder, operation->server, operation->model, operation->agent,
                                      operation->id, false, NULL);
 }
 
-static int call_disconnect(struct workload *workload, size_t i) {
+static int call_disconnect(struct workload *workload, size_t i)
+{
     return presence_recorder_disconnect(workload->recorder, workload->chunk[i].server, workload->chunk[i].id);
 }
 
-uint64_t connect_one_chunk(struct workload *workload) {
+uint64_t connect_one_chunk(struct workload *workload)
+{
     prepare_connects(workload);
     workload->handles_are_stale = true;
     return time_chunk(workload, call_connect, "presence_recorder_connect");
 }
 
-uint64_t disconnect_one_chunk(struct workload *workload) {
+uint64_t disconnect_one_chunk(struct workload *workload)
+{
     prepare_disconnects(workload);
     return time_chunk(workload, call_disconnect, "presence_recorder_disconnect");
 }
 
-static uint64_t connect_chunks(struct workload *workload, size_t chunks) {
+static uint64_t connect_chunks(struct workload *workload, size_t chunks)
+{
     uint64_t spent = 0;
     for (size_t i = 0; i < chunks; i++) {
         spent += connect_one_chunk(workload);
@@ -223,7 +244,8 @@ static uint64_t connect_chunks(struct workload *workload, size_t chunks) {
     return spent;
 }
 
-static uint64_t disconnect_chunks(struct workload *workload, size_t chunks) {
+static uint64_t disconnect_chunks(struct workload *workload, size_t chunks)
+{
     uint64_t spent = 0;
     for (size_t i = 0; i < chunks; i++) {
         spent += disconnect_one_chunk(workload);
@@ -232,7 +254,8 @@ static uint64_t disconnect_chunks(struct workload *workload, size_t chunks) {
 }
 
 void run_cycles(struct workload *workload, size_t operations, uint64_t (*connect)(struct workload *, size_t chunks),
-                uint64_t (*disconnect)(struct workload *, size_t chunks), double out[2]) {
+                uint64_t (*disconnect)(struct workload *, size_t chunks), double out[2])
+{
     uint64_t connecting = 0, disconnecting = 0;
     size_t done = 0, chunks = operations / CHUNK;
     while (done < chunks) {
@@ -246,11 +269,13 @@ void run_cycles(struct workload *workload, size_t operations, uint64_t (*connect
     out[1] = (double)disconnecting / (double)(done * CHUNK);
 }
 
-static void round_connect(struct workload *workload, size_t operations, double *out) {
+static void round_connect(struct workload *workload, size_t operations, double *out)
+{
     run_cycles(workload, operations, connect_chunks, disconnect_chunks, out);
 }
 
-void case_connect(struct context *context) {
+void case_connect(struct context *context)
+{
     /* The whole tenth in each round, so that the table grows and shrinks as far as is said. */
     size_t tenth = context->workload->size / 10;
     struct round_case connect = {

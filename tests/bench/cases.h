@@ -64,8 +64,10 @@ struct bench_case {
 };
 
 /* Nanoseconds of call(workload, i) for each i of the chunk. Inlined, so that the call is direct. */
-static inline __attribute__((always_inline)) uint64_t
-time_chunk(struct workload *workload, int (*call)(struct workload *workload, size_t i), const char *what) {
+static inline __attribute__((always_inline)) uint64_t time_chunk(struct workload *workload,
+                                                                 int (*call)(struct workload *workload, size_t i),
+                                                                 const char *what)
+{
     int failed = 0;
     uint64_t start = wall_ns();
     for (size_t i = 0; i < CHUNK; i++) {

@@ -10,12 +10,14 @@
 
 /* ----------------------------------------------------------------------------------------------------- handles -- */
 
-static int call_connect_handle(struct workload *workload, size_t i) {
+static int call_connect_handle(struct workload *workload, size_t i)
+{
     return presence_recorder_connect_handle(workload->recorder, &workload->values[i], &workload->chunk_handles[i], NULL,
                                             NULL);
 }
 
-static uint64_t connect_handle_chunks(struct workload *workload, size_t chunks) {
+static uint64_t connect_handle_chunks(struct workload *workload, size_t chunks)
+{
     uint64_t spent = 0;
     for (size_t i = 0; i < chunks; i++) {
         prepare_connects(workload);
@@ -27,11 +29,13 @@ static uint64_t connect_handle_chunks(struct workload *workload, size_t chunks) 
     return spent;
 }
 
-static int call_disconnect_handle(struct workload *workload, size_t i) {
+static int call_disconnect_handle(struct workload *workload, size_t i)
+{
     return presence_recorder_disconnect_handle(workload->recorder, &workload->chunk_handles[i]);
 }
 
-static uint64_t disconnect_handle_chunks(struct workload *workload, size_t chunks) {
+static uint64_t disconnect_handle_chunks(struct workload *workload, size_t chunks)
+{
     uint64_t spent = 0;
     for (size_t i = 0; i < chunks; i++) {
         prepare_disconnects(workload);
@@ -40,18 +44,21 @@ static uint64_t disconnect_handle_chunks(struct workload *workload, size_t chunk
     return spent;
 }
 
-static void prepare_any_handles(struct workload *workload) {
+static void prepare_any_handles(struct workload *workload)
+{
     for (size_t i = 0; i < CHUNK; i++) {
         uint32_t entity = workload->order[random_below(&workload->random, workload->live)];
         workload->chunk_handles[i] = workload->handles[entity];
     }
 }
 
-static int call_activity_handle(struct workload *workload, size_t i) {
+static int call_activity_handle(struct workload *workload, size_t i)
+{
     return presence_recorder_activity_handle(workload->recorder, &workload->chunk_handles[i]);
 }
 
-static void round_handle(struct workload *workload, size_t operations, double *out) {
+static void round_handle(struct workload *workload, size_t operations, double *out)
+{
     uint64_t spent = 0;
     size_t chunks = operations / CHUNK;
     for (size_t i = 0; i < chunks; i++) {
@@ -62,7 +69,8 @@ static void round_handle(struct workload *workload, size_t operations, double *o
     run_cycles(workload, operations, connect_handle_chunks, disconnect_handle_chunks, out + 1);
 }
 
-void case_handle(struct context *context) {
+void case_handle(struct context *context)
+{
     static const struct round_case handle = {
         .before = workload_refresh_handles,
         .round = round_handle,
@@ -87,14 +95,16 @@ struct group {
     size_t start[SERVERS_MAX + 1];
 };
 
-static void group_add_chunk(struct group *group, const struct workload *workload) {
+static void group_add_chunk(struct group *group, const struct workload *workload)
+{
     for (size_t i = 0; i < CHUNK; i++) {
         group->unsorted[group->count] = workload->chunk[i].id;
         group->server[group->count++] = workload->chunk[i].server_index;
     }
 }
 
-static void group_sort(struct group *group) {
+static void group_sort(struct group *group)
+{
     size_t next[SERVERS_MAX + 1] = {0};
     for (size_t i = 0; i < group->count; i++) {
         next[group->server[i] + 1]++;
@@ -112,7 +122,8 @@ static void group_sort(struct group *group) {
 typedef int batch_call(presence_recorder *recorder, const char *server, const uint64_t *ids, size_t count,
                        size_t *done);
 
-static uint64_t time_group(struct workload *workload, const struct group *group, batch_call *call, const char *what) {
+static uint64_t time_group(struct workload *workload, const struct group *group, batch_call *call, const char *what)
+{
     size_t recorded = 0;
     int failed = 0;
     uint64_t start = wall_ns();
@@ -131,7 +142,8 @@ static uint64_t time_group(struct workload *workload, const struct group *group,
     return spent;
 }
 
-static uint64_t activity_many_group(struct workload *workload) {
+static uint64_t activity_many_group(struct workload *workload)
+{
     static struct group group;
     group.count = 0;
     for (size_t i = 0; i < GROUP_CHUNKS; i++) {
@@ -142,7 +154,8 @@ static uint64_t activity_many_group(struct workload *workload) {
     return time_group(workload, &group, presence_recorder_activity_many, "presence_recorder_activity_many");
 }
 
-static uint64_t disconnect_many_chunks(struct workload *workload, size_t chunks) {
+static uint64_t disconnect_many_chunks(struct workload *workload, size_t chunks)
+{
     static struct group group;
     uint64_t spent = 0;
     while (chunks > 0) {
@@ -157,7 +170,8 @@ static uint64_t disconnect_many_chunks(struct workload *workload, size_t chunks)
     return spent;
 }
 
-static uint64_t connect_many_chunks(struct workload *workload, size_t chunks) {
+static uint64_t connect_many_chunks(struct workload *workload, size_t chunks)
+{
     uint64_t spent = 0;
     workload->handles_are_stale = true;
     for (size_t i = 0; i < chunks; i++) {
@@ -171,7 +185,8 @@ static uint64_t connect_many_chunks(struct workload *workload, size_t chunks) {
     return spent;
 }
 
-static void round_many(struct workload *workload, size_t operations, double *out) {
+static void round_many(struct workload *workload, size_t operations, double *out)
+{
     uint64_t spent = 0;
     size_t groups = operations / GROUP_MAX ? operations / GROUP_MAX : 1;
     for (size_t i = 0; i < groups; i++) {
@@ -181,7 +196,8 @@ static void round_many(struct workload *workload, size_t operations, double *out
     run_cycles(workload, operations, connect_many_chunks, disconnect_many_chunks, out + 1);
 }
 
-void case_many(struct context *context) {
+void case_many(struct context *context)
+{
     static const struct round_case many = {
         .round = round_many,
         .warm = true,
@@ -199,7 +215,8 @@ void case_many(struct context *context) {
 
 typedef int handles_call(presence_recorder *recorder, const presence_handle *handles, size_t count, size_t *done);
 
-static uint64_t time_handles(struct workload *workload, handles_call *call, const char *what) {
+static uint64_t time_handles(struct workload *workload, handles_call *call, const char *what)
+{
     size_t done = 0;
     uint64_t start = wall_ns();
     int code = call(workload->recorder, workload->chunk_handles, CHUNK, &done);
@@ -211,7 +228,8 @@ static uint64_t time_handles(struct workload *workload, handles_call *call, cons
     return spent;
 }
 
-static uint64_t disconnect_handles_chunks(struct workload *workload, size_t chunks) {
+static uint64_t disconnect_handles_chunks(struct workload *workload, size_t chunks)
+{
     uint64_t spent = 0;
     for (size_t i = 0; i < chunks; i++) {
         prepare_disconnects(workload);
@@ -220,7 +238,8 @@ static uint64_t disconnect_handles_chunks(struct workload *workload, size_t chun
     return spent;
 }
 
-static void round_handles(struct workload *workload, size_t operations, double *out) {
+static void round_handles(struct workload *workload, size_t operations, double *out)
+{
     uint64_t spent = 0;
     size_t chunks = operations / CHUNK;
     for (size_t i = 0; i < chunks; i++) {
@@ -233,7 +252,8 @@ static void round_handles(struct workload *workload, size_t operations, double *
     out[1] = cycles[1];
 }
 
-void case_handles(struct context *context) {
+void case_handles(struct context *context)
+{
     static const struct round_case handles = {
         .before = workload_refresh_handles,
         .round = round_handles,

@@ -26,7 +26,8 @@ struct server_list {
 
 static struct server_list list;
 
-static void server_list_new(struct workload *workload) {
+static void server_list_new(struct workload *workload)
+{
     size_t most = 0;
     for (size_t i = 0; i < workload->live; i++) {
         most += entity_server(workload, workload->order[i]) == BULK_SERVER ? 1 : 0;
@@ -50,14 +51,16 @@ static void server_list_new(struct workload *workload) {
     }
 }
 
-static void server_list_free(struct workload *workload) {
+static void server_list_free(struct workload *workload)
+{
     (void)workload;
     free(list.values);
     free(list.names);
     memset(&list, 0, sizeof list);
 }
 
-static uint64_t time_update(struct workload *workload) {
+static uint64_t time_update(struct workload *workload)
+{
     presence_error error;
     error.message[0] = 0;
     uint64_t start = wall_ns();
@@ -70,7 +73,8 @@ static uint64_t time_update(struct workload *workload) {
     return spent;
 }
 
-static void round_server_down(struct workload *workload, size_t operations, double *out) {
+static void round_server_down(struct workload *workload, size_t operations, double *out)
+{
     (void)operations;
     size_t missing = 0;
     uint64_t start = wall_ns();
@@ -86,7 +90,8 @@ static void round_server_down(struct workload *workload, size_t operations, doub
     out[3] = out[1] / (double)list.count;
 }
 
-void case_server_down(struct context *context) {
+void case_server_down(struct context *context)
+{
     static const struct round_case server_down = {
         .before = server_list_new,
         .round = round_server_down,
@@ -119,12 +124,13 @@ struct other_writer {
     struct {
         uint64_t id;
         const char *server;
-    } *keys;
+    } * keys;
     atomic_int phase;
     struct phase_times times[PHASE_STOP];
 };
 
-static void other_writer_prepare(struct other_writer *writer) {
+static void other_writer_prepare(struct other_writer *writer)
+{
     struct workload *workload = writer->workload;
     writer->keys = allocate_or_die(KEYS, sizeof writer->keys[0]);
     for (size_t i = 0; i < KEYS; i++) {
@@ -138,7 +144,8 @@ static void other_writer_prepare(struct other_writer *writer) {
 }
 
 /* Whether the thread was preempted is asked only after calls that took long, and again once the answer is known. */
-static void *other_writer_run(void *argument) {
+static void *other_writer_run(void *argument)
+{
     struct other_writer *writer = argument;
     machine_pin(writer->cpu);
     uint64_t preemptions = thread_preemptions();
@@ -167,8 +174,8 @@ static void *other_writer_run(void *argument) {
     }
 }
 
-static void report_phase(struct context *context, const struct phase_times *times, const char *name,
-                         const char *note) {
+static void report_phase(struct context *context, const struct phase_times *times, const char *name, const char *note)
+{
     char text[40], detail[160];
     snprintf(text, sizeof text, "%s_p50", name);
     add_single(context, text, "ns", histogram_percentile(&times->calls, 50), note);
@@ -181,12 +188,14 @@ static void report_phase(struct context *context, const struct phase_times *time
     add_single(context, text, "ns", (double)times->calls.worst[0], detail);
 }
 
-static void wait_ns(uint64_t duration) {
+static void wait_ns(uint64_t duration)
+{
     struct timespec pause = {(time_t)(duration / 1000000000u), (long)(duration % 1000000000u)};
     nanosleep(&pause, NULL);
 }
 
-void case_held_up(struct context *context) {
+void case_held_up(struct context *context)
+{
     enum { PHASE_NS = 300000000, UPDATES_LEAST = 3, UPDATES_MOST = 2000 };
     struct workload *workload = context->workload;
     struct other_writer *writer = allocate_or_die(1, sizeof *writer);

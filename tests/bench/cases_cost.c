@@ -17,7 +17,8 @@
 enum { MEMORY_LIMIT = 100 };
 
 /* Judged after filling only: afterwards the record has been a tenth larger than the N that the bytes are divided by. */
-static void report_memory(struct context *context, const char *when) {
+static void report_memory(struct context *context, const char *when)
+{
     struct workload *workload = context->workload;
     presence_stats stats = recorder_stats(workload->recorder);
     double connections = (double)workload->live, content = (double)(stats.name_bytes + stats.data_bytes);
@@ -33,11 +34,13 @@ static void report_memory(struct context *context, const char *when) {
 
 static uint64_t resident_before;
 
-void memory_note_start(void) {
+void memory_note_start(void)
+{
     resident_before = resident_bytes();
 }
 
-void case_memory(struct context *context) {
+void case_memory(struct context *context)
+{
     report_memory(context, "");
     presence_stats stats = recorder_stats(context->workload->recorder);
     double grown = (double)resident_bytes() - (double)resident_before;
@@ -46,14 +49,16 @@ void case_memory(struct context *context) {
                "growth of the resident set a connection, without the bytes of names and data");
 }
 
-void case_memory_after(struct context *context) {
+void case_memory_after(struct context *context)
+{
     report_memory(context, "_churned");
     presence_recorder_trim(context->workload->recorder);
     report_memory(context, "_trimmed");
 }
 
 /* What this machine does to a thread that only reads its CPU clock, as often as connects were measured. */
-static uint64_t idle_max_ns(size_t readings) {
+static uint64_t idle_max_ns(size_t readings)
+{
     uint64_t most = 0, before = thread_cpu_ns();
     for (size_t i = 0; i < readings; i++) {
         uint64_t now = thread_cpu_ns();
@@ -65,7 +70,8 @@ static uint64_t idle_max_ns(size_t readings) {
 
 /* The worst connect that was slow in both fillings, at the same place or within a few connects of it: a pause of the
  * recorder comes back where its tables grow; the host's and the kernel's do not. */
-static uint64_t worst_of_both(const uint32_t *first, const uint32_t *again, size_t count, size_t *at) {
+static uint64_t worst_of_both(const uint32_t *first, const uint32_t *again, size_t count, size_t *at)
+{
     enum { NEAR = 64 };
     uint64_t worst = 0;
     for (size_t i = 0; i < count; i++) {
@@ -84,7 +90,8 @@ static uint64_t worst_of_both(const uint32_t *first, const uint32_t *again, size
     return worst;
 }
 
-static void report_growth(struct context *context, const struct histogram *connects) {
+static void report_growth(struct context *context, const struct histogram *connects)
+{
     static const struct {
         const char *name;
         double percent;
@@ -96,14 +103,16 @@ static void report_growth(struct context *context, const struct histogram *conne
     char note[160];
     size_t used = 0;
     for (size_t i = 0; i < 4 && connects->worst[i] > 0; i++) {
-        int wrote = snprintf(note + used, sizeof note - used, "%s%.0f us at %llu", i ? ", " : "the worst: ",
-                             (double)connects->worst[i] / 1000, (unsigned long long)connects->worst_at[i]);
+        int wrote = snprintf(note + used, sizeof note - used, "%s%.0f us at %llu",
+                             i ? ", " : "the worst: ", (double)connects->worst[i] / 1000,
+                             (unsigned long long)connects->worst_at[i]);
         used += wrote > 0 ? (size_t)wrote : 0;
     }
     add_single(context, "growth_max", "ns", (double)connects->worst[0], note);
 }
 
-void case_growth(struct context *context) {
+void case_growth(struct context *context)
+{
     struct workload *workload = context->workload;
     struct histogram *connects = allocate_or_die(1, sizeof *connects);
     uint32_t *again = allocate_or_die(workload->size, sizeof again[0]);
@@ -137,7 +146,8 @@ static presence_watch *watches[WATCHES_MOST];
 static size_t watches_open;
 
 /* Non-matching ones look for a server that does not exist. Each has a descriptor, as a consumer's would. */
-static void open_watches(struct workload *workload, size_t count, bool matching) {
+static void open_watches(struct workload *workload, size_t count, bool matching)
+{
     for (watches_open = 0; watches_open < count; watches_open++) {
         char server[40];
         snprintf(server, sizeof server, "elsewhere-%zu", watches_open);
@@ -152,14 +162,16 @@ static void open_watches(struct workload *workload, size_t count, bool matching)
     }
 }
 
-static void close_watches(void) {
+static void close_watches(void)
+{
     while (watches_open > 0) {
         presence_watch_free(watches[--watches_open]);
     }
 }
 
 /* Reads all that is pending; returns the number of events. */
-static size_t drain_watches(void) {
+static size_t drain_watches(void)
+{
     size_t events = 0;
     for (size_t i = 0; i < watches_open; i++) {
         presence_event event;
@@ -177,7 +189,8 @@ struct watched {
 };
 
 /* A pair is one connect and one disconnect. Watches are drained after every 250 changes, outside the pair's time. */
-static struct watched measure_pairs(struct workload *workload, size_t pairs, bool expect_events) {
+static struct watched measure_pairs(struct workload *workload, size_t pairs, bool expect_events)
+{
     uint64_t writing = 0, draining = 0;
     size_t events = 0, chunks = pairs / CHUNK;
     for (size_t i = 0; i < 2 * chunks; i++) {
@@ -193,7 +206,8 @@ static struct watched measure_pairs(struct workload *workload, size_t pairs, boo
                             (double)draining / (double)(2 * chunks * CHUNK)};
 }
 
-static void round_watch(struct workload *workload, size_t pairs, double *out) {
+static void round_watch(struct workload *workload, size_t pairs, double *out)
+{
     out[0] = measure_pairs(workload, pairs, false).pair_ns;
     open_watches(workload, 1, true);
     struct watched one = measure_pairs(workload, pairs, true);
@@ -207,7 +221,8 @@ static void round_watch(struct workload *workload, size_t pairs, double *out) {
     out[4] = hundred.drain_ns_per_change;
 }
 
-void case_watch(struct context *context) {
+void case_watch(struct context *context)
+{
     static const struct round_case watch = {
         .round = round_watch,
         .operations = COST_PAIRS,
@@ -226,11 +241,13 @@ void case_watch(struct context *context) {
 
 /* ----------------------------------------------------------------------------------------------------- digests -- */
 
-static void round_pairs(struct workload *workload, size_t pairs, double *out) {
+static void round_pairs(struct workload *workload, size_t pairs, double *out)
+{
     out[0] = measure_pairs(workload, pairs, false).pair_ns;
 }
 
-static void claim_all(struct context *context) {
+static void claim_all(struct context *context)
+{
     struct workload *workload = context->workload;
     uint64_t start = wall_ns();
     for (size_t i = 0; i < workload->servers; i++) {
@@ -244,7 +261,8 @@ static void claim_all(struct context *context) {
 }
 
 /* Not in turns like other cases, for a claim cannot be taken back. Each half has its own F. */
-void case_digest(struct context *context) {
+void case_digest(struct context *context)
+{
     struct round_case pairs = {
         .round = round_pairs,
         .operations = COST_PAIRS,
@@ -261,7 +279,8 @@ void case_digest(struct context *context) {
 
 /* ----------------------------------------------------------------------------------------------- the naive array -- */
 
-static double naive_view_ns(struct naive *naive) {
+static double naive_view_ns(struct naive *naive)
+{
     size_t count = 0;
     uint64_t start = wall_ns();
     struct naive_row *view = naive_view(naive, &count);
@@ -273,7 +292,8 @@ static double naive_view_ns(struct naive *naive) {
     return (double)spent;
 }
 
-void case_naive(struct context *context) {
+void case_naive(struct context *context)
+{
     enum { LARGEST = 1000000 };
     struct workload *workload = context->workload;
     if (workload->size > LARGEST) {
@@ -313,7 +333,8 @@ void case_naive(struct context *context) {
 enum { STANDING = 4 * CHUNK, CHURN_WARM_LEAST = 100000 };
 
 /* Agents number k, k + 1...: each of its own name, 100 of each model, never seen before. */
-static void prepare_newcomers(struct workload *workload, uint64_t first) {
+static void prepare_newcomers(struct workload *workload, uint64_t first)
+{
     for (size_t i = 0; i < CHUNK; i++) {
         struct operation *operation = &workload->chunk[i];
         uint64_t number = first + i;
@@ -326,7 +347,8 @@ static void prepare_newcomers(struct workload *workload, uint64_t first) {
     }
 }
 
-static uint64_t churn_chunk(struct workload *workload, uint64_t first) {
+static uint64_t churn_chunk(struct workload *workload, uint64_t first)
+{
     int failed = 0;
     prepare_newcomers(workload, first);
     uint64_t start = wall_ns();
@@ -349,7 +371,8 @@ static uint64_t churn_chunk(struct workload *workload, uint64_t first) {
     return spent;
 }
 
-void case_churn(struct context *context) {
+void case_churn(struct context *context)
+{
     struct workload *workload = context->workload;
     uint64_t pairs = context->options->churn, warm = pairs / 10 > CHURN_WARM_LEAST ? pairs / 10 : CHURN_WARM_LEAST;
     uint64_t next = 0, spent = 0;

@@ -10,7 +10,8 @@
 
 #include <string.h>
 
-static presence_connections *take_or_die(struct workload *workload) {
+static presence_connections *take_or_die(struct workload *workload)
+{
     presence_connections *view = presence_recorder_connections(workload->recorder);
     if (!view) {
         die("presence_recorder_connections: out of memory");
@@ -18,7 +19,8 @@ static presence_connections *take_or_die(struct workload *workload) {
     return view;
 }
 
-static double snapshots_without_writes(struct workload *workload, size_t count) {
+static double snapshots_without_writes(struct workload *workload, size_t count)
+{
     uint64_t start = wall_ns();
     for (size_t i = 0; i < count; i++) {
         presence_connections_free(take_or_die(workload));
@@ -27,7 +29,8 @@ static double snapshots_without_writes(struct workload *workload, size_t count) 
 }
 
 /* Each snapshot is a new version: an unmeasured stamp comes before it. */
-static double snapshots_after_a_write(struct workload *workload, size_t count) {
+static double snapshots_after_a_write(struct workload *workload, size_t count)
+{
     uint64_t spent = 0;
     for (size_t i = 0; i < count; i++) {
         if (i % CHUNK == 0) {
@@ -43,12 +46,14 @@ static double snapshots_after_a_write(struct workload *workload, size_t count) {
     return (double)spent / (double)count;
 }
 
-static void round_snapshot(struct workload *workload, size_t operations, double *out) {
+static void round_snapshot(struct workload *workload, size_t operations, double *out)
+{
     out[0] = snapshots_without_writes(workload, operations);
     out[1] = snapshots_after_a_write(workload, operations);
 }
 
-void case_snapshot(struct context *context) {
+void case_snapshot(struct context *context)
+{
     static const struct round_case snapshot = {
         .round = round_snapshot,
         .warm = true,
@@ -65,18 +70,21 @@ void case_snapshot(struct context *context) {
 
 enum { WRITES_PER_SNAPSHOT = 10000, PERIOD_CHUNKS = WRITES_PER_SNAPSHOT / CHUNK };
 
-static uint64_t stamp_chunk(struct workload *workload, size_t i) {
+static uint64_t stamp_chunk(struct workload *workload, size_t i)
+{
     (void)i;
     return activity_one_chunk(workload);
 }
 
-static uint64_t mixed_chunk(struct workload *workload, size_t i) {
+static uint64_t mixed_chunk(struct workload *workload, size_t i)
+{
     return i % 2 == 0 ? connect_one_chunk(workload) : disconnect_one_chunk(workload);
 }
 
 /* One period's writes, then a snapshot takes the place of the one held. */
 static uint64_t write_period(struct workload *workload, uint64_t (*chunk)(struct workload *, size_t),
-                             presence_connections **held) {
+                             presence_connections **held)
+{
     uint64_t spent = 0;
     for (size_t i = 0; i < PERIOD_CHUNKS; i++) {
         spent += chunk(workload, i);
@@ -92,7 +100,8 @@ static uint64_t write_period(struct workload *workload, uint64_t (*chunk)(struct
 }
 
 static void measure_writes(struct workload *workload, size_t operations, uint64_t (*chunk)(struct workload *, size_t),
-                           double out[2]) {
+                           double out[2])
+{
     uint64_t without = 0, with = 0;
     size_t periods = operations / WRITES_PER_SNAPSHOT;
     (void)write_period(workload, chunk, NULL);
@@ -111,12 +120,14 @@ static void measure_writes(struct workload *workload, size_t operations, uint64_
     out[1] = (double)with / (double)(periods * WRITES_PER_SNAPSHOT);
 }
 
-static void round_writes(struct workload *workload, size_t operations, double *out) {
+static void round_writes(struct workload *workload, size_t operations, double *out)
+{
     measure_writes(workload, operations, stamp_chunk, out);
     measure_writes(workload, operations, mixed_chunk, out + 2);
 }
 
-void case_writes(struct context *context) {
+void case_writes(struct context *context)
+{
     static const struct round_case writes = {
         .round = round_writes,
         .operations = 100000,
@@ -135,7 +146,8 @@ void case_writes(struct context *context) {
 
 static volatile uint64_t bytes_seen; /* keeps the walk from being optimised away */
 
-static size_t list_model(struct workload *workload, const char *model) {
+static size_t list_model(struct workload *workload, const char *model)
+{
     presence_connections *all = take_or_die(workload);
     presence_connections *slice = presence_connections_for_model(all, model);
     if (!slice) {
@@ -156,7 +168,8 @@ static size_t list_model(struct workload *workload, const char *model) {
     return count;
 }
 
-static void round_listing(struct workload *workload, size_t operations, double *out) {
+static void round_listing(struct workload *workload, size_t operations, double *out)
+{
     uint64_t spent = 0;
     size_t rows = 0;
     for (size_t i = 0; i < operations; i++) {
@@ -179,7 +192,8 @@ static void round_listing(struct workload *workload, size_t operations, double *
     out[1] = (double)spent / (double)rows;
 }
 
-void case_listing(struct context *context) {
+void case_listing(struct context *context)
+{
     static const struct round_case listing = {
         .round = round_listing,
         .operations = 1000,

@@ -28,7 +28,8 @@ struct count {
     presence_handle *handles;
 };
 
-static uint32_t count_entity(const struct count *count, size_t i) {
+static uint32_t count_entity(const struct count *count, size_t i)
+{
     size_t at = count->segment * count->operations + i;
     return (uint32_t)(at * count->stride % count->workload->size);
 }
@@ -37,7 +38,8 @@ typedef int count_case(struct count *count);
 
 static volatile uint64_t computed;
 
-static int run_keys(struct count *count) {
+static int run_keys(struct count *count)
+{
     uint64_t sum = 0;
     for (size_t i = 0; i < count->operations; i++) {
         struct operation operation;
@@ -48,7 +50,8 @@ static int run_keys(struct count *count) {
     return PRESENCE_OK;
 }
 
-static int run_names(struct count *count) {
+static int run_names(struct count *count)
+{
     uint64_t sum = 0;
     for (size_t i = 0; i < count->operations; i++) {
         struct operation operation;
@@ -59,7 +62,8 @@ static int run_names(struct count *count) {
     return PRESENCE_OK;
 }
 
-static int run_find(struct count *count) {
+static int run_find(struct count *count)
+{
     uint32_t failed = 0;
     for (size_t i = 0; i < count->operations; i++) {
         struct operation operation;
@@ -69,7 +73,8 @@ static int run_find(struct count *count) {
     return failed ? PRESENCE_E_NOT_FOUND : PRESENCE_OK;
 }
 
-static int run_activity(struct count *count) {
+static int run_activity(struct count *count)
+{
     int failed = 0;
     for (size_t i = 0; i < count->operations; i++) {
         struct operation operation;
@@ -79,7 +84,8 @@ static int run_activity(struct count *count) {
     return failed;
 }
 
-static int run_agent_status(struct count *count) {
+static int run_agent_status(struct count *count)
+{
     int failed = 0;
     for (size_t i = 0; i < count->operations; i++) {
         struct operation operation;
@@ -90,7 +96,8 @@ static int run_agent_status(struct count *count) {
     return failed;
 }
 
-static int run_connect(struct count *count) {
+static int run_connect(struct count *count)
+{
     int failed = 0;
     for (size_t i = 0; i < count->operations; i++) {
         struct operation operation;
@@ -101,7 +108,8 @@ static int run_connect(struct count *count) {
     return failed;
 }
 
-static int run_disconnect(struct count *count) {
+static int run_disconnect(struct count *count)
+{
     int failed = 0;
     for (size_t i = 0; i < count->operations; i++) {
         struct operation operation;
@@ -111,7 +119,8 @@ static int run_disconnect(struct count *count) {
     return failed;
 }
 
-static int run_activity_handle(struct count *count) {
+static int run_activity_handle(struct count *count)
+{
     int failed = 0;
     for (size_t i = 0; i < count->operations; i++) {
         failed |= presence_recorder_activity_handle(count->workload->recorder, &count->handles[i]);
@@ -119,7 +128,8 @@ static int run_activity_handle(struct count *count) {
     return failed;
 }
 
-static int run_disconnect_handle(struct count *count) {
+static int run_disconnect_handle(struct count *count)
+{
     int failed = 0;
     for (size_t i = 0; i < count->operations; i++) {
         failed |= presence_recorder_disconnect_handle(count->workload->recorder, &count->handles[i]);
@@ -127,10 +137,10 @@ static int run_disconnect_handle(struct count *count) {
     return failed;
 }
 
-typedef int many_call(presence_recorder *recorder, const char *server, const uint64_t *ids, size_t count,
-                      size_t *done);
+typedef int many_call(presence_recorder *recorder, const char *server, const uint64_t *ids, size_t count, size_t *done);
 
-static int run_many(struct count *count, many_call *call) {
+static int run_many(struct count *count, many_call *call)
+{
     int failed = 0;
     for (size_t s = 0; s < count->workload->servers; s++) {
         for (size_t at = count->id_start[s]; at < count->id_start[s + 1]; at += CHUNK) {
@@ -142,11 +152,13 @@ static int run_many(struct count *count, many_call *call) {
     return failed;
 }
 
-static int run_activity_many(struct count *count) {
+static int run_activity_many(struct count *count)
+{
     return run_many(count, presence_recorder_activity_many);
 }
 
-static int run_disconnect_many(struct count *count) {
+static int run_disconnect_many(struct count *count)
+{
     return run_many(count, presence_recorder_disconnect_many);
 }
 
@@ -170,14 +182,16 @@ enum { COUNT_CASES = sizeof count_cases / sizeof count_cases[0] };
 int count_measured(struct count *count, count_case *run);
 
 /* The profiler's switch: nothing else is called between its entry and its return. */
-__attribute__((noinline)) int count_measured(struct count *count, count_case *run) {
+__attribute__((noinline)) int count_measured(struct count *count, count_case *run)
+{
     return run(count);
 }
 
 /* --------------------------------------------------------------------------------------------------- preparing -- */
 
 /* A stride near the golden section of the size that shares no factor with it: each entity once. */
-static size_t stride_of(size_t size) {
+static size_t stride_of(size_t size)
+{
     size_t stride = (size_t)((double)size * 0.6180339887) | 1;
     for (;; stride += 2) {
         size_t a = stride, b = size;
@@ -192,7 +206,8 @@ static size_t stride_of(size_t size) {
     }
 }
 
-static void sort_ids(struct count *count) {
+static void sort_ids(struct count *count)
+{
     size_t next[SERVERS_MAX + 1] = {0};
     for (size_t i = 0; i < count->operations; i++) {
         next[entity_server(count->workload, count_entity(count, i)) + 1]++;
@@ -207,7 +222,8 @@ static void sort_ids(struct count *count) {
     }
 }
 
-static void find_handles(struct count *count) {
+static void find_handles(struct count *count)
+{
     for (size_t i = 0; i < count->operations; i++) {
         struct operation operation;
         operation_set_key(count->workload, &operation, count_entity(count, i));
@@ -217,7 +233,8 @@ static void find_handles(struct count *count) {
     }
 }
 
-static void take_segment(struct count *count, const char *name) {
+static void take_segment(struct count *count, const char *name)
+{
     count->segment = count->next_segment++;
     if (strcmp(name, "connect") == 0) {
         count->newcomer = count->next_newcomer;
@@ -231,7 +248,8 @@ static void take_segment(struct count *count, const char *name) {
     }
 }
 
-static void sweep_caches(void) {
+static void sweep_caches(void)
+{
     char *memory = malloc(SWEEP_BYTES);
     if (memory) {
         memset(memory, 1, SWEEP_BYTES);
@@ -241,7 +259,8 @@ static void sweep_caches(void) {
 }
 
 /* Unmeasured on one segment, then measured on another. Handles are found first, and so do not warm what they name. */
-static void run_one(struct count *count, size_t index) {
+static void run_one(struct count *count, size_t index)
+{
     take_segment(count, count_cases[index].name);
     check_call(count_cases[index].run(count), count_cases[index].name);
     take_segment(count, count_cases[index].name);
@@ -254,17 +273,21 @@ static void run_one(struct count *count, size_t index) {
     printf("counted %s %zu\n", count_cases[index].name, count->operations);
 }
 
-static bool listed(const char *names, const char *name) {
+static bool listed(const char *names, const char *name)
+{
     size_t length = strlen(name);
+    if (strcmp(names, "all") == 0)
+        return true;
     for (const char *at = names; at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL) {
         if (strncmp(at, name, length) == 0 && (at[length] == ',' || at[length] == 0)) {
             return true;
         }
     }
-    return strcmp(names, "all") == 0;
+    return false;
 }
 
-static void check_listed(const char *names) {
+static void check_listed(const char *names)
+{
     for (const char *at = names; at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL) {
         size_t length = strcspn(at, ","), known = strcmp(at, "all") == 0 ? 1 : 0;
         for (size_t i = 0; i < COUNT_CASES; i++) {
@@ -276,7 +299,8 @@ static void check_listed(const char *names) {
     }
 }
 
-int run_count(const struct options *options, const char *names, size_t operations, size_t size) {
+int run_count(const struct options *options, const char *names, size_t operations, size_t size)
+{
     if (operations == 0 || operations * SEGMENTS > size) {
         die("--count: %zu operations need at least %zu connections, a %dth part each", operations,
             operations * SEGMENTS, SEGMENTS);

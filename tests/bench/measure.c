@@ -20,7 +20,8 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-double clock_cost_ns(clockid_t clock) {
+double clock_cost_ns(clockid_t clock)
+{
     struct samples samples;
     samples_clear(&samples);
     for (int round = 0; round < 21; round++) {
@@ -34,22 +35,26 @@ double clock_cost_ns(clockid_t clock) {
     return samples_median(&samples);
 }
 
-void samples_clear(struct samples *samples) {
+void samples_clear(struct samples *samples)
+{
     samples->count = 0;
 }
 
-void samples_add(struct samples *samples, double value) {
+void samples_add(struct samples *samples, double value)
+{
     if (samples->count < SAMPLES_MAX) {
         samples->value[samples->count++] = value;
     }
 }
 
-static int compare_doubles(const void *a, const void *b) {
+static int compare_doubles(const void *a, const void *b)
+{
     double left = *(const double *)a, right = *(const double *)b;
     return (left > right) - (left < right);
 }
 
-double samples_median(const struct samples *samples) {
+double samples_median(const struct samples *samples)
+{
     if (samples->count == 0) {
         return 0;
     }
@@ -60,7 +65,8 @@ double samples_median(const struct samples *samples) {
     return samples->count % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
-double samples_min(const struct samples *samples) {
+double samples_min(const struct samples *samples)
+{
     double least = samples->count ? samples->value[0] : 0;
     for (size_t i = 1; i < samples->count; i++) {
         least = samples->value[i] < least ? samples->value[i] : least;
@@ -68,7 +74,8 @@ double samples_min(const struct samples *samples) {
     return least;
 }
 
-double samples_max(const struct samples *samples) {
+double samples_max(const struct samples *samples)
+{
     double most = samples->count ? samples->value[0] : 0;
     for (size_t i = 1; i < samples->count; i++) {
         most = samples->value[i] > most ? samples->value[i] : most;
@@ -76,12 +83,14 @@ double samples_max(const struct samples *samples) {
     return most;
 }
 
-void histogram_clear(struct histogram *histogram) {
+void histogram_clear(struct histogram *histogram)
+{
     memset(histogram, 0, sizeof *histogram);
 }
 
 /* The exponent and the five bits below the leading one; values below 32 have a bucket each. */
-static unsigned histogram_bucket_of(uint64_t value) {
+static unsigned histogram_bucket_of(uint64_t value)
+{
     if (value < HISTOGRAM_STEPS) {
         return (unsigned)value;
     }
@@ -90,16 +99,18 @@ static unsigned histogram_bucket_of(uint64_t value) {
     return (exponent - 4u) * HISTOGRAM_STEPS + step;
 }
 
-static double histogram_bucket_value(unsigned bucket) {
+static double histogram_bucket_value(unsigned bucket)
+{
     if (bucket < HISTOGRAM_STEPS) {
         return (double)bucket;
     }
     unsigned exponent = bucket / HISTOGRAM_STEPS + 4u, step = bucket % HISTOGRAM_STEPS;
     uint64_t width = (uint64_t)1 << (exponent - 5u);
-    return (double)((HISTOGRAM_STEPS + (uint64_t)step) * width + width / 2);
+    return (double)((HISTOGRAM_STEPS + (uint64_t)step) * width) + (double)width / 2;
 }
 
-static void histogram_keep_worst(struct histogram *histogram, uint64_t value, uint64_t position) {
+static void histogram_keep_worst(struct histogram *histogram, uint64_t value, uint64_t position)
+{
     int at = HISTOGRAM_WORST - 1;
     while (at > 0 && histogram->worst[at - 1] < value) {
         histogram->worst[at] = histogram->worst[at - 1];
@@ -110,7 +121,8 @@ static void histogram_keep_worst(struct histogram *histogram, uint64_t value, ui
     histogram->worst_at[at] = position;
 }
 
-void histogram_add(struct histogram *histogram, uint64_t value, uint64_t position) {
+void histogram_add(struct histogram *histogram, uint64_t value, uint64_t position)
+{
     histogram->count++;
     histogram->bucket[histogram_bucket_of(value)]++;
     if (value > histogram->worst[HISTOGRAM_WORST - 1]) {
@@ -118,7 +130,8 @@ void histogram_add(struct histogram *histogram, uint64_t value, uint64_t positio
     }
 }
 
-double histogram_percentile(const struct histogram *histogram, double percent) {
+double histogram_percentile(const struct histogram *histogram, double percent)
+{
     uint64_t wanted = (uint64_t)((double)histogram->count * percent / 100.0), seen = 0;
     for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++) {
         seen += histogram->bucket[i];
@@ -132,7 +145,8 @@ double histogram_percentile(const struct histogram *histogram, double percent) {
 /* ----------------------------------------------------------------------------------------------------- machine -- */
 
 /* The first line of a small file without its end of line; "" if there is none. */
-static void read_line(const char *path, char *text, size_t capacity) {
+static void read_line(const char *path, char *text, size_t capacity)
+{
     text[0] = 0;
     FILE *file = fopen(path, "re");
     if (file) {
@@ -143,7 +157,8 @@ static void read_line(const char *path, char *text, size_t capacity) {
     }
 }
 
-static void read_cpu_model(char *text, size_t capacity) {
+static void read_cpu_model(char *text, size_t capacity)
+{
     snprintf(text, capacity, "unknown");
     FILE *file = fopen("/proc/cpuinfo", "re");
     if (!file) {
@@ -161,7 +176,8 @@ static void read_cpu_model(char *text, size_t capacity) {
     fclose(file);
 }
 
-static void read_caches(char *text, size_t capacity) {
+static void read_caches(char *text, size_t capacity)
+{
     size_t used = 0;
     text[0] = 0;
     for (int index = 0; index < 8; index++) {
@@ -184,7 +200,8 @@ static void read_caches(char *text, size_t capacity) {
     }
 }
 
-void machine_read_load(char *text, size_t capacity) {
+void machine_read_load(char *text, size_t capacity)
+{
     double load[3] = {0, 0, 0};
     if (getloadavg(load, 3) != 3) {
         snprintf(text, capacity, "unknown");
@@ -193,7 +210,8 @@ void machine_read_load(char *text, size_t capacity) {
     snprintf(text, capacity, "%.2f %.2f %.2f", load[0], load[1], load[2]);
 }
 
-void machine_read(struct machine *machine, const char *library_version) {
+void machine_read(struct machine *machine, const char *library_version)
+{
     memset(machine, 0, sizeof *machine);
     read_cpu_model(machine->cpu, sizeof machine->cpu);
     read_caches(machine->caches, sizeof machine->caches);
@@ -221,14 +239,16 @@ void machine_read(struct machine *machine, const char *library_version) {
 static cpu_set_t allowed_at_start;
 static bool allowed_was_read;
 
-static bool read_allowed(void) {
+static bool read_allowed(void)
+{
     if (!allowed_was_read) {
         allowed_was_read = sched_getaffinity(0, sizeof allowed_at_start, &allowed_at_start) == 0;
     }
     return allowed_was_read;
 }
 
-int machine_pin(int cpu) {
+int machine_pin(int cpu)
+{
     if (!read_allowed()) {
         return -1;
     }
@@ -241,7 +261,8 @@ int machine_pin(int cpu) {
     return sched_setaffinity(0, sizeof one, &one) == 0 ? cpu : -1;
 }
 
-int machine_other_cpu(int cpu) {
+int machine_other_cpu(int cpu)
+{
     for (int i = 0; read_allowed() && i < CPU_SETSIZE; i++) {
         if (i != cpu && CPU_ISSET((size_t)i, &allowed_at_start)) {
             return i;
@@ -250,20 +271,17 @@ int machine_other_cpu(int cpu) {
     return -1;
 }
 
-uint64_t resident_bytes(void) {
-    unsigned long total = 0, resident = 0;
-    FILE *file = fopen("/proc/self/statm", "re");
-    if (file) {
-        if (fscanf(file, "%lu %lu", &total, &resident) != 2) {
-            resident = 0;
-        }
-        fclose(file);
-    }
-    return (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
+uint64_t resident_bytes(void)
+{
+    char line[128], *after_total;
+    read_line("/proc/self/statm", line, sizeof line);
+    (void)strtoull(line, &after_total, 10);
+    return strtoull(after_total, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-void huge_page_faults(struct samples *samples, size_t pages) {
-    const size_t huge = 2 * 1024 * 1024;
+void huge_page_faults(struct samples *samples, size_t pages)
+{
+    const size_t huge = (size_t)2 << 20;
     size_t bytes = (pages + 1) * huge;
     samples_clear(samples);
     char *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -280,12 +298,14 @@ void huge_page_faults(struct samples *samples, size_t pages) {
     munmap(memory, bytes);
 }
 
-uint64_t thread_preemptions(void) {
+uint64_t thread_preemptions(void)
+{
     struct rusage usage;
     return getrusage(RUSAGE_THREAD, &usage) == 0 ? (uint64_t)usage.ru_nivcsw : 0;
 }
 
-void die(const char *format, ...) {
+void die(const char *format, ...)
+{
     va_list arguments;
     va_start(arguments, format);
     fputs("bench_recorder: ", stderr);
@@ -295,7 +315,8 @@ void die(const char *format, ...) {
     exit(1);
 }
 
-void *allocate_or_die(size_t count, size_t each_bytes) {
+void *allocate_or_die(size_t count, size_t each_bytes)
+{
     void *memory = calloc(count ? count : 1, each_bytes);
     if (!memory) {
         die("out of memory for %zu elements of %zu bytes", count, each_bytes);

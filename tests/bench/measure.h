@@ -15,18 +15,21 @@
 
 /* ------------------------------------------------------------------------------------------------------ clocks -- */
 
-static inline uint64_t clock_read_ns(clockid_t clock) {
+static inline uint64_t clock_read_ns(clockid_t clock)
+{
     struct timespec at;
     clock_gettime(clock, &at);
     return (uint64_t)at.tv_sec * 1000000000u + (uint64_t)at.tv_nsec;
 }
 
-static inline uint64_t wall_ns(void) {
+static inline uint64_t wall_ns(void)
+{
     return clock_read_ns(CLOCK_MONOTONIC);
 }
 
 /* What this thread alone consumed, in user and kernel mode. A system call: a few hundred ns. */
-static inline uint64_t thread_cpu_ns(void) {
+static inline uint64_t thread_cpu_ns(void)
+{
     return clock_read_ns(CLOCK_THREAD_CPUTIME_ID);
 }
 
@@ -67,9 +70,9 @@ double histogram_percentile(const struct histogram *histogram, double percent); 
 /* ----------------------------------------------------------------------------------------------------- machine -- */
 
 struct machine {
-    char cpu[128];      /* "AMD EPYC" */
-    char caches[64];    /* "L1d 48K, L2 1024K, L3 32768K" */
-    char kernel[160];   /* "Linux 6.1.0 x86_64" */
+    char cpu[128];       /* "AMD EPYC" */
+    char caches[64];     /* "L1d 48K, L2 1024K, L3 32768K" */
+    char kernel[160];    /* "Linux 6.1.0 x86_64" */
     char huge_pages[64]; /* "always [madvise] never" */
     char compiler[128];
     char library[32];

@@ -10,16 +10,19 @@
 #include <errno.h>
 #include <string.h>
 
-double result_ratio(const struct result *result) {
+double result_ratio(const struct result *result)
+{
     return result->base > 0 ? result->median / result->base : 0;
 }
 
-bool result_reached(const struct result *result) {
+bool result_reached(const struct result *result)
+{
     double measured = result->target == TARGET_RATIO ? result_ratio(result) : result->median;
     return measured <= result->limit;
 }
 
-void report_add(struct report *report, const struct result *result) {
+void report_add(struct report *report, const struct result *result)
+{
     if (report->count == RESULTS_MAX) {
         die("more than %d results", RESULTS_MAX);
     }
@@ -27,7 +30,8 @@ void report_add(struct report *report, const struct result *result) {
 }
 
 /* Four significant digits with a unit that suits: "12.3 us". */
-static void format_quantity(double value, const char *unit, char text[24]) {
+static void format_quantity(double value, const char *unit, char text[24])
+{
     static const char *const time_units[] = {"ns", "us", "ms", "s"};
     if (strcmp(unit, "ratio") == 0) {
         snprintf(text, 24, "%.3f x", value);
@@ -45,7 +49,8 @@ static void format_quantity(double value, const char *unit, char text[24]) {
     snprintf(text, 24, "%.*f %s", value < 100 ? 1 : 0, value, time_units[scale]);
 }
 
-void report_print_head(const struct report *report) {
+void report_print_head(const struct report *report)
+{
     const struct machine *machine = &report->machine;
     printf("Presence recorder benchmark, library %s\n", machine->library);
     printf("  cpu          %s, %ld cores, pinned to cpu %d\n", machine->cpu, machine->cores, machine->cpu_used);
@@ -60,7 +65,8 @@ void report_print_head(const struct report *report) {
     fflush(stdout);
 }
 
-static void print_result(const struct result *result) {
+static void print_result(const struct result *result)
+{
     char median[24], least[24], most[24], base[24] = "", ratio[24] = "", target[48] = "";
     format_quantity(result->median, result->unit, median);
     format_quantity(result->min, result->unit, least);
@@ -82,7 +88,8 @@ static void print_result(const struct result *result) {
            verdict, result->note);
 }
 
-void report_print_table(const struct report *report, size_t first, const char *title) {
+void report_print_table(const struct report *report, size_t first, const char *title)
+{
     printf("\n== %s ==\n%-26s %11s %11s %11s %11s %6s  %-12s %-4s %s\n", title, "what", "median", "min", "max",
            "F or base", "ratio", "target", "met", "note");
     for (size_t i = first; i < report->count; i++) {
@@ -91,7 +98,8 @@ void report_print_table(const struct report *report, size_t first, const char *t
     fflush(stdout);
 }
 
-void report_print_verdict(const struct report *report) {
+void report_print_verdict(const struct report *report)
+{
     size_t judged = 0, missed = 0;
     for (size_t i = 0; i < report->count; i++) {
         judged += report->results[i].judged ? 1 : 0;
@@ -114,7 +122,8 @@ void report_print_verdict(const struct report *report) {
 
 /* -------------------------------------------------------------------------------------------------------- JSON -- */
 
-static void json_string(FILE *file, const char *name, const char *text) {
+static void json_string(FILE *file, const char *name, const char *text)
+{
     fprintf(file, "\"%s\": \"", name);
     for (; *text; text++) {
         unsigned char byte = (unsigned char)*text;
@@ -129,18 +138,15 @@ static void json_string(FILE *file, const char *name, const char *text) {
     fputc('"', file);
 }
 
-static void json_machine(FILE *file, const struct report *report) {
+static void json_machine(FILE *file, const struct report *report)
+{
     const struct machine *machine = &report->machine;
     const struct {
         const char *name, *text;
-    } texts[] = {{"cpu", machine->cpu},
-                 {"caches", machine->caches},
-                 {"kernel", machine->kernel},
-                 {"transparent_huge_pages", machine->huge_pages},
-                 {"compiler", machine->compiler},
-                 {"library", machine->library},
-                 {"load_before", machine->load},
-                 {"load_after", report->load_after}};
+    } texts[] = {{"cpu", machine->cpu},           {"caches", machine->caches},
+                 {"kernel", machine->kernel},     {"transparent_huge_pages", machine->huge_pages},
+                 {"compiler", machine->compiler}, {"library", machine->library},
+                 {"load_before", machine->load},  {"load_after", report->load_after}};
     fprintf(file, "  \"machine\": {");
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         json_string(file, texts[i].name, texts[i].text);
@@ -150,7 +156,8 @@ static void json_machine(FILE *file, const struct report *report) {
             machine->memory_gib);
 }
 
-static void json_result(FILE *file, const struct result *result, bool last) {
+static void json_result(FILE *file, const struct result *result, bool last)
+{
     fprintf(file, "    {");
     json_string(file, "name", result->name);
     fprintf(file, ", \"size\": %zu, ", result->size);
@@ -175,7 +182,8 @@ static void json_result(FILE *file, const struct result *result, bool last) {
     fprintf(file, "}%s\n", last ? "" : ",");
 }
 
-bool report_write_json(const struct report *report, const char *path) {
+bool report_write_json(const struct report *report, const char *path)
+{
     bool to_output = strcmp(path, "-") == 0;
     FILE *file = to_output ? stdout : fopen(path, "we");
     if (!file) {

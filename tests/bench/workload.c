@@ -11,7 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-uint64_t mix64(uint64_t value) {
+uint64_t mix64(uint64_t value)
+{
     value ^= value >> 30;
     value *= 0xbf58476d1ce4e5b9u;
     value ^= value >> 27;
@@ -19,38 +20,45 @@ uint64_t mix64(uint64_t value) {
     return value ^ (value >> 31);
 }
 
-uint64_t random_next(uint64_t *state) {
+uint64_t random_next(uint64_t *state)
+{
     *state += 0x9e3779b97f4a7c15u;
     return mix64(*state);
 }
 
-uint32_t random_below(uint64_t *state, size_t bound) {
+uint32_t random_below(uint64_t *state, size_t bound)
+{
     return (uint32_t)(((random_next(state) >> 32) * (uint64_t)bound) >> 32);
 }
 
 /* ---------------------------------------------------------------------------------------------------- entities -- */
 
-uint64_t entity_id(const struct workload *workload, uint32_t entity) {
+uint64_t entity_id(const struct workload *workload, uint32_t entity)
+{
     return mix64((uint64_t)entity + workload->options->seed * 0x9e3779b97f4a7c15u);
 }
 
 /* A model's agents are spread over the servers, and neighbouring entities over the models. */
-uint32_t entity_model(const struct workload *workload, uint32_t entity) {
+uint32_t entity_model(const struct workload *workload, uint32_t entity)
+{
     return (uint32_t)(entity % workload->models);
 }
 
-uint32_t entity_server(const struct workload *workload, uint32_t entity) {
+uint32_t entity_server(const struct workload *workload, uint32_t entity)
+{
     return (uint32_t)(entity / workload->models % workload->servers);
 }
 
-static char *write_hex(char *at, uint64_t value, unsigned digits) {
+static char *write_hex(char *at, uint64_t value, unsigned digits)
+{
     for (unsigned i = digits; i > 0; i--) {
         *at++ = "0123456789abcdef"[(value >> ((i - 1) * 4)) & 15];
     }
     return at;
 }
 
-void name_model(uint32_t model, char text[MODEL_BYTES]) {
+void name_model(uint32_t model, char text[MODEL_BYTES])
+{
     uint64_t high = mix64((uint64_t)model * 2 + 0x1000001u), low = mix64((uint64_t)model * 2 + 0x1000002u);
     char *at = write_hex(text, high >> 32, 8);
     *at++ = '-';
@@ -65,10 +73,12 @@ void name_model(uint32_t model, char text[MODEL_BYTES]) {
 }
 
 /* "unit-" , 5 to 10 hexadecimal digits, "-" and the number: 12 to 24 bytes below a hundred million. */
-void name_agent(uint64_t number, char text[AGENT_BYTES]) {
+void name_agent(uint64_t number, char text[AGENT_BYTES])
+{
     uint64_t hash = mix64(number ^ 0x5bf03635u);
-    memcpy(text, "unit-", 5);
-    char *at = write_hex(text + 5, hash >> 8, 5 + (unsigned)(hash % 6));
+    static const char prefix[] = {'u', 'n', 'i', 't', '-'};
+    memcpy(text, prefix, sizeof prefix);
+    char *at = write_hex(text + sizeof prefix, hash >> 8, 5 + (unsigned)(hash % 6));
     *at++ = '-';
     char digits[20];
     unsigned count = 0;
@@ -82,14 +92,16 @@ void name_agent(uint64_t number, char text[AGENT_BYTES]) {
     *at = 0;
 }
 
-void operation_set_key(const struct workload *workload, struct operation *operation, uint32_t entity) {
+void operation_set_key(const struct workload *workload, struct operation *operation, uint32_t entity)
+{
     operation->entity = entity;
     operation->id = entity_id(workload, entity);
     operation->server_index = entity_server(workload, entity);
     operation->server = workload->server_name[operation->server_index];
 }
 
-void operation_set_all(const struct workload *workload, struct operation *operation, uint32_t entity) {
+void operation_set_all(const struct workload *workload, struct operation *operation, uint32_t entity)
+{
     operation_set_key(workload, operation, entity);
     name_model(entity_model(workload, entity), operation->model_name);
     name_agent(entity, operation->agent_name);
@@ -97,7 +109,8 @@ void operation_set_all(const struct workload *workload, struct operation *operat
     operation->agent = operation->agent_name;
 }
 
-presence_value operation_value(const struct operation *operation) {
+presence_value operation_value(const struct operation *operation)
+{
     return (presence_value){.model = operation->model,
                             .server = operation->server,
                             .agent = operation->agent,
@@ -107,13 +120,15 @@ presence_value operation_value(const struct operation *operation) {
 
 /* ------------------------------------------------------------------------------------------------------ chunks -- */
 
-static void swap_entities(struct workload *workload, size_t a, size_t b) {
+static void swap_entities(struct workload *workload, size_t a, size_t b)
+{
     uint32_t kept = workload->order[a];
     workload->order[a] = workload->order[b];
     workload->order[b] = kept;
 }
 
-void prepare_any_live(struct workload *workload, bool names) {
+void prepare_any_live(struct workload *workload, bool names)
+{
     for (size_t i = 0; i < CHUNK; i++) {
         uint32_t entity = workload->order[random_below(&workload->random, workload->live)];
         if (names) {
@@ -124,11 +139,13 @@ void prepare_any_live(struct workload *workload, bool names) {
     }
 }
 
-size_t chunks_to_grow(const struct workload *workload) {
+size_t chunks_to_grow(const struct workload *workload)
+{
     return (workload->universe - workload->live) / CHUNK;
 }
 
-void prepare_connects(struct workload *workload) {
+void prepare_connects(struct workload *workload)
+{
     for (size_t i = 0; i < CHUNK; i++) {
         size_t waiting = workload->universe - workload->live;
         if (waiting == 0) {
@@ -140,7 +157,8 @@ void prepare_connects(struct workload *workload) {
     }
 }
 
-void prepare_disconnects(struct workload *workload) {
+void prepare_disconnects(struct workload *workload)
+{
     for (size_t i = 0; i < CHUNK; i++) {
         if (workload->live == 0) {
             die("more disconnects prepared than entities are connected");
@@ -156,12 +174,14 @@ void prepare_disconnects(struct workload *workload) {
 
 /* ---------------------------------------------------------------------------------------------------- recorder -- */
 
-static presence_time coarse_now(void *context) {
+static presence_time coarse_now(void *context)
+{
     (void)context;
     return (presence_time)clock_read_ns(CLOCK_REALTIME_COARSE);
 }
 
-presence_recorder *recorder_new_enabled(const struct options *options) {
+presence_recorder *recorder_new_enabled(const struct options *options)
+{
     presence_clock coarse = {coarse_now, NULL};
     presence_recorder *recorder = presence_recorder_new(strcmp(options->clock, "coarse") == 0 ? &coarse : NULL);
     if (!recorder) {
@@ -171,7 +191,8 @@ presence_recorder *recorder_new_enabled(const struct options *options) {
     return recorder;
 }
 
-presence_stats recorder_stats(presence_recorder *recorder) {
+presence_stats recorder_stats(presence_recorder *recorder)
+{
     presence_stats stats;
     memset(&stats, 0, sizeof stats);
     stats.struct_bytes = sizeof stats;
@@ -179,13 +200,15 @@ presence_stats recorder_stats(presence_recorder *recorder) {
     return stats;
 }
 
-void check_call(int code, const char *what) {
+void check_call(int code, const char *what)
+{
     if (code != PRESENCE_OK) {
         die("%s: %s", what, presence_strerror(code));
     }
 }
 
-void workload_init(struct workload *workload, const struct options *options, size_t size) {
+void workload_init(struct workload *workload, const struct options *options, size_t size)
+{
     memset(workload, 0, sizeof *workload);
     workload->options = options;
     workload->size = size;
@@ -208,13 +231,15 @@ void workload_init(struct workload *workload, const struct options *options, siz
     workload->recorder = recorder_new_enabled(options);
 }
 
-void workload_free(struct workload *workload) {
+void workload_free(struct workload *workload)
+{
     presence_recorder_free(workload->recorder);
     free(workload->handles);
     free(workload->order);
 }
 
-static void fill_one_chunk(struct workload *workload, size_t count, uint32_t *costs_ns) {
+static void fill_one_chunk(struct workload *workload, size_t count, uint32_t *costs_ns)
+{
     int failed = 0;
     uint64_t before = costs_ns ? thread_cpu_ns() : 0;
     for (size_t i = 0; i < count; i++) {
@@ -230,7 +255,8 @@ static void fill_one_chunk(struct workload *workload, size_t count, uint32_t *co
     check_call(failed, "presence_recorder_connect while filling");
 }
 
-void workload_fill(struct workload *workload, uint32_t *costs_ns) {
+void workload_fill(struct workload *workload, uint32_t *costs_ns)
+{
     while (workload->live < workload->size) {
         size_t left = workload->size - workload->live, count = left < CHUNK ? left : CHUNK;
         for (size_t i = 0; i < count; i++) {
@@ -242,7 +268,8 @@ void workload_fill(struct workload *workload, uint32_t *costs_ns) {
     workload->handles_are_stale = true;
 }
 
-void workload_fill_again(struct workload *workload, uint32_t *costs_ns) {
+void workload_fill_again(struct workload *workload, uint32_t *costs_ns)
+{
     presence_recorder *kept = workload->recorder;
     size_t live = workload->live;
     bool stale = workload->handles_are_stale;
@@ -255,7 +282,8 @@ void workload_fill_again(struct workload *workload, uint32_t *costs_ns) {
     workload->handles_are_stale = stale;
 }
 
-void workload_settle(struct workload *workload) {
+void workload_settle(struct workload *workload)
+{
     struct operation *operation = &workload->chunk[0];
     while (workload->live < workload->size) {
         operation_set_all(workload, operation, workload->order[workload->live++]);
@@ -271,7 +299,8 @@ void workload_settle(struct workload *workload) {
     }
 }
 
-void workload_refresh_handles(struct workload *workload) {
+void workload_refresh_handles(struct workload *workload)
+{
     if (!workload->handles) {
         workload->handles = allocate_or_die(workload->universe, sizeof workload->handles[0]);
         workload->handles_are_stale = true;

@@ -22,12 +22,14 @@
 
 enum { HUGE_PAGE_BYTES = 2 * 1024 * 1024 };
 
-static size_t slot_of(const struct yardstick *yardstick, uint64_t id, uint32_t server) {
+static size_t slot_of(const struct yardstick *yardstick, uint64_t id, uint32_t server)
+{
     uint64_t hash = (id ^ ((uint64_t)server << 32)) * 0x9e3779b97f4a7c15u;
     return (size_t)(hash ^ (hash >> 32)) & (yardstick->capacity - 1);
 }
 
-static struct yardstick_slot *slots_new(size_t bytes, bool huge_pages) {
+static struct yardstick_slot *slots_new(size_t bytes, bool huge_pages)
+{
     if (!huge_pages) {
         return allocate_or_die(bytes, 1);
     }
@@ -41,7 +43,8 @@ static struct yardstick_slot *slots_new(size_t bytes, bool huge_pages) {
     return memory;
 }
 
-struct yardstick *yardstick_new(const struct workload *workload, bool huge_pages) {
+struct yardstick *yardstick_new(const struct workload *workload, bool huge_pages)
+{
     struct yardstick *yardstick = allocate_or_die(1, sizeof *yardstick);
     yardstick->capacity = 16;
     while (yardstick->capacity < 2 * workload->size) {
@@ -63,14 +66,16 @@ struct yardstick *yardstick_new(const struct workload *workload, bool huge_pages
     return yardstick;
 }
 
-void yardstick_free(struct yardstick *yardstick) {
+void yardstick_free(struct yardstick *yardstick)
+{
     if (yardstick) {
         free(yardstick->slots);
         free(yardstick);
     }
 }
 
-uint32_t yardstick_find_chain(const struct yardstick *yardstick, const struct operation *operations, size_t count) {
+uint32_t yardstick_find_chain(const struct yardstick *yardstick, const struct operation *operations, size_t count)
+{
     uint32_t carry = 0; /* always 0, but only the find before can tell */
     for (size_t i = 0; i < count; i++) {
         uint64_t id = operations[i].id + carry;
@@ -86,13 +91,15 @@ uint32_t yardstick_find_chain(const struct yardstick *yardstick, const struct op
 }
 
 /* The first `size` entities are the keys; which of them are connected just now does not matter here. */
-static void prepare_keys(struct workload *workload) {
+static void prepare_keys(struct workload *workload)
+{
     for (size_t i = 0; i < CHUNK; i++) {
         operation_set_key(workload, &workload->chunk[i], random_below(&workload->random, workload->size));
     }
 }
 
-double yardstick_find_ns(struct workload *workload, const struct yardstick *yardstick, size_t finds) {
+double yardstick_find_ns(struct workload *workload, const struct yardstick *yardstick, size_t finds)
+{
     uint64_t spent = 0;
     uint32_t failed = 0;
     size_t chunks = finds / CHUNK ? finds / CHUNK : 1;
@@ -117,7 +124,8 @@ struct naive {
     char *names; /* of the entities that it was filled with */
 };
 
-static struct naive_row naive_row_of(const struct operation *operation) {
+static struct naive_row naive_row_of(const struct operation *operation)
+{
     return (struct naive_row){.server = operation->server,
                               .model = operation->model,
                               .agent = operation->agent,
@@ -127,7 +135,8 @@ static struct naive_row naive_row_of(const struct operation *operation) {
                               .status = PRESENCE_ALIVE};
 }
 
-static struct naive_row *naive_find(struct naive *naive, const char *server, uint64_t id) {
+static struct naive_row *naive_find(struct naive *naive, const char *server, uint64_t id)
+{
     for (size_t i = 0; i < naive->count; i++) {
         if (naive->rows[i].id == id && strcmp(naive->rows[i].server, server) == 0) {
             return &naive->rows[i];
@@ -136,7 +145,8 @@ static struct naive_row *naive_find(struct naive *naive, const char *server, uin
     return NULL;
 }
 
-void naive_connect(struct naive *naive, const struct operation *operation) {
+void naive_connect(struct naive *naive, const struct operation *operation)
+{
     pthread_mutex_lock(&naive->mutex);
     struct naive_row *row = naive_find(naive, operation->server, operation->id);
     if (!row) {
@@ -149,7 +159,8 @@ void naive_connect(struct naive *naive, const struct operation *operation) {
     pthread_mutex_unlock(&naive->mutex);
 }
 
-bool naive_activity(struct naive *naive, const struct operation *operation) {
+bool naive_activity(struct naive *naive, const struct operation *operation)
+{
     pthread_mutex_lock(&naive->mutex);
     struct naive_row *row = naive_find(naive, operation->server, operation->id);
     if (row) {
@@ -159,7 +170,8 @@ bool naive_activity(struct naive *naive, const struct operation *operation) {
     return row != NULL;
 }
 
-struct naive_row *naive_view(struct naive *naive, size_t *count) {
+struct naive_row *naive_view(struct naive *naive, size_t *count)
+{
     pthread_mutex_lock(&naive->mutex);
     struct naive_row *copy = malloc(naive_bytes(naive));
     if (copy) {
@@ -170,11 +182,13 @@ struct naive_row *naive_view(struct naive *naive, size_t *count) {
     return copy;
 }
 
-size_t naive_bytes(const struct naive *naive) {
+size_t naive_bytes(const struct naive *naive)
+{
     return naive->count * sizeof naive->rows[0];
 }
 
-struct naive *naive_new(const struct workload *workload) {
+struct naive *naive_new(const struct workload *workload)
+{
     enum { NAMES = MODEL_BYTES + AGENT_BYTES };
     struct naive *naive = allocate_or_die(1, sizeof *naive);
     pthread_mutex_init(&naive->mutex, NULL);
@@ -194,7 +208,8 @@ struct naive *naive_new(const struct workload *workload) {
     return naive;
 }
 
-void naive_free(struct naive *naive) {
+void naive_free(struct naive *naive)
+{
     pthread_mutex_destroy(&naive->mutex);
     free(naive->rows);
     free(naive->names);

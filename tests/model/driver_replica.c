@@ -279,7 +279,9 @@ void driver_bury(struct driver *driver)
 
 static uint64_t mix(uint64_t hash, uint64_t word)
 {
-    return (hash ^ word) * 0x9e3779b97f4a7c15u ^ hash >> 29;
+    hash = (hash + word + 0x632be59bd9b4e019u) * 0x9e3779b97f4a7c15u;
+    hash = (hash ^ hash >> 32) * 0xd6e8feb86659fd93u;
+    return hash ^ hash >> 29;
 }
 
 static void hash_contents(const struct driver *driver, int server, uint64_t *all, uint64_t *alive)
@@ -309,8 +311,11 @@ static void check_digest(struct driver *driver, int server, const presence_serve
         }
         if ((then->all == now.all) != (then->digest.all == now.digest.all) ||
             (then->alive == now.alive) != (then->digest.alive == now.digest.alive)) {
-            driver_differs(driver, "server %d: the digest's equality to an earlier one is not that of the contents",
-                           server);
+            driver_differs(driver, "server %d %s: contents of all %s, digests %llx and %llx; alive %s, %llx and %llx",
+                           server, claim_text(&now.claim), then->all == now.all ? "equal an earlier one's" : "differ",
+                           (unsigned long long)then->digest.all, (unsigned long long)now.digest.all,
+                           then->alive == now.alive ? "equal" : "differ", (unsigned long long)then->digest.alive,
+                           (unsigned long long)now.digest.alive);
         }
         if (then->all == now.all && then->alive == now.alive) {
             return;

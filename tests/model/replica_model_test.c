@@ -338,7 +338,9 @@ static void receive_activity(struct world *world, const struct message *message)
     struct held after = look(world, node, message->server);
     int order = before.known ? presence_claim_compare(&message->claim, &before.described.claim) : 0;
     want(world, before.known == after.known, "activity makes no server");
-    want(world, code == PRESENCE_OK || code == PRESENCE_E_NOT_FOUND || code == PRESENCE_E_STALE, "activity's codes");
+    want(world,
+         code == PRESENCE_OK || code == PRESENCE_E_NOT_FOUND || code == PRESENCE_E_STALE || code == PRESENCE_E_GAP,
+         "activity's codes");
     want(world, !(order < 0 && before.known) || code == PRESENCE_E_STALE, "activity of an older claim is stale");
     want(world,
          memcmp(&before.described.digest, &after.described.digest, sizeof after.described.digest) == 0 &&

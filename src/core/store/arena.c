@@ -230,8 +230,13 @@ static size_t next_chunk_bytes(const struct arena *arena)
 static int add_chunk(struct arena *arena)
 {
     size_t bytes = next_chunk_bytes(arena);
-    if (arena->limit_bytes && arena->taken_bytes + bytes + sizeof(struct arena_chunk) > arena->limit_bytes)
-        return PRESENCE_E_LIMIT;
+    if (arena->limit_bytes) {
+        size_t taken = arena->taken_bytes + sizeof(struct arena_chunk);
+        size_t left = taken < arena->limit_bytes ? arena->limit_bytes - taken : 0;
+        bytes = left < bytes ? left / ARENA_SPAN_BYTES * ARENA_SPAN_BYTES : bytes;
+        if (bytes == 0)
+            return PRESENCE_E_LIMIT;
+    }
     struct arena_chunk *chunk = memory_take(&arena->memory, sizeof *chunk);
     if (!chunk)
         return PRESENCE_E_NO_MEMORY;
@@ -259,14 +264,38 @@ static int add_chunk(struct arena *arena)
     return PRESENCE_OK;
 }
 
-int arena_reserve_slow(struct arena *arena)
+static void trim_size(struct arena *arena, struct arena_size *size);
+
+/* Among the free blocks there may be whole spans. Looks for them only if enough was freed since the last look. */
+static void collect_spans(struct arena *arena)
 {
-    while (arena->free_span_count < ARENA_RESERVED_SPANS) {
+    if (arena->given_bytes - arena->given_bytes_at_look < ARENA_SPAN_BYTES)
+        return;
+    for (size_t i = 0; i < ARENA_SIZES; i++)
+        trim_size(arena, &arena->sizes[i]);
+    arena->given_bytes_at_look = arena->given_bytes;
+}
+
+static int reserve(struct arena *arena, uint32_t spans)
+{
+    while (arena->free_span_count < spans) {
         int code = add_chunk(arena);
-        if (code)
-            return code;
+        if (!code)
+            continue;
+        collect_spans(arena);
+        return arena->free_span_count < spans ? code : PRESENCE_OK;
     }
     return PRESENCE_OK;
+}
+
+int arena_reserve_slow(struct arena *arena)
+{
+    return reserve(arena, ARENA_RESERVED_SPANS);
+}
+
+int arena_reserve_to_grow(struct arena *arena)
+{
+    return arena->limit_bytes ? reserve(arena, 2 * ARENA_RESERVED_SPANS) : PRESENCE_OK;
 }
 
 static size_t block_stride(size_t bytes)
@@ -368,6 +397,7 @@ void arena_give(struct arena *arena, void *block, size_t bytes)
     memcpy(block, &size->free, sizeof size->free);
     size->free = block;
     arena->used_bytes -= bytes;
+    arena->given_bytes += bytes;
 }
 
 /* -------------------------------------------------------------------------------------------------------- trim -- */

@@ -45,6 +45,8 @@ struct arena {
     size_t limit_bytes; /* 0: none */
     size_t taken_bytes; /* from the hook */
     size_t used_bytes;  /* in blocks given out */
+    uint64_t given_bytes;         /* ever given back */
+    uint64_t given_bytes_at_look; /* when a reserve last looked for empty spans among the free blocks */
     struct arena_chunk *chunks;
     struct arena_span *free_spans;
     struct arena_large *large;
@@ -70,6 +72,10 @@ static inline int arena_reserve(struct arena *arena)
     return __builtin_expect(arena->free_span_count >= ARENA_RESERVED_SPANS, 1) ? PRESENCE_OK
                                                                                : arena_reserve_slow(arena);
 }
+
+/* As arena_reserve, for changes that make the record larger: with a limit, these leave one reserve for those that do not,
+ * so that at the limit connections can still be stamped and removed. */
+int arena_reserve_to_grow(struct arena *arena);
 
 /* A block of `bytes`, aligned to 8 (to 64 where bytes is a multiple of 64). Never NULL up to ARENA_SMALL_BYTES under a
  * reserve; NULL for a larger one that cannot be had. */

@@ -44,6 +44,7 @@ static uint32_t take_overflow(struct index *index, struct versions *versions)
     uint32_t taken = index->free_overflow - 1;
     struct index_bucket *bucket = edit_bucket(&index->overflow, versions, taken);
     index->free_overflow = bucket->next;
+    index->used_overflow++;
     memset(bucket, 0, sizeof *bucket);
     return taken;
 }
@@ -54,6 +55,7 @@ static void give_overflow(struct index *index, struct versions *versions, uint32
     memset(bucket, 0, sizeof *bucket);
     bucket->next = index->free_overflow;
     index->free_overflow = given + 1;
+    index->used_overflow--;
 }
 
 /* Puts an entry into the first hole of a chain. */
@@ -206,6 +208,17 @@ bool index_remove(struct index *index, struct versions *versions, uint64_t hash,
         at = bucket->next;
         bucket = index_bucket_at(&index->overflow, at - 1);
     }
+}
+
+void index_compact(struct index *index, struct versions *versions)
+{
+    pv_truncate(&index->primary, versions, index->primary.pages);
+    if (index->used_overflow)
+        return;
+    for (uint32_t page = index->overflow.pages; page-- > 0;)
+        pv_shrink(&index->overflow, versions);
+    pv_truncate(&index->overflow, versions, 0);
+    index->free_overflow = 0;
 }
 
 /* ------------------------------------------------------------------------------------------------------- check -- */

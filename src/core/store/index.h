@@ -33,6 +33,7 @@ struct index {
     uint32_t buckets;       /* primary ones */
     uint32_t mask;          /* (largest power of two <= buckets) - 1 */
     uint32_t free_overflow; /* bucket + 1, linked through `next` */
+    uint32_t used_overflow;
 };
 
 /* The low 28 bits of a reference's hash, for splits. */
@@ -45,7 +46,9 @@ void index_insert(struct index *index, struct versions *versions, uint64_t hash,
                   index_hash_of *hash_of, const void *context);
 /* False: not there, a broken promise of the caller. */
 bool index_remove(struct index *index, struct versions *versions, uint64_t hash, uint32_t ref);
-/* NULL, or what is wrong. `check_ref` tells whether a reference with that tag and bucket is right. O(entries). */
+/* Gives back what it does not use. Only where there is no snapshot. O(its size). */
+void index_compact(struct index *index, struct versions *versions);
+/* NULL, or what is wrong. O(entries). */
 const char *index_check(const struct index *index, const struct versions *versions, index_hash_of *hash_of,
                         const void *context);
 

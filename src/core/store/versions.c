@@ -100,17 +100,36 @@ static void unlink_version(struct versions *versions, struct version *version)
     versions->seen = versions->newest ? versions->newest->epoch : 0;
 }
 
-static void drain_entry(struct versions *versions, struct dead_block entry)
+static void free_dead(struct versions *versions, struct dead_block entry)
 {
-    struct version *older = versions->draining_older;
-    uint64_t born = entry.born_units >> DEAD_UNITS_BITS;
     size_t bytes = (size_t)(entry.born_units & (((uint64_t)1 << DEAD_UNITS_BITS) - 1)) * 8;
-    if (older && born <= older->epoch) {
-        dead_push(versions, older, entry);
-        return;
-    }
     versions->retained_bytes -= bytes;
     arena_give(versions->arena, entry.block, bytes);
+}
+
+/* Works off one chunk: what the older version sees too stays in it and moves there with it, so no memory is needed. */
+static void drain_chunk(struct versions *versions, struct dead_chunk *chunk)
+{
+    struct version *older = versions->draining_older;
+    uint64_t kept = 0;
+    for (uint64_t i = 0; i < chunk->count; i++) {
+        if (i + 8 < chunk->count)
+            __builtin_prefetch(chunk->at[i + 8].block, 1);
+        if (older && chunk->at[i].born_units >> DEAD_UNITS_BITS <= older->epoch)
+            chunk->at[kept++] = chunk->at[i];
+        else
+            free_dead(versions, chunk->at[i]);
+    }
+    chunk->count = kept;
+    if (kept == 0) {
+        arena_give(versions->arena, chunk, sizeof *chunk);
+    } else if (older->dead && older->dead->count < DEAD_CHUNK_ENTRIES) { /* the chunk being filled stays first */
+        chunk->next = older->dead->next;
+        older->dead->next = chunk;
+    } else {
+        chunk->next = older->dead;
+        older->dead = chunk;
+    }
 }
 
 /* Starts on the next released version, if there is one. */
@@ -134,17 +153,9 @@ bool versions_drain(struct versions *versions, size_t steps)
         struct version *version = versions->draining;
         while (version->dead && steps > 0) {
             struct dead_chunk *chunk = version->dead;
-            while (chunk->count > 0 && steps > 0) {
-                steps--;
-                chunk->count--;
-                if (chunk->count >= 8)
-                    __builtin_prefetch(chunk->at[chunk->count - 8].block, 1);
-                drain_entry(versions, chunk->at[chunk->count]);
-            }
-            if (chunk->count == 0) {
-                version->dead = chunk->next;
-                arena_give(versions->arena, chunk, sizeof *chunk);
-            }
+            version->dead = chunk->next;
+            steps -= steps < chunk->count ? steps : (size_t)chunk->count;
+            drain_chunk(versions, chunk);
         }
         if (version->dead)
             return true;

@@ -53,7 +53,7 @@ void versions_init(struct versions *versions, struct arena *arena,
 void versions_add(struct versions *versions, struct version *version);
 /* Nobody holds this version any more; versions_drain will work it off and then call gone(). O(1). */
 void versions_release(struct versions *versions, struct version *version);
-/* Works off at most `steps` entries; true if there is more. Needs a reserve. */
+/* Works off about `steps` entries (whole chunks of 62); true if there is more. Needs no memory. */
 bool versions_drain(struct versions *versions, size_t steps);
 /* The writer no longer uses this block. Needs a reserve. */
 void versions_retire(struct versions *versions, void *block, size_t bytes, uint64_t born);
