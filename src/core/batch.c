@@ -22,33 +22,37 @@ static void prefetch_ids(const struct registry *registry, uint32_t server, const
         if (!index_probe_next(&probe, &rows[i]))
             rows[i] = NONE;
         else
-            __builtin_prefetch(row_get(now, rows[i]), 1);
+            memory_prefetch(row_get(now, rows[i]));
     }
     for (size_t i = 0; i < count && removing; i++)
         if (rows[i] != NONE)
-            __builtin_prefetch(agent_get(now, row_get(now, rows[i])->agent), 1);
+            memory_prefetch(agent_get(now, row_get(now, rows[i])->agent));
     for (size_t i = 0; i < count && removing; i++)
         if (rows[i] != NONE)
-            __builtin_prefetch(agent_name(agent_get(now, row_get(now, rows[i])->agent)), 1);
+            registry_prefetch_agent_removal(registry, row_get(now, rows[i])->agent);
 }
 
+/* Under the lock, for one group: the server is looked up and the clock read once. Each element is a change of its own, but
+ * all happen in the same moment. */
 static int ids_group(struct presence_recorder *recorder, struct span name, const uint64_t *ids, size_t count,
                      bool removing, size_t *done)
 {
+    uint32_t server;
+    int code = recorder_begin_server(recorder, name, STATE_LOCALLY, &server);
+    if (code || server == NONE)
+        return code;
+    struct registry *registry = recorder->registry;
+    struct statement statement = {.server = server, .when = recorder_now(recorder)};
+    prefetch_ids(registry, server, ids, count, removing);
     for (size_t i = 0; i < count; i++) {
-        uint32_t server;
-        int code = recorder_begin_server(recorder, name, STATE_LOCALLY, &server);
+        code = arena_reserve(&registry->arena);
         if (code)
             return code;
-        if (server == NONE)
+        if (removing && !shelf_in_use(&registry->now.servers, server)) /* its last departure was just forgotten */
             return PRESENCE_OK;
-        struct registry *registry = recorder->registry;
-        if (i == 0)
-            prefetch_ids(registry, server, ids, count, removing);
         uint32_t row = registry_row(registry, &registry->now, server, ids[i]);
         if (row == NONE)
             continue;
-        struct statement statement = {.server = server, .when = recorder_now(recorder)};
         if (removing)
             change_disconnect(recorder, &statement, row);
         else
@@ -96,24 +100,13 @@ int presence_recorder_disconnect_many(presence_recorder *recorder, const char *s
 static void prefetch_handles(const struct presence_recorder *recorder, const presence_handle *handles, size_t count,
                              bool removing)
 {
-    const struct registry *registry = recorder->registry;
-    const struct roots *now = &registry->now;
-    for (size_t i = 0; i < count; i++) {
-        uint32_t row = (uint32_t)(handles[i].opaque[1] >> 32), agent = (uint32_t)handles[i].opaque[2];
-        if (handles[i].opaque[3] != recorder->instance || !shelf_in_use(&now->rows, row))
-            continue;
-        __builtin_prefetch(row_get(now, row), 1);
-        if (!removing)
-            continue;
-        uint32_t server = (uint32_t)(handles[i].opaque[2] >> 32);
-        index_prefetch(&now->by_connection, connection_hash(registry, server, handles[i].opaque[0]));
-        if (shelf_in_use(&now->agents, agent))
-            __builtin_prefetch(agent_get(now, agent), 1);
-    }
+    const struct roots *now = &recorder->registry->now;
+    for (size_t i = 0; i < count; i++)
+        recorder_prefetch_handle(recorder, &handles[i], removing);
     for (size_t i = 0; i < count && removing; i++) {
         uint32_t agent = (uint32_t)handles[i].opaque[2];
         if (handles[i].opaque[3] == recorder->instance && shelf_in_use(&now->agents, agent))
-            __builtin_prefetch(agent_name(agent_get(now, agent)), 1);
+            registry_prefetch_agent_removal(recorder->registry, agent);
     }
 }
 
@@ -164,20 +157,14 @@ struct connecting {
     struct facts facts;
 };
 
-static void prefetch_connecting(const struct registry *registry, const struct connecting *group, size_t count)
+static void prefetch_connecting(const struct presence_recorder *recorder, const struct connecting *group, size_t count)
 {
-    const struct roots *now = &registry->now;
+    const struct registry *registry = recorder->registry;
     for (size_t i = 0; i < count; i++) {
-        uint32_t server = registry_server(registry, now, group[i].server);
+        uint32_t server = registry_server(registry, &registry->now, group[i].server);
         if (server != NONE)
-            index_prefetch(&now->by_connection, connection_hash(registry, server, group[i].facts.id));
-        uint32_t model = registry_model(registry, now, group[i].facts.model, group[i].facts.model_hash);
-        if (model == NONE)
-            continue;
-        index_prefetch(&now->by_agent, agent_hash(registry, model, group[i].facts.agent_hash));
-        uint32_t open = model_get(now, model)->agents.open;
-        if (open)
-            __builtin_prefetch(pv_page(&now->agents.pv, open - 1), 1);
+            index_prefetch(&registry->now.by_connection, connection_hash(registry, server, group[i].facts.id));
+        recorder_prefetch_agent(recorder, &group[i].facts);
     }
 }
 
@@ -206,7 +193,7 @@ int presence_recorder_connect_many(presence_recorder *recorder, const presence_v
         }
         int code = PRESENCE_OK;
         recorder_lock(recorder);
-        prefetch_connecting(recorder->registry, group, size);
+        prefetch_connecting(recorder, group, size);
         for (size_t i = 0; i < size && !code; i++) {
             code = recorder_connect_locked(recorder, group[i].server, &group[i].facts, NULL, NULL);
             *done += code == PRESENCE_OK;

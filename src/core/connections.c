@@ -219,8 +219,8 @@ static void prefetch_agents(const struct roots *roots, const struct pv_entry *en
     for (unsigned used = entry->used; used; used &= used - 1) {
         uint32_t number = page << SHELF_SLOT_BITS | (uint32_t)__builtin_ctz(used);
         const struct agent *agent = shelf_at(&roots->agents, entry, number);
-        __builtin_prefetch(agent_name(agent));
-        __builtin_prefetch(row_get(roots, agent->first));
+        memory_prefetch(agent_name(agent));
+        memory_prefetch(row_get(roots, agent->first));
     }
 }
 
@@ -261,7 +261,7 @@ static void prefetch_rows(const struct roots *roots, const struct pv_entry *entr
     for (unsigned used = entry->used; used; used &= used - 1) {
         uint32_t number = page << SHELF_SLOT_BITS | (uint32_t)__builtin_ctz(used);
         const struct row *row = shelf_at(&roots->rows, entry, number);
-        __builtin_prefetch(agent_get(roots, row->agent));
+        memory_prefetch(agent_get(roots, row->agent));
     }
 }
 

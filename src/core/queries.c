@@ -20,10 +20,10 @@ static uint32_t find_agent(const struct presence_recorder *recorder, struct span
 {
     const struct registry *registry = recorder->registry;
     uint64_t model_hash = text_hash(recorder->secret, model.bytes, model.length);
+    uint64_t agent_name_hash = text_hash(recorder->secret, agent.bytes, agent.length);
     uint32_t number = registry_model(registry, &registry->now, model, model_hash);
     if (number == NONE)
         return NONE;
-    uint64_t agent_name_hash = text_hash(recorder->secret, agent.bytes, agent.length);
     return registry_agent(registry, &registry->now, number, agent, agent_name_hash);
 }
 

@@ -348,6 +348,8 @@ int presence_recorder_connect_handle(presence_recorder *recorder, const presence
     if (code)
         return code;
     recorder_lock(recorder);
+    recorder_prefetch_connection(recorder, server, facts.id);
+    recorder_prefetch_agent(recorder, &facts);
     code = recorder_connect_locked(recorder, server, &facts, handle, is_new);
     recorder_unlock(recorder);
     return recorder_error_code(error, code);
@@ -369,11 +371,14 @@ enum touch { TOUCH_ACTIVITY, TOUCH_DISCONNECT };
 
 static void touch_row(struct presence_recorder *recorder, uint32_t server, uint32_t row, enum touch touch)
 {
+    if (touch == TOUCH_DISCONNECT)
+        recorder_prefetch_removal(recorder, row);
     struct statement statement = {.server = server, .when = recorder_now(recorder)};
-    if (touch == TOUCH_ACTIVITY)
+    if (touch == TOUCH_ACTIVITY) {
         change_activity(recorder, row, statement.when);
-    else
+    } else {
         change_disconnect(recorder, &statement, row);
+    }
 }
 
 static int touch_one(struct presence_recorder *recorder, const char *name, uint64_t id, enum touch touch)
@@ -384,6 +389,7 @@ static int touch_one(struct presence_recorder *recorder, const char *name, uint6
     if (text_check_name(name, &span))
         return PRESENCE_E_INVALID;
     recorder_lock(recorder);
+    recorder_prefetch_connection(recorder, span, id);
     uint32_t server;
     int code = recorder_begin_server(recorder, span, STATE_LOCALLY, &server);
     if (code == PRESENCE_OK) {
@@ -509,6 +515,7 @@ static int touch_by_handle(struct presence_recorder *recorder, const presence_ha
     if (!handle)
         return PRESENCE_E_INVALID;
     recorder_lock(recorder);
+    recorder_prefetch_handle(recorder, handle, removing);
     int code = recorder_touch_handle(recorder, handle, removing);
     recorder_unlock(recorder);
     return code;

@@ -6,8 +6,10 @@
  *   recorder.c       life, single calls, handles, batches, live queries, statistics
  *   change.c         what one change of one connection or one server does, everywhere at once
  *   bulk.c           whole lists: staged in steps, visible in one
- *   connections.c    views and slices; slice.c finds rows by the cheapest index
- *   watch.c          the feed;  replica.c  claims, numbers and states
+ *   connections.c    views and slices; rows are found by the cheapest index
+ *   batch.c          many single calls at once;  queries.c  live questions and statistics
+ *   watch.c          the feed, with expand.c for changes of many;  replica.c  claims, numbers and states
+ *   prefetch.c       hints that overlap cache misses
  *   memories.c       departures (for merge_server_since) and agents that left
  */
 #ifndef RECORDER_H
@@ -133,6 +135,11 @@ int recorder_check_name(const char *what, const char *name, struct span *out, pr
 /* Single calls, with the lock held; for the batches. */
 int recorder_connect_locked(struct presence_recorder *recorder, struct span server, const struct facts *facts,
                             presence_handle *handle, bool *is_new);
+/* prefetch.c */
+void recorder_prefetch_connection(const struct presence_recorder *recorder, struct span server, uint64_t id);
+void recorder_prefetch_removal(const struct presence_recorder *recorder, uint32_t row);
+void recorder_prefetch_agent(const struct presence_recorder *recorder, const struct facts *facts);
+void recorder_prefetch_handle(const struct presence_recorder *recorder, const presence_handle *handle, bool removing);
 int recorder_touch_handle(struct presence_recorder *recorder, const presence_handle *handle, bool removing);
 
 /* ------------------------------------------------------------------------------------------------------ changes -- */

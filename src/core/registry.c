@@ -67,8 +67,11 @@ uint32_t registry_agent(const struct registry *registry, const struct roots *roo
     while (index_probe_next(&probe, &number)) {
         const struct pv_entry *entry = shelf_entry(&roots->agents, number);
         const struct agent *agent = shelf_at(&roots->agents, entry, number);
-        if ((agent->hash_reason & INDEX_HASH_MASK) == (hash & INDEX_HASH_MASK) && entry->owner == model &&
-            text_equals(agent_name(agent), name.bytes, name.length))
+        if ((agent->hash_reason & INDEX_HASH_MASK) != (hash & INDEX_HASH_MASK) || entry->owner != model)
+            continue;
+        if (agent->first != NONE) /* who asks for an agent mostly goes on to its row */
+            memory_prefetch(row_get(roots, agent->first));
+        if (text_equals(agent_name(agent), name.bytes, name.length))
             return number;
     }
     return NONE;
@@ -437,6 +440,13 @@ uint32_t registry_add_row(struct registry *registry, uint32_t server, uint32_t a
     index_insert(&now->by_connection, &registry->versions, connection_hash(registry, server, id), number, hash_of_row,
                  registry);
     return number;
+}
+
+void registry_prefetch_agent_removal(const struct registry *registry, uint32_t number)
+{
+    const struct agent *agent = agent_get(&registry->now, number);
+    memory_prefetch(agent_name(agent));
+    index_prefetch(&registry->now.by_agent, agent->hash_reason & INDEX_HASH_MASK);
 }
 
 void registry_remove_row(struct registry *registry, uint32_t number)

@@ -342,6 +342,8 @@ void registry_drop_text(struct registry *registry, struct text *text);
 /* A new row, linked and indexed, not counted anywhere: see registry_count. Takes the data. NONE: all in use. */
 uint32_t registry_add_row(struct registry *registry, uint32_t server, uint32_t agent, uint64_t id, struct text *data,
                           uint64_t stamp_bits, presence_time last_seen);
+/* Asks for what registry_remove_row touches behind the agent. */
+void registry_prefetch_agent_removal(const struct registry *registry, uint32_t agent);
 /* Unlinks and frees it, and its agent and model if they have no other. */
 void registry_remove_row(struct registry *registry, uint32_t row);
 /* Replaces the row's data (taken). */

@@ -179,6 +179,7 @@ static struct driver *begin(const struct driver_run *run)
         abort();
     }
     driver->run = run;
+    driver->shadow.strict = run->strict;
     driver->script.bytes = run->bytes;
     driver->script.length = run->length;
     test_random_seed(&driver->script.random, run->seed);

@@ -19,6 +19,7 @@ struct driver_run {
     size_t steps;   /* at most */
     unsigned every; /* everything is compared every so many steps; revision, invariants and one slice each step */
     bool verbose;   /* print each operation */
+    bool strict;    /* compare the evidence of agents on servers that lapsed too: see shadow.h */
 };
 
 /* Returns the number of steps made. */

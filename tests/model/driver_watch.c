@@ -197,7 +197,8 @@ static void play_agent_event(struct driver *driver, struct driver_watch *held, c
     const struct shadow_statuses *after = shadow_statuses_at(&driver->shadow, event->revision);
     /* A whole state's floor has a reason of its own; the state itself is an update. */
     bool by_state = event->reason == PRESENCE_REASON_UPDATED && event->agent_after == PRESENCE_MISSING;
-    if (after != NULL && !by_state && event->reason != (presence_reason)after->reason[model][agent]) {
+    bool vague = driver->shadow.agent[model][agent].vague;
+    if (after != NULL && !by_state && !vague && event->reason != (presence_reason)after->reason[model][agent]) {
         driver_differs(driver, "watch %d: agent %d of model %d because %s, expected %s", (int)(held - driver->watches),
                        agent, model, presence_reason_string(event->reason),
                        presence_reason_string((presence_reason)after->reason[model][agent]));

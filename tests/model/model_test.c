@@ -7,7 +7,8 @@
  *
  *   model_test                                    the usual seeds and two of today
  *   model_test --seed S [--steps N] [--every K]   one seed; K 1 compares everything after each step
- *   model_test --seeds N                          N seeds; --verbose prints each operation
+ *   model_test --seeds N                          N seeds; --verbose prints each operation; --strict compares the
+ *                                                 evidence of agents on servers that lapsed, too
  *
  * Prints each seed before it runs, so that what aborts can be run again.
  */
@@ -29,7 +30,7 @@ struct arguments {
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: model_test [--seed S] [--seeds N] [--steps N] [--every K] [--verbose]\n");
+    fprintf(stderr, "usage: model_test [--seed S] [--seeds N] [--steps N] [--every K] [--strict] [--verbose]\n");
     return 2;
 }
 
@@ -38,6 +39,10 @@ static bool parse(struct arguments *arguments, int count, char **words)
     for (int at = 1; at < count; at++) {
         if (strcmp(words[at], "--verbose") == 0) {
             arguments->run.verbose = true;
+            continue;
+        }
+        if (strcmp(words[at], "--strict") == 0) {
+            arguments->run.strict = true;
             continue;
         }
         if (at + 1 == count) {

@@ -21,7 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NODES = 2, IDS = 10, QUEUE = 160, USUAL_SEEDS = 20, USUAL_STEPS = 4000, FRESH_SEEDS = 2 };
+enum { NODES = 2, IDS = 10, QUEUE = 160, USUAL_SEEDS = 30, USUAL_STEPS = 10000, FRESH_SEEDS = 2 };
 
 enum message_kind { MESSAGE_CHANGE, MESSAGE_STATE, MESSAGE_ACTIVITY };
 
@@ -47,6 +47,7 @@ struct node {
     uint64_t told; /* its changes up to this number are in the queue, or were */
     presence_reason floor_reason;
     presence_time floor_time;
+    size_t asks_again; /* as a receiver: the step from which on it asks again for what it misses */
 };
 
 struct world {
@@ -316,6 +317,10 @@ static void receive_change(struct world *world, const struct message *message)
         want(world, code == PRESENCE_E_GAP && !applied, "a change ahead is a gap");
         world->gaps++;
         bool same_claim = presence_claim_compare(&message->claim, &world->nodes[message->server].claim) == 0;
+        if (world->step < world->nodes[1 - message->server].asks_again) {
+            return; /* the answer to its last question may be on its way */
+        }
+        world->nodes[1 - message->server].asks_again = world->step + 40;
         if (same_claim && below(world, 3) != 0) {
             send_changes(world, message->server, number);
         } else if (same_claim) {
@@ -353,9 +358,11 @@ static void deliver(struct world *world)
     if (world->queued == 0) {
         return;
     }
-    size_t at = below(world, 2) == 0 ? 0 : below(world, (unsigned)world->queued);
+    /* Mostly the oldest or one of the next, now and then any. */
+    unsigned reach = below(world, 16) == 0 ? QUEUE : below(world, 4) == 0 ? 6 : 1;
+    size_t at = below(world, reach < world->queued ? reach : (unsigned)world->queued);
     struct message *message = world->queue[at];
-    unsigned fate = below(world, 10);
+    unsigned fate = below(world, 24);
     if (fate >= 1) { /* 0: lost */
         if (message->kind == MESSAGE_CHANGE) {
             receive_change(world, message);
@@ -532,19 +539,19 @@ static void make_step(struct world *world)
 {
     int server = (int)below(world, NODES);
     fake_clock_advance(&world->clock, (presence_time)below(world, 5));
-    unsigned what = below(world, 200);
-    if (what < 80) {
+    unsigned what = below(world, 1000);
+    if (what < 400) {
         change_origin(world, server);
         tell(world, server);
-    } else if (what < 185) {
+    } else if (what < 960) {
         deliver(world);
-    } else if (what < 194) {
+    } else if (what < 985) {
         disturb_receiver(world, server);
-    } else if (what < 196) {
+    } else if (what < 990) {
         claim_again(world, server);
-    } else if (what < 197) {
+    } else if (what < 993) {
         restart(world, server, true);
-    } else if (what < 198) {
+    } else if (what < 996) {
         restart(world, server, false);
     } else {
         struct message state = state_of(world, server);
@@ -593,9 +600,12 @@ static void run(uint64_t seed, size_t steps)
         }
     }
     repair(&world);
+    printf("applied %zu, gaps %zu, states %zu, stale %zu, restarts %zu\n", world.applied, world.gaps, world.states,
+           world.stales, world.restarts);
+    fflush(stdout);
     want(&world,
          steps < USUAL_STEPS ||
-             (world.applied > 100 && world.gaps > 10 && world.states > 10 && world.stales > 10 && world.restarts > 5),
+             (world.applied > 500 && world.gaps > 10 && world.states > 10 && world.stales > 10 && world.restarts > 5),
          "the run met all that it is for");
     for (size_t at = 0; at < world.queued; at++) {
         free(world.queue[at]);

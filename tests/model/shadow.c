@@ -149,17 +149,22 @@ void shadow_begin(struct shadow *shadow)
 }
 
 /* An agent that stays missing while its servers go down again and again: the recorder may tell a later time. */
-static bool is_vague(const struct shadow *shadow, const struct shadow_agent *agent)
+static bool is_vague(const struct shadow *shadow, int model, int agent)
 {
-    if (agent->status != PRESENCE_MISSING) {
-        return false;
-    }
+    const struct shadow_agent *evidence = &shadow->agent[model][agent];
     for (int at = 0; at < shadow->servers; at++) {
-        if (shadow->server[at].downs >= agent->downs[at] + SHADOW_DOWNS_KEPT) {
+        const struct shadow_server *server = &shadow->server[at];
+        if (evidence->status == PRESENCE_MISSING && server->downs >= evidence->downs[at] + SHADOW_DOWNS_KEPT) {
             return true;
         }
+        for (unsigned id = 0; !shadow->strict && server->lapses > 0 && id < shadow->ids; id++) {
+            const struct shadow_connection *connection = &server->connections[id];
+            if (connection->there && connection->facts.model == model && connection->facts.agent == agent) {
+                return true;
+            }
+        }
     }
-    return agent->vague;
+    return evidence->vague;
 }
 
 static void change_agent(struct shadow *shadow, int model, int agent, presence_status after,
@@ -187,6 +192,18 @@ static void change_agent(struct shadow *shadow, int model, int agent, presence_s
     }
 }
 
+/* Whether a whole state says that the agent is missing for a reason that it cannot be pinned down to: it was missing
+ * before, or it reads so for the server's lapse. */
+static bool is_missing_twice(const struct shadow *shadow, int model, int agent, const struct shadow_cause *cause)
+{
+    bool here = false;
+    for (unsigned id = 0; cause->state && id < shadow->ids; id++) {
+        const struct shadow_connection *connection = &shadow->server[cause->server].connections[id];
+        here = here || (connection->there && connection->facts.model == model && connection->facts.agent == agent);
+    }
+    return here && (shadow->before[model][agent] == PRESENCE_MISSING || shadow->server[cause->server].lapsed);
+}
+
 void shadow_settle(struct shadow *shadow, const struct shadow_cause *cause, bool changed)
 {
     presence_status after[SHADOW_MODELS][SHADOW_AGENTS];
@@ -201,7 +218,7 @@ void shadow_settle(struct shadow *shadow, const struct shadow_cause *cause, bool
             if (after[model][agent] != shadow->before[model][agent]) {
                 change_agent(shadow, model, agent, after[model][agent], cause);
             }
-            evidence->vague = is_vague(shadow, evidence);
+            evidence->vague = is_vague(shadow, model, agent) || is_missing_twice(shadow, model, agent, cause);
             statuses->status[model][agent] = (unsigned char)evidence->status;
             statuses->reason[model][agent] = (unsigned char)evidence->reason;
         }

@@ -46,6 +46,7 @@ struct shadow_server {
     uint64_t number, floor;
     uint64_t list_revision; /* of the last whole list */
     uint64_t downs;
+    uint64_t lapses; /* and whole states: see `strict` */
     presence_time forgotten_at;
     struct shadow_connection connections[SHADOW_IDS];
 };
@@ -83,6 +84,10 @@ struct shadow {
     unsigned ids;
     uint64_t limit_connections; /* 0: none */
     size_t departures_kept;
+
+    /* Otherwise the reason and time of agents on servers that lapsed, or took a whole state, are not compared: there the
+     * recorder keeps the last lapse of a server only, and may tell another of several right changes. */
+    bool strict;
 
     bool enabled;
     uint64_t revision, lives, disabled_at;
@@ -170,6 +175,7 @@ struct shadow_cause {
     int model, agent;
     presence_time connect_time;
     bool state; /* a whole state: agents that are missing after it have this reason and time */
+    int server; /* its */
     presence_reason floor_reason;
     presence_time floor_time;
 };

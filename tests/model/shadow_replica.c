@@ -289,10 +289,12 @@ int shadow_apply_state(struct shadow *shadow, int server, const struct shadow_st
     held->number = state->number;
     held->floor = state->floor;
     held->downs++;
+    held->lapses++;
     shadow_settle(shadow,
                   &(struct shadow_cause){.reason = PRESENCE_REASON_UPDATED,
                                          .time = now,
                                          .state = true,
+                                         .server = server,
                                          .floor_reason = state->floor_reason,
                                          .floor_time = state->floor_time},
                   true);
@@ -316,6 +318,7 @@ int shadow_lapse(struct shadow *shadow, int server, bool lapsed, presence_time n
     }
     shadow_begin(shadow);
     held->lapsed = lapsed;
+    held->lapses++;
     presence_reason reason = lapsed ? PRESENCE_REASON_LAPSED : PRESENCE_REASON_RESTORED;
     shadow_settle(shadow, &(struct shadow_cause){.reason = reason, .time = now}, true);
     return PRESENCE_OK;
@@ -352,7 +355,8 @@ size_t shadow_bury(struct shadow *shadow, presence_time before)
     for (int server = 0; server < shadow->servers; server++) {
         struct shadow_server *held = &shadow->server[server];
         if (held->forgotten && held->forgotten_at < before) {
-            *held = (struct shadow_server){.list_revision = held->list_revision, .downs = held->downs};
+            *held = (struct shadow_server){
+                .list_revision = held->list_revision, .downs = held->downs, .lapses = held->lapses};
             buried++;
         }
     }

@@ -140,7 +140,7 @@ static void begin(struct stage *stage)
 int main(int argc, char **argv)
 {
     struct stage stage = {.length = argc > 1 ? strtoull(argv[1], NULL, 0) : 200000};
-    uint64_t lists = argc > 2 ? strtoull(argv[2], NULL, 0) : 6;
+    uint64_t lists = argc > 2 ? strtoull(argv[2], NULL, 0) : 3;
     begin(&stage);
     pthread_t readers[READERS];
     struct writer writers[WRITERS];

@@ -124,7 +124,7 @@ static inline void index_prefetch(const struct index *index, uint64_t hash)
 {
     if (index->buckets) {
         uint32_t low = (uint32_t)hash & (((uint32_t)1 << INDEX_HASH_BITS) - 1);
-        __builtin_prefetch(index_bucket_at(&index->primary, index_place(index, low)));
+        memory_prefetch(index_bucket_at(&index->primary, index_place(index, low)));
     }
 }
 

@@ -114,7 +114,7 @@ static void drain_chunk(struct versions *versions, struct dead_chunk *chunk)
     uint64_t kept = 0;
     for (uint64_t i = 0; i < chunk->count; i++) {
         if (i + 8 < chunk->count)
-            __builtin_prefetch(chunk->at[i + 8].block, 1);
+            memory_prefetch(chunk->at[i + 8].block);
         if (older && chunk->at[i].born_units >> DEAD_UNITS_BITS <= older->epoch)
             chunk->at[kept++] = chunk->at[i];
         else
