@@ -94,7 +94,8 @@ static int init_recorder(struct presence_recorder *recorder)
 {
     registry_make_secret(recorder->secret);
     recorder->registry = registry_new(&recorder->options, &recorder->memory, recorder->secret, 0);
-    if (!recorder->registry)
+    recorder->spare_registry = registry_new(&recorder->options, &recorder->memory, recorder->secret, 0);
+    if (!recorder->registry || !recorder->spare_registry)
         return PRESENCE_E_NO_MEMORY;
     if (recorder->options.history_bytes &&
         !history_open(&recorder->history, &recorder->memory, recorder->options.history_bytes, 0))
@@ -117,7 +118,9 @@ static void release_parts(struct presence_recorder *recorder)
     left_free(recorder);
     if (recorder->registry)
         registry_release(recorder->registry);
-    recorder->registry = NULL;
+    if (recorder->spare_registry)
+        registry_release(recorder->spare_registry);
+    recorder->registry = recorder->spare_registry = NULL;
     departures_clear(recorder);
     presence_allocator memory = recorder->memory;
     memory_give(&memory, recorder, sizeof *recorder);
@@ -245,13 +248,31 @@ void presence_recorder_enable(presence_recorder *recorder)
 {
     recorder_lock(recorder);
     if (!recorder_enabled(recorder)) {
-        recorder->instance = atomic_fetch_add(&last_instance, 1) + 1;
+        if (!recorder->spare_registry)
+            recorder->spare_registry = registry_new(&recorder->options, &recorder->memory, recorder->secret, 0);
         atomic_store(&recorder->enabled, true);
     }
     recorder_unlock(recorder);
 }
 
-/* Cannot fail: if there is no memory for a new registry, the old one is emptied when it is there again. */
+/* An empty registry for the time after this one. Disabling cannot fail, so it must not need memory that is not there: a
+ * registry that nobody else holds is emptied where it is; for one that views hold, a spare is kept. */
+static struct registry *replace_registry(struct presence_recorder *recorder, uint64_t revision)
+{
+    struct registry *old = recorder->registry;
+    if (registry_reset(old, &recorder->options, revision))
+        return NULL;
+    struct registry *fresh = recorder->spare_registry;
+    recorder->spare_registry = NULL;
+    while (!fresh) { /* no memory now nor when it was enabled last, and views held all the while: it has to wait */
+        nanosleep(&(struct timespec){0, 1000000}, NULL);
+        fresh = registry_new(&recorder->options, &recorder->memory, recorder->secret, revision);
+    }
+    fresh->now.revision = revision;
+    recorder->registry = fresh;
+    return old;
+}
+
 void presence_recorder_disable(presence_recorder *recorder)
 {
     recorder_lock(recorder);
@@ -259,22 +280,18 @@ void presence_recorder_disable(presence_recorder *recorder)
         recorder_unlock(recorder);
         return;
     }
-    struct registry *old = recorder->registry;
     atomic_store(&recorder->enabled, false);
-    uint64_t revision = old->now.revision + 1;
-    struct registry *fresh = registry_new(&recorder->options, &recorder->memory, recorder->secret, revision);
-    while (!fresh) { /* rare, and a caller of disable has nothing to decide: wait for memory */
-        nanosleep(&(struct timespec){0, 1000000}, NULL);
-        fresh = registry_new(&recorder->options, &recorder->memory, recorder->secret, revision);
-    }
-    recorder->registry = fresh;
+    uint64_t revision = recorder->registry->now.revision + 1;
+    history_clear(&recorder->history, revision); /* lets go of its snapshots first */
+    struct registry *old = replace_registry(recorder, revision);
     departures_clear(recorder);
     left_clear(recorder);
-    history_clear(&recorder->history, revision);
     watches_reset(recorder);
+    recorder->instance = atomic_fetch_add(&last_instance, 1) + 1;
     pthread_cond_broadcast(&recorder->settled);
     recorder_unlock(recorder);
-    registry_release(old);
+    if (old)
+        registry_release(old);
 }
 
 bool presence_recorder_is_enabled(const presence_recorder *recorder)

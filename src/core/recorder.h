@@ -69,6 +69,7 @@ struct presence_recorder {
     presence_allocator memory;
     presence_clock clock;
     struct registry *registry;
+    struct registry *spare_registry; /* empty, without a chunk: for presence_recorder_disable */
     struct history history;
     struct departures departures;
     struct left_agents left;

@@ -174,6 +174,8 @@ struct snapshot {
 struct registry *registry_new(const presence_options *options, const presence_allocator *memory,
                               const uint64_t secret[2], uint64_t revision);
 void registry_make_secret(uint64_t secret[2]);
+/* Empties it where it is, if no snapshot of it is held and nobody else holds it; else false. Needs no memory. */
+bool registry_reset(struct registry *registry, const presence_options *options, uint64_t revision);
 /* The recorder lets go of it; the last snapshot frees what is left. */
 void registry_release(struct registry *registry);
 

@@ -50,6 +50,14 @@ static void init_roots(struct roots *roots, uint64_t revision)
     roots->revision = revision;
 }
 
+static void init_registry(struct registry *registry, const presence_options *options, uint64_t revision)
+{
+    arena_init(&registry->arena, &registry->memory, options->limit_bytes);
+    versions_init(&registry->versions, &registry->arena, snapshot_gone, registry);
+    init_roots(&registry->now, revision);
+    registry->name_bytes = registry->data_bytes = 0;
+}
+
 struct registry *registry_new(const presence_options *options, const presence_allocator *memory,
                               const uint64_t secret[2], uint64_t revision)
 {
@@ -58,27 +66,42 @@ struct registry *registry_new(const presence_options *options, const presence_al
         return NULL;
     memset(registry, 0, sizeof *registry);
     registry->memory = *memory;
-    arena_init(&registry->arena, memory, options->limit_bytes);
-    versions_init(&registry->versions, &registry->arena, snapshot_gone, registry);
     memcpy(registry->secret, secret, sizeof registry->secret);
-    init_roots(&registry->now, revision);
     registry->limit_names = options->limit_names;
     registry->limit_connections = options->limit_connections;
+    init_registry(registry, options, revision);
     atomic_init(&registry->holders, 1);
     return registry;
+}
+
+/* Everything but the registry itself: nobody holds a snapshot any more. */
+static void free_contents(struct registry *registry)
+{
+    for (struct version *version = registry->versions.newest, *older; version; version = older) {
+        older = version->older;
+        memory_give(&registry->memory, version, sizeof(struct snapshot));
+    }
+    memory_give(&registry->memory, registry->versions.draining, sizeof(struct snapshot));
+    memory_give(&registry->memory, registry->spare, sizeof(struct snapshot));
+    registry->spare = NULL;
+    arena_free(&registry->arena);
 }
 
 static void destroy(struct registry *registry)
 {
     presence_allocator memory = registry->memory;
-    for (struct version *version = registry->versions.newest, *older; version; version = older) {
-        older = version->older;
-        memory_give(&memory, version, sizeof(struct snapshot));
-    }
-    memory_give(&memory, registry->versions.draining, sizeof(struct snapshot));
-    memory_give(&memory, registry->spare, sizeof(struct snapshot));
-    arena_free(&registry->arena);
+    free_contents(registry);
     memory_give(&memory, registry, sizeof *registry);
+}
+
+bool registry_reset(struct registry *registry, const presence_options *options, uint64_t revision)
+{
+    if (atomic_load_explicit(&registry->holders, memory_order_acquire) != 1)
+        return false;
+    free_contents(registry);
+    atomic_store_explicit(&registry->released, NULL, memory_order_relaxed);
+    init_registry(registry, options, revision);
+    return true;
 }
 
 void registry_release(struct registry *registry)

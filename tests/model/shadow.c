@@ -148,6 +148,17 @@ void shadow_begin(struct shadow *shadow)
     visit_agents(shadow, shadow->before, shadow->before_seen);
 }
 
+static bool is_on_server(const struct shadow *shadow, int server, int model, int agent)
+{
+    for (unsigned id = 0; id < shadow->ids; id++) {
+        const struct shadow_connection *connection = &shadow->server[server].connections[id];
+        if (connection->there && connection->facts.model == model && connection->facts.agent == agent) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* An agent that stays missing while its servers go down again and again: the recorder may tell a later time. */
 static bool is_vague(const struct shadow *shadow, int model, int agent)
 {
@@ -157,11 +168,8 @@ static bool is_vague(const struct shadow *shadow, int model, int agent)
         if (evidence->status == PRESENCE_MISSING && server->downs >= evidence->downs[at] + SHADOW_DOWNS_KEPT) {
             return true;
         }
-        for (unsigned id = 0; !shadow->strict && server->lapses > 0 && id < shadow->ids; id++) {
-            const struct shadow_connection *connection = &server->connections[id];
-            if (connection->there && connection->facts.model == model && connection->facts.agent == agent) {
-                return true;
-            }
+        if (!shadow->strict && server->lapses > 0 && is_on_server(shadow, at, model, agent)) {
+            return true;
         }
     }
     return evidence->vague;
@@ -179,7 +187,7 @@ static void change_agent(struct shadow *shadow, int model, int agent, presence_s
         evidence->reason = before == PRESENCE_UNKNOWN ? PRESENCE_REASON_CONNECTED : PRESENCE_REASON_RECONNECTED;
         evidence->since = cause->connect_time;
     }
-    if (cause->state && after == PRESENCE_MISSING) {
+    if (cause->state && after == PRESENCE_MISSING && is_on_server(shadow, cause->server, model, agent)) {
         evidence->reason = cause->floor_reason;
         evidence->since = cause->floor_time;
     }
@@ -190,18 +198,6 @@ static void change_agent(struct shadow *shadow, int model, int agent, presence_s
     for (int at = 0; at < shadow->servers; at++) {
         evidence->downs[at] = shadow->server[at].downs;
     }
-}
-
-/* Whether a whole state says that the agent is missing for a reason that it cannot be pinned down to: it was missing
- * before, or it reads so for the server's lapse. */
-static bool is_missing_twice(const struct shadow *shadow, int model, int agent, const struct shadow_cause *cause)
-{
-    bool here = false;
-    for (unsigned id = 0; cause->state && id < shadow->ids; id++) {
-        const struct shadow_connection *connection = &shadow->server[cause->server].connections[id];
-        here = here || (connection->there && connection->facts.model == model && connection->facts.agent == agent);
-    }
-    return here && (shadow->before[model][agent] == PRESENCE_MISSING || shadow->server[cause->server].lapsed);
 }
 
 void shadow_settle(struct shadow *shadow, const struct shadow_cause *cause, bool changed)
@@ -218,7 +214,8 @@ void shadow_settle(struct shadow *shadow, const struct shadow_cause *cause, bool
             if (after[model][agent] != shadow->before[model][agent]) {
                 change_agent(shadow, model, agent, after[model][agent], cause);
             }
-            evidence->vague = is_vague(shadow, model, agent) || is_missing_twice(shadow, model, agent, cause);
+            bool by_state = cause->state && !shadow->strict && after[model][agent] == PRESENCE_MISSING;
+            evidence->vague = is_vague(shadow, model, agent) || by_state;
             statuses->status[model][agent] = (unsigned char)evidence->status;
             statuses->reason[model][agent] = (unsigned char)evidence->reason;
         }
