@@ -55,9 +55,8 @@ static const char *check_row(const struct registry *registry, uint32_t number, c
         return "a row is marked, and no list is being applied to its server";
     if (!shelf_in_use(&now->agents, row->agent))
         return "a row names an agent that is not recorded";
-    bool has_extra = number >> SHELF_SLOT_BITS < now->extras.pages &&
-                     pv_page(&now->extras, number >> SHELF_SLOT_BITS) &&
-                     (pv_entry(&now->extras, number >> SHELF_SLOT_BITS)->used >> (number & (SHELF_SLOTS - 1)) & 1);
+    const struct pv_entry *extras = pv_entry_or_null(&now->extras, number >> SHELF_SLOT_BITS);
+    bool has_extra = extras && extras->page && (extras->used >> (number & (SHELF_SLOTS - 1)) & 1);
     if (has_extra != ((row->stamp & ROW_EXTRA) != 0))
         return "a row and its extras disagree on whether there are any";
     if (server->bulk == BULK_NONE) {

@@ -207,6 +207,9 @@ void presence_recorder_trim(presence_recorder *recorder)
     }
     if (!registry->versions.newest) {
         struct roots *now = &registry->now;
+#ifdef PRESENCE_GUARD_PAGES
+        arena_guard_open(&registry->arena);
+#endif
         shelf_compact(&now->rows, &registry->versions);
         shelf_compact(&now->agents, &registry->versions);
         shelf_compact(&now->models, &registry->versions);

@@ -180,10 +180,11 @@ struct extra *extra_edit(struct registry *registry, uint32_t number)
     struct versions *versions = &registry->versions;
     uint32_t page = number >> SHELF_SLOT_BITS;
     uint32_t slot = number & (SHELF_SLOTS - 1);
-    while (extras->pages <= page)
-        pv_extend(extras, versions);
+    const struct pv_entry *known = pv_entry_or_null(extras, page);
+    if (!known)
+        pv_reach(extras, versions, page);
     struct pv_entry *entry =
-        pv_entry(extras, page)->page ? pv_edit_page(extras, versions, page) : pv_fill(extras, versions, page, true);
+        known && known->page ? pv_edit_page(extras, versions, page) : pv_fill(extras, versions, page, true);
     struct extra *extra = (struct extra *)entry->page + slot;
     if (!(entry->used >> slot & 1)) {
         entry->used = (uint16_t)(entry->used | 1u << slot);

@@ -69,11 +69,11 @@ static inline __attribute__((always_inline)) uint64_t time_chunk(struct workload
                                                                  const char *what)
 {
     int failed = 0;
-    uint64_t start = wall_ns();
+    uint64_t start = stopwatch_ns();
     for (size_t i = 0; i < CHUNK; i++) {
         failed |= call(workload, i);
     }
-    uint64_t spent = wall_ns() - start;
+    uint64_t spent = stopwatch_ns() - start;
     check_call(failed, what);
     return spent;
 }

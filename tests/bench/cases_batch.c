@@ -126,7 +126,7 @@ static uint64_t time_group(struct workload *workload, const struct group *group,
 {
     size_t recorded = 0;
     int failed = 0;
-    uint64_t start = wall_ns();
+    uint64_t start = stopwatch_ns();
     for (size_t s = 0; s < workload->servers; s++) {
         size_t done = 0, count = group->start[s + 1] - group->start[s];
         if (count > 0) {
@@ -134,7 +134,7 @@ static uint64_t time_group(struct workload *workload, const struct group *group,
         }
         recorded += done;
     }
-    uint64_t spent = wall_ns() - start;
+    uint64_t spent = stopwatch_ns() - start;
     check_call(failed, what);
     if (recorded != group->count) {
         die("%s: %zu of %zu were recorded", what, recorded, group->count);
@@ -177,9 +177,9 @@ static uint64_t connect_many_chunks(struct workload *workload, size_t chunks)
     for (size_t i = 0; i < chunks; i++) {
         prepare_connects(workload);
         size_t done = 0;
-        uint64_t start = wall_ns();
+        uint64_t start = stopwatch_ns();
         int code = presence_recorder_connect_many(workload->recorder, workload->values, CHUNK, &done, NULL);
-        spent += wall_ns() - start;
+        spent += stopwatch_ns() - start;
         check_call(code, "presence_recorder_connect_many");
     }
     return spent;
@@ -218,9 +218,9 @@ typedef int handles_call(presence_recorder *recorder, const presence_handle *han
 static uint64_t time_handles(struct workload *workload, handles_call *call, const char *what)
 {
     size_t done = 0;
-    uint64_t start = wall_ns();
+    uint64_t start = stopwatch_ns();
     int code = call(workload->recorder, workload->chunk_handles, CHUNK, &done);
-    uint64_t spent = wall_ns() - start;
+    uint64_t spent = stopwatch_ns() - start;
     check_call(code, what);
     if (done != CHUNK) {
         die("%s: %zu of %d were recorded", what, done, CHUNK);

@@ -351,21 +351,21 @@ static uint64_t churn_chunk(struct workload *workload, uint64_t first)
 {
     int failed = 0;
     prepare_newcomers(workload, first);
-    uint64_t start = wall_ns();
+    uint64_t start = stopwatch_ns();
     for (size_t i = 0; i < CHUNK; i++) {
         const struct operation *operation = &workload->chunk[i];
         failed |= presence_recorder_connect(workload->recorder, operation->server, operation->model, operation->agent,
                                             operation->id, false, NULL);
     }
-    uint64_t spent = wall_ns() - start;
+    uint64_t spent = stopwatch_ns() - start;
     if (first >= STANDING) {
         prepare_newcomers(workload, first - STANDING);
-        start = wall_ns();
+        start = stopwatch_ns();
         for (size_t i = 0; i < CHUNK; i++) {
             const struct operation *operation = &workload->chunk[i];
             failed |= presence_recorder_disconnect(workload->recorder, operation->server, operation->id);
         }
-        spent += wall_ns() - start;
+        spent += stopwatch_ns() - start;
     }
     check_call(failed, "connect or disconnect of distinct agents in turn");
     return spent;

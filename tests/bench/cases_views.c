@@ -21,11 +21,11 @@ static presence_connections *take_or_die(struct workload *workload)
 
 static double snapshots_without_writes(struct workload *workload, size_t count)
 {
-    uint64_t start = wall_ns();
+    uint64_t start = stopwatch_ns();
     for (size_t i = 0; i < count; i++) {
         presence_connections_free(take_or_die(workload));
     }
-    return (double)(wall_ns() - start) / (double)count;
+    return (double)(stopwatch_ns() - start) / (double)count;
 }
 
 /* Each snapshot is a new version: an unmeasured stamp comes before it. */
@@ -90,10 +90,10 @@ static uint64_t write_period(struct workload *workload, uint64_t (*chunk)(struct
         spent += chunk(workload, i);
     }
     if (held) {
-        uint64_t start = wall_ns();
+        uint64_t start = stopwatch_ns();
         presence_connections *view = take_or_die(workload);
         presence_connections_free(*held);
-        spent += wall_ns() - start;
+        spent += stopwatch_ns() - start;
         *held = view;
     }
     return spent;

@@ -20,6 +20,8 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+clockid_t stopwatch_clock = CLOCK_MONOTONIC;
+
 double clock_cost_ns(clockid_t clock)
 {
     struct samples samples;

@@ -59,8 +59,8 @@ void report_print_head(const struct report *report)
     printf("  compiler     %s (of this benchmark)\n", machine->compiler);
     printf("  load before  %s\n", machine->load);
     printf("  workload     %zu servers, models of 100 agents, random 64-bit ids, an agent name for each connection, "
-           "seed %llu, clock: %s\n",
-           report->servers, (unsigned long long)report->seed, report->clock);
+           "seed %llu, clock: %s, timed by: %s\n",
+           report->servers, (unsigned long long)report->seed, report->clock, report->time);
     printf("Each line: the median, least and greatest of its rounds; F: the yardstick's median of the same rounds.\n");
     fflush(stdout);
 }
@@ -191,8 +191,9 @@ bool report_write_json(const struct report *report, const char *path)
     }
     fprintf(file, "{\n  \"benchmark\": \"presence recorder\",\n");
     json_machine(file, report);
-    fprintf(file, "  \"servers\": %zu, \"seed\": %llu, \"clock\": \"%s\", \"seconds\": %.1f,\n  \"results\": [\n",
-            report->servers, (unsigned long long)report->seed, report->clock, report->seconds);
+    fprintf(file, "  \"servers\": %zu, \"seed\": %llu, \"clock\": \"%s\", \"time\": \"%s\", ", report->servers,
+            (unsigned long long)report->seed, report->clock, report->time);
+    fprintf(file, "\"seconds\": %.1f,\n  \"results\": [\n", report->seconds);
     for (size_t i = 0; i < report->count; i++) {
         json_result(file, &report->results[i], i + 1 == report->count);
     }

@@ -35,7 +35,7 @@ struct report {
     struct machine machine;
     size_t servers;
     uint64_t seed;
-    char clock[16];
+    char clock[16], time[16];
     char load_after[64];
     double seconds;
     size_t count;

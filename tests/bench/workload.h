@@ -27,6 +27,7 @@ struct options {
     uint64_t churn;    /* pairs of the flat-memory case */
     const char *only;  /* comma-separated names of cases; NULL: all */
     const char *clock; /* "system" or "coarse" */
+    const char *time;  /* "wall" or "cpu": stopwatch_clock */
     const char *json;
 };
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_big.c - many connections: filled, sliced, half removed, refilled, a server of a tenth of them put down and stated
- * anew.
+ * test_big.c - many connections: filled, sliced, half removed, refilled, a server of a tenth of them put down and
+ * stated anew.
  *
  *   test_big [connections]        (1,000,000 by default; 10,000,000 needs about 2 GB)
  *
@@ -34,7 +34,7 @@ static double seconds_now(void)
     return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-/* ------------------------------------------------------------------------------------------- number -> connection -- */
+/* ----------------------------------------------------------------------------------------- number -> connection -- */
 
 /* Spreads numbers over ids without repeats: an odd factor is invertible. */
 static uint64_t id_of(uint64_t number)
@@ -54,7 +54,7 @@ static presence_value value_of(const struct big *big, uint64_t number, char (*na
                       test_name(names[2], "agent", number));
 }
 
-/* ---------------------------------------------------------------------------------------------------- expectations -- */
+/* ------------------------------------------------------------------------------------------------- expectations -- */
 
 static void say(const struct big *big, const char *step)
 {
@@ -136,7 +136,7 @@ static presence_status large_thirds(const struct big *big, uint64_t number)
     return is_on_large(big, number) && number % 3 != 0 ? PRESENCE_UNKNOWN : PRESENCE_ALIVE;
 }
 
-/* ------------------------------------------------------------------------------------------------------------ steps -- */
+/* -------------------------------------------------------------------------------------------------------- steps -- */
 
 static void connect_numbers(struct big *big, uint64_t first, uint64_t step)
 {
@@ -165,6 +165,21 @@ static uint64_t walk(const presence_connections *slice)
     while (presence_connections_next(slice, &cursor, &value))
         walked++;
     return walked;
+}
+
+/* Some facts take room only where they are: the first of them among many that have none. */
+static void add_first_extras(struct big *big)
+{
+    char names[3][TEST_NAME_BYTES];
+    presence_value last = value_of(big, big->total - 1, names);
+    const char *extra = "server-extra";
+    must(presence_recorder_connect(big->recorder, extra, last.model, "an-agent-of-its-own", 1, false, "data") ==
+         PRESENCE_OK);
+    must(presence_recorder_connect(big->recorder, extra, last.model, last.agent, 2, false, NULL) == PRESENCE_OK);
+    must_count(big, big->total + 2, 0);
+    must_check(big);
+    must(presence_recorder_disconnect(big->recorder, extra, 1) == PRESENCE_OK);
+    must(presence_recorder_disconnect(big->recorder, extra, 2) == PRESENCE_OK);
 }
 
 static void slice_it(struct big *big)
@@ -223,6 +238,9 @@ static void run(struct big *big)
     must_know(big, all_alive);
     must_check(big);
     say(big, "checked");
+
+    add_first_extras(big);
+    say(big, "the first data, and a second connection");
 
     slice_it(big);
     say(big, "sliced and walked");

@@ -2,8 +2,8 @@
 /*
  * actors.c - what readers, droppers and caretakers do on the stage, and what all actors share.
  *
- * Keeps true: an actor's choices come from its own dice alone, so that a seed gives the same choices again (not the same
- * order among threads). A reader aborts the program if a view contradicts itself.
+ * Keeps true: an actor's choices come from its own dice alone, so that a seed gives the same choices again (not the
+ * same order among threads). A reader aborts the program if a view contradicts itself.
  */
 #include "actors.h"
 

@@ -5,8 +5,8 @@
  *
  *   test_threads [iterations [seed]]
  *
- * Keeps true, whatever the schedule: a view agrees with itself; a writer's own server is in the end what the writer made
- * it; a watcher's copy is in the end the record; views are freed by other threads than took them, some after the
+ * Keeps true, whatever the schedule: a view agrees with itself; a writer's own server is in the end what the writer
+ * made it; a watcher's copy is in the end the record; views are freed by other threads than took them, some after the
  * recorder; nothing is left of the memory. Nothing here depends on how long anything takes.
  */
 #include "actors.h"

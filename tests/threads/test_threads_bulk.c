@@ -5,9 +5,9 @@
  *
  *   test_threads_bulk [values [lists]]
  *
- * Keeps true: each view shows one list whole, never a mixture (each list has its own length, and each value that changes
- * from list to list bears its list's number); writers of other servers complete operations while a list is being
- * applied. How many is printed; that there are some is asserted, not how long anything takes.
+ * Keeps true: each view shows one list whole, never a mixture (each list has its own length, and each value that
+ * changes from list to list bears its list's number); writers of other servers complete operations while a list is
+ * being applied. How many is printed; that there are some is asserted, not how long anything takes.
  */
 #include "../support/support.h"
 

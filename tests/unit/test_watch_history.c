@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_watch_history.c - resuming after a revision, how much is kept for it, and what the slow and the confused are told.
+ * test_watch_history.c - resuming after a revision, how much is kept for it, and what the slow and the confused are
+ * told.
  */
 #include "../support/story.h"
 

@@ -190,6 +190,14 @@ void arena_init(struct arena *arena, const presence_allocator *memory, size_t li
 #endif
 }
 
+#ifdef PRESENCE_GUARD_PAGES
+void arena_guard_open(struct arena *arena)
+{
+    for (struct arena_chunk *chunk = arena->chunks; chunk; chunk = chunk->next)
+        mprotect(chunk->base, chunk->bytes, PROT_READ | PROT_WRITE);
+}
+#endif
+
 static void chunk_release(struct arena *arena, struct arena_chunk *chunk)
 {
 #ifdef PRESENCE_GUARD_PAGES

@@ -109,6 +109,8 @@ extern const presence_allocator memory_default;
 /* Write-protects every page and node block taken since the last call: a snapshot can see them now. */
 void arena_guard_protect(struct arena *arena);
 bool arena_guards_size(size_t bytes);
+/* There is no snapshot, and blocks are about to be changed where they are. */
+void arena_guard_open(struct arena *arena);
 #endif
 
 #endif

@@ -73,19 +73,27 @@ struct pv_entry *pv_own_page(struct pv *pv, struct versions *versions, uint32_t 
     return entry;
 }
 
-uint32_t pv_extend(struct pv *pv, struct versions *versions)
+void pv_reach(struct pv *pv, struct versions *versions, uint32_t page)
 {
     if (!pv->root) {
         pv->root = fresh_node(versions);
         pv->root_born = versions->epoch;
-    } else if (pv->pages == capacity(pv)) {
+    }
+    while (page >= capacity(pv)) {
         struct pv_inner *root = fresh_node(versions);
         root->at[0] = (struct pv_slot){pv->root, pv->root_born};
         pv->root = root;
         pv->root_born = versions->epoch;
         pv->depth++;
     }
-    uint32_t page = pv->pages++;
+    if (pv->pages <= page)
+        pv->pages = page + 1;
+}
+
+uint32_t pv_extend(struct pv *pv, struct versions *versions)
+{
+    uint32_t page = pv->pages;
+    pv_reach(pv, versions, page);
     *pv_edit_entry(pv, versions, page) = (struct pv_entry){0};
     return page;
 }

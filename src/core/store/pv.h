@@ -70,6 +70,19 @@ static inline const struct pv_entry *pv_entry(const struct pv *pv, uint32_t page
     return &((const struct pv_leaf *)node)->at[page & (PV_LEAF_ENTRIES - 1)];
 }
 
+/* For vectors that are filled sparsely, with pv_reach: NULL where nothing was ever put. */
+static inline const struct pv_entry *pv_entry_or_null(const struct pv *pv, uint32_t page)
+{
+    if (page >= pv->pages)
+        return NULL;
+    const void *node = pv->root;
+    for (unsigned level = pv->depth; level > 0 && node; level--) {
+        unsigned shift = PV_LEAF_BITS + PV_INNER_BITS * (level - 1);
+        node = ((const struct pv_inner *)node)->at[(page >> shift) & (PV_INNER_SLOTS - 1)].node;
+    }
+    return node ? &((const struct pv_leaf *)node)->at[page & (PV_LEAF_ENTRIES - 1)] : NULL;
+}
+
 static inline const void *pv_page(const struct pv *pv, uint32_t page)
 {
     return pv_entry(pv, page)->page;
@@ -108,6 +121,7 @@ static inline struct pv_entry *pv_edit_page(struct pv *pv, struct versions *vers
 }
 
 uint32_t pv_extend(struct pv *pv, struct versions *versions); /* a new page number at the end, without a page */
+void pv_reach(struct pv *pv, struct versions *versions, uint32_t page); /* page numbers up to it, without nodes */
 void pv_shrink(struct pv *pv, struct versions *versions);     /* drops the last page number, and its page */
 /* Gives the page number a fresh page (contents: zero if `zero`, else whatever). */
 struct pv_entry *pv_fill(struct pv *pv, struct versions *versions, uint32_t page, bool zero);
