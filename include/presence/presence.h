@@ -148,13 +148,14 @@ typedef struct {
     size_t struct_bytes;       /* set by presence_options_init */
     presence_clock clock;      /* now == NULL: the system's clock (CLOCK_REALTIME) */
     presence_allocator memory; /* allocate == NULL: the C library's */
-    uint64_t limit_connections; /* most connections recorded; 0: none but the library's own (about 4 thousand million) */
-    uint64_t limit_names;       /* most distinct models + servers + agents-in-a-model; 0: none */
-    uint64_t limit_bytes;       /* most bytes that the record may take from the allocator, views included; 0: none */
-    size_t history_bytes;       /* changes kept for resuming watches, in bytes of memory (raised to 256 KiB if less).
+    uint64_t
+        limit_connections; /* most connections recorded; 0: none but the library's own (about 4 thousand million) */
+    uint64_t limit_names;  /* most distinct models + servers + agents-in-a-model; 0: none */
+    uint64_t limit_bytes;  /* most bytes that the record may take from the allocator, views included; 0: none */
+    size_t history_bytes;  /* changes kept for resuming watches, in bytes of memory (raised to 256 KiB if less).
                                    0: none is kept while no watch is open, and 1 MiB while one is */
-    size_t left_agents;         /* how many agents that left stay known with their last_seen; 0: none */
-    size_t departures;          /* disconnections remembered for merge_server_since; 0: the default, 65,536 (24 bytes
+    size_t left_agents;    /* how many agents that left stay known with their last_seen; 0: none */
+    size_t departures;     /* disconnections remembered for merge_server_since; 0: the default, 65,536 (24 bytes
                                    each, taken as needed) */
 } presence_options;
 
@@ -243,24 +244,24 @@ PRESENCE_API int presence_recorder_disconnect_handle(presence_recorder *recorder
  * Errors as for the single call, but never NOT_FOUND. */
 PRESENCE_API int presence_recorder_activity_many(presence_recorder *recorder, const char *server, const uint64_t *ids,
                                                  size_t count, size_t *done);
-PRESENCE_API int presence_recorder_disconnect_many(presence_recorder *recorder, const char *server,
-                                                   const uint64_t *ids, size_t count, size_t *done);
+PRESENCE_API int presence_recorder_disconnect_many(presence_recorder *recorder, const char *server, const uint64_t *ids,
+                                                   size_t count, size_t *done);
 PRESENCE_API int presence_recorder_activity_handles(presence_recorder *recorder, const presence_handle *handles,
                                                     size_t count, size_t *done);
 PRESENCE_API int presence_recorder_disconnect_handles(presence_recorder *recorder, const presence_handle *handles,
                                                       size_t count, size_t *done);
 /* Connects each value (status and last_seen ignored), in order, of any servers. Stops at the first that fails and
  * reports it; those before it stay. */
-PRESENCE_API int presence_recorder_connect_many(presence_recorder *recorder, const presence_value *values,
-                                                size_t count, size_t *done, presence_error *error);
+PRESENCE_API int presence_recorder_connect_many(presence_recorder *recorder, const presence_value *values, size_t count,
+                                                size_t *done, presence_error *error);
 
 /* ---------------------------------------------------------------------------------------- live one-shot queries -- */
 
 /* The evidence behind an agent's status. Controller agents' connections are left out of all of it. */
 typedef struct {
-    presence_status status; /* the best status among the agent's connections */
-    presence_reason reason; /* of the last change of that best status; NONE if nothing is known */
-    presence_time since;    /* when that was, by the stating clock (for a lapse, this recorder's); 0 if nothing known.
+    presence_status status;  /* the best status among the agent's connections */
+    presence_reason reason;  /* of the last change of that best status; NONE if nothing is known */
+    presence_time since;     /* when that was, by the stating clock (for a lapse, this recorder's); 0 if nothing known.
                                A server that went down more than 16 times while connections of it stayed missing all
                                along tells the oldest of them a later time. */
     presence_time last_seen; /* the latest of its connections'; 0 if nothing is known */
@@ -338,13 +339,13 @@ PRESENCE_API bool presence_connections_next(const presence_connections *connecti
 /* ------------------------------------------------------------------------------------------------------- watch -- */
 
 typedef enum {
-    PRESENCE_EVENT_CONNECTED = 1,  /* a new connection */
-    PRESENCE_EVENT_RECONNECTED,    /* a missing connection is alive again */
-    PRESENCE_EVENT_UPDATED,        /* a connection names another model, agent, flag or data; status as in the value */
-    PRESENCE_EVENT_DISCONNECTED,   /* a connection was removed; the value is its last */
-    PRESENCE_EVENT_MISSING,        /* a live connection became missing */
-    PRESENCE_EVENT_ACTIVITY,       /* a connection was active (told only if asked for) */
-    PRESENCE_EVENT_AGENT           /* an agent's best status changed (agent-level watches) */
+    PRESENCE_EVENT_CONNECTED = 1, /* a new connection */
+    PRESENCE_EVENT_RECONNECTED,   /* a missing connection is alive again */
+    PRESENCE_EVENT_UPDATED,       /* a connection names another model, agent, flag or data; status as in the value */
+    PRESENCE_EVENT_DISCONNECTED,  /* a connection was removed; the value is its last */
+    PRESENCE_EVENT_MISSING,       /* a live connection became missing */
+    PRESENCE_EVENT_ACTIVITY,      /* a connection was active (told only if asked for) */
+    PRESENCE_EVENT_AGENT          /* an agent's best status changed (agent-level watches) */
 } presence_event_kind;
 
 /* "connected", "reconnected", "updated", "disconnected", "missing", "activity", "agent", else "". Static storage. */
@@ -362,14 +363,14 @@ typedef struct {
 } presence_event;
 
 typedef struct {
-    size_t struct_bytes;  /* set by presence_watch_options_init */
-    bool from_now;        /* true (the default): from the present on. false: after `after_revision` */
+    size_t struct_bytes; /* set by presence_watch_options_init */
+    bool from_now;       /* true (the default): from the present on. false: after `after_revision` */
     uint64_t after_revision;
-    uint64_t skip;        /* how many events of the revision after it were seen already: resume inside a bulk change with
+    uint64_t skip; /* how many events of the revision after it were seen already: resume inside a bulk change with
                              the revision before it and the index + 1 of the last event seen */
     const char *model, *server, *agent; /* NULL: any */
-    uint32_t kinds;       /* bits 1 << presence_event_kind; 0: all but ACTIVITY and AGENT. Not used with agents */
-    bool agents;          /* agent-level: only AGENT events, first in and last out */
+    uint32_t kinds; /* bits 1 << presence_event_kind; 0: all but ACTIVITY and AGENT. Not used with agents */
+    bool agents;    /* agent-level: only AGENT events, first in and last out */
 } presence_watch_options;
 
 PRESENCE_API void presence_watch_options_init(presence_watch_options *options);
@@ -395,22 +396,22 @@ PRESENCE_API void presence_watch_free(presence_watch *watch); /* before its reco
 /* ------------------------------------------------------------------------------------------------- maintenance -- */
 
 typedef struct {
-    size_t struct_bytes;         /* set by the caller to sizeof(presence_stats) before the call */
+    size_t struct_bytes; /* set by the caller to sizeof(presence_stats) before the call */
     uint64_t revision;
-    uint64_t connections, alive; /* as views show them */
+    uint64_t connections, alive;      /* as views show them */
     uint64_t models, servers, agents; /* records kept; a model's agents are counted in each model */
-    uint64_t names;              /* distinct names kept: models + servers + agents */
-    uint64_t name_bytes;         /* bytes of those names */
-    uint64_t data_bytes;         /* bytes of user data */
-    uint64_t allocated_bytes;    /* taken from the allocator for the record, everything in */
-    uint64_t used_bytes;         /* of those, in use now: the rest is kept for reuse */
-    uint64_t snapshots;          /* distinct versions that views hold */
-    uint64_t retained_bytes;     /* held only for those views, or waiting to be drained */
-    presence_time oldest_snapshot; /* when the oldest of them was taken; 0: none */
+    uint64_t names;                   /* distinct names kept: models + servers + agents */
+    uint64_t name_bytes;              /* bytes of those names */
+    uint64_t data_bytes;              /* bytes of user data */
+    uint64_t allocated_bytes;         /* taken from the allocator for the record, everything in */
+    uint64_t used_bytes;              /* of those, in use now: the rest is kept for reuse */
+    uint64_t snapshots;               /* distinct versions that views hold */
+    uint64_t retained_bytes;          /* held only for those views, or waiting to be drained */
+    presence_time oldest_snapshot;    /* when the oldest of them was taken; 0: none */
     uint64_t watches;
-    uint64_t history_bytes;      /* memory of the history */
-    uint64_t history_first;      /* a watch may begin after this revision; UINT64_MAX: no history is kept */
-    uint64_t left_agents;        /* agents that left and are remembered */
+    uint64_t history_bytes; /* memory of the history */
+    uint64_t history_first; /* a watch may begin after this revision; UINT64_MAX: no history is kept */
+    uint64_t left_agents;   /* agents that left and are remembered */
 } presence_stats;
 
 /* Errors: INVALID (struct_bytes of another version). O(1). */

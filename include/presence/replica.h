@@ -6,7 +6,8 @@
  * itself knows claims and numbers, so that ownership, order and digest cannot drift from the data. A recorder that
  * never replicates pays next to nothing for it: until a server is claimed no digest is computed for it.
  *
- *   LOCAL claim   this recorder's own calls (connect, update_server...) state the server. Each accepted change takes the
+ *   LOCAL claim   this recorder's own calls (connect, update_server...) state the server. Each accepted change takes
+ * the
  *                 server's next number.
  *   REMOTE claim  another node states it. Local calls on the server are answered PRESENCE_E_STALE; changes come by
  *                 presence_replica_apply and presence_replica_apply_state, with their origin's times.
@@ -41,17 +42,17 @@ typedef struct {
 } presence_digest;
 
 typedef struct {
-    presence_claim claim;   /* all zero: unclaimed */
-    bool local;             /* the claim is this recorder's */
-    bool complete;          /* this claim's life has stated itself whole */
-    bool lapsed;            /* the lapse flag */
-    bool forgotten;         /* a tombstone: no connections, claim and number kept as a fence */
-    uint64_t number;        /* changes stated under the claim so far */
-    uint64_t floor;         /* the number of the last server_down under the claim; 0: none */
-    presence_digest digest; /* zero when unclaimed */
-    size_t connections;     /* stated under this claim */
-    size_t alive;           /* of those, not missing (the lapse does not count) */
-    size_t inherited;       /* of an older claim, not yet restated nor dropped */
+    presence_claim claim;       /* all zero: unclaimed */
+    bool local;                 /* the claim is this recorder's */
+    bool complete;              /* this claim's life has stated itself whole */
+    bool lapsed;                /* the lapse flag */
+    bool forgotten;             /* a tombstone: no connections, claim and number kept as a fence */
+    uint64_t number;            /* changes stated under the claim so far */
+    uint64_t floor;             /* the number of the last server_down under the claim; 0: none */
+    presence_digest digest;     /* zero when unclaimed */
+    size_t connections;         /* stated under this claim */
+    size_t alive;               /* of those, not missing (the lapse does not count) */
+    size_t inherited;           /* of an older claim, not yet restated nor dropped */
     presence_time forgotten_at; /* this recorder's clock */
 } presence_server_description;
 
@@ -99,11 +100,11 @@ typedef struct {
 PRESENCE_API int presence_replica_apply(presence_recorder *recorder, const char *server, const presence_claim *claim,
                                         const presence_change *change, bool *applied, presence_error *error);
 /* Activity as told by the origin when it stood at `number`: stamps `last_seen` on the connection unless that was
- * connected after `number` or under an older claim; may leave out connections whose order to `number` is no longer known.
+ * connected after `number` or under an older claim; may leave out connections whose order to `number` is no longer
+ * known.
  * Errors: DISABLED, INVALID, NOT_FOUND, STALE (an older claim, or ours), GAP (a claim that is not known here). */
-PRESENCE_API int presence_replica_activity(presence_recorder *recorder, const char *server,
-                                           const presence_claim *claim, uint64_t number, uint64_t id,
-                                           presence_time last_seen);
+PRESENCE_API int presence_replica_activity(presence_recorder *recorder, const char *server, const presence_claim *claim,
+                                           uint64_t number, uint64_t id, presence_time last_seen);
 /* Replaces all that is known of the server by its origin's whole state at `number`: status and last_seen are taken from
  * the values (missing ones carry the reason and time of `floor_reason`, `floor_time`). Staged beside other writers and
  * visible in one step. A claim smaller than the known, or an older number of the same claim: STALE. Larger claims are

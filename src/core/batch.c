@@ -32,7 +32,8 @@ static void prefetch_ids(const struct registry *registry, uint32_t server, const
             registry_prefetch_agent_removal(registry, row_get(now, rows[i])->agent);
 }
 
-/* Under the lock, for one group: the server is looked up and the clock read once. Each element is a change of its own, but
+/* Under the lock, for one group: the server is looked up and the clock read once. Each element is a change of its
+ * own, but
  * all happen in the same moment. */
 static int ids_group(struct presence_recorder *recorder, struct span name, const uint64_t *ids, size_t count,
                      bool removing, size_t *done)
@@ -83,8 +84,8 @@ static int ids_many(struct presence_recorder *recorder, const char *server, cons
     return code;
 }
 
-int presence_recorder_activity_many(presence_recorder *recorder, const char *server, const uint64_t *ids,
-                                    size_t count, size_t *done)
+int presence_recorder_activity_many(presence_recorder *recorder, const char *server, const uint64_t *ids, size_t count,
+                                    size_t *done)
 {
     return ids_many(recorder, server, ids, count, false, done);
 }
@@ -110,8 +111,8 @@ static void prefetch_handles(const struct presence_recorder *recorder, const pre
     }
 }
 
-static int handles_many(struct presence_recorder *recorder, const presence_handle *handles, size_t count,
-                        bool removing, size_t *done)
+static int handles_many(struct presence_recorder *recorder, const presence_handle *handles, size_t count, bool removing,
+                        size_t *done)
 {
     size_t ignored;
     if (!done)

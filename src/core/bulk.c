@@ -4,7 +4,8 @@
  *
  * Four phases, for a list of any length:
  *   PREPARE  without the lock: check and hash every value, look for repeated ids.
- *   STAGE    under the lock in steps of STEP values: a value that is recorded as it is gets a mark on its row; any other
+ *   STAGE    under the lock in steps of STEP values: a value that is recorded as it is gets a mark on its row; any
+ * other
  *            becomes a fresh row beside the old one, which nobody sees. The server is busy meanwhile: other calls on it
  *            wait, calls on other servers run between the steps.
  *   COMMIT   under the lock, O(1): the server's record says "committed", with the new counts and digest. From now on
@@ -16,6 +17,8 @@
  * Any thread. Cost: O(values + connections of the server); the lock is held for one step at a time.
  */
 #include "recorder.h"
+
+#include <assert.h>
 
 enum { STEP = 32, SWEEP_PAGES = 4 };
 
@@ -43,6 +46,7 @@ struct bulk {
 
 static int prepare_value(struct bulk *bulk, struct id_set *ids, size_t i, presence_error *error)
 {
+    assert(bulk->items);
     const struct bulk_request *request = bulk->request;
     const presence_value *value = &request->values[i];
     struct span server;
@@ -50,8 +54,9 @@ static int prepare_value(struct bulk *bulk, struct id_set *ids, size_t i, presen
     if (code)
         return code;
     if (strcmp(value->server, request->server.bytes) != 0)
-        return recorder_error(error, PRESENCE_E_MISMATCH, "connection server mismatch, got \"%.96s\" expected \"%.96s\"",
-                              value->server, request->server.bytes);
+        return recorder_error(error, PRESENCE_E_MISMATCH,
+                              "connection server mismatch, got \"%.96s\" expected \"%.96s\"", value->server,
+                              request->server.bytes);
     struct facts facts;
     code = recorder_facts(bulk->recorder, value, &facts, (long)i, error);
     if (code)
@@ -192,7 +197,7 @@ static int stage_value(struct bulk *bulk, size_t i)
         tally(bulk, known, true);
         return PRESENCE_OK;
     }
-    enum row_mark fresh = bulk->request->mode != BULK_STATE      ? MARK_FRESH
+    enum row_mark fresh = bulk->request->mode != BULK_STATE   ? MARK_FRESH
                           : value->status == PRESENCE_MISSING ? MARK_FRESH_MISSING
                                                               : MARK_FRESH_QUIET;
     return stage_fresh(bulk, &facts, fresh, value->last_seen);
@@ -203,11 +208,10 @@ static void prefetch_step(const struct bulk *bulk, size_t from, size_t to)
     const struct registry *registry = bulk->registry;
     for (size_t i = from; i < to; i++) {
         const presence_value *value = &bulk->request->values[i];
-        index_prefetch(&registry->now.by_connection,
-                       connection_hash(registry, bulk->server, value->connection_id));
-        uint32_t model = registry_model(registry, &registry->now,
-                                        (struct span){value->model, bulk->items[i].model_length},
-                                        bulk->items[i].model_hash);
+        index_prefetch(&registry->now.by_connection, connection_hash(registry, bulk->server, value->connection_id));
+        uint32_t model =
+            registry_model(registry, &registry->now, (struct span){value->model, bulk->items[i].model_length},
+                           bulk->items[i].model_hash);
         if (model != NONE)
             index_prefetch(&registry->now.by_agent, agent_hash(registry, model, bulk->items[i].agent_hash));
     }
@@ -314,7 +318,7 @@ static int stage_rest(struct bulk *bulk)
 
 static enum history_change change_of(const struct bulk_request *request)
 {
-    return request->mode == BULK_COMPLETE ? (enum history_change)PRESENCE_CHANGE_COMPLETE
+    return request->mode == BULK_COMPLETE  ? (enum history_change)PRESENCE_CHANGE_COMPLETE
            : request->mode == BULK_TAKE_IN ? HISTORY_UNNUMBERED
                                            : HISTORY_WHOLE;
 }
@@ -480,8 +484,7 @@ static int sweep_page(struct bulk *bulk, uint32_t page)
             sweep_dropped(bulk->recorder, row);
         else if (row_mark(row_get(&registry->now, row)) != MARK_NONE)
             sweep_marked(bulk->recorder, server, row);
-        if (!shelf_in_use(&registry->now.rows, page << SHELF_SLOT_BITS) &&
-            !pv_page(&registry->now.rows.pv, page))
+        if (!shelf_in_use(&registry->now.rows, page << SHELF_SLOT_BITS) && !pv_page(&registry->now.rows.pv, page))
             break; /* that was its last row */
     }
     return PRESENCE_OK;
@@ -569,10 +572,10 @@ static int check_claim(const struct bulk_request *request, const struct server *
         return PRESENCE_OK;
     case BULK_COMPLETE:
         if (request->number) /* applied for a remote claim */
-            return !claimed || compared > 0                  ? PRESENCE_E_GAP
-                   : compared < 0 || local                   ? PRESENCE_E_STALE
+            return !claimed || compared > 0                ? PRESENCE_E_GAP
+                   : compared < 0 || local                 ? PRESENCE_E_STALE
                    : request->number == server->number + 1 ? PRESENCE_OK
-                                                             : PRESENCE_E_GAP;
+                                                           : PRESENCE_E_GAP;
         return PRESENCE_OK;
     default:
         return PRESENCE_OK;

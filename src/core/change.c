@@ -3,7 +3,8 @@
  * change.c - what one change does, everywhere at once: registry, counts, digests, evidence, memories, history.
  *
  * Called under the mutex with memory reserved; nothing fails after its first step (larger user data is allocated before
- * it). Order in each: note the agent's evidence, take the row out of the counts, change it, put it back into the counts,
+ * it). Order in each: note the agent's evidence, take the row out of the counts, change it, put it back into the
+ * counts,
  * raise revision and number, settle the evidence, write the history. O(1), plus the connections of the agent.
  */
 #include "recorder.h"
@@ -95,8 +96,8 @@ static void remove_row(struct presence_recorder *recorder, const struct statemen
     if (history) {
         enum history_change said =
             part == HISTORY_ALONE ? (enum history_change)PRESENCE_CHANGE_DISCONNECT : HISTORY_UNNUMBERED;
-        record = write_history(recorder, PRESENCE_EVENT_DISCONNECTED, said, reason, statement->when,
-                               statement->server, &value);
+        record = write_history(recorder, PRESENCE_EVENT_DISCONNECTED, said, reason, statement->when, statement->server,
+                               &value);
         record->part = (uint8_t)part;
     }
     const struct text *agent_text = agent_name(agent_get(now, agent));
@@ -133,8 +134,7 @@ static enum row_flags flags_of(const struct facts *facts)
 }
 
 static void write_connect(struct presence_recorder *recorder, const struct statement *statement, uint32_t row, int kind,
-                          enum history_part part, presence_reason reason, presence_status before,
-                          presence_status after)
+                          enum history_part part, presence_reason reason, presence_status before, presence_status after)
 {
     if (!recorder->history.ring)
         return;
@@ -159,7 +159,7 @@ static uint32_t add_row(struct presence_recorder *recorder, const struct stateme
                                     stamp_of(registry->now.revision, flags_of(facts)), statement->when);
     assert(row != NONE);
     registry_count(registry, row, 1);
-    presence_reason reason = statement->reason                      ? statement->reason
+    presence_reason reason = statement->reason                   ? statement->reason
                              : before.status == PRESENCE_MISSING ? PRESENCE_REASON_RECONNECTED
                                                                  : PRESENCE_REASON_CONNECTED;
     presence_status after;
@@ -177,8 +177,8 @@ static uint32_t add_row(struct presence_recorder *recorder, const struct stateme
     return row;
 }
 
-static int connect_new(struct presence_recorder *recorder, const struct statement *statement,
-                       const struct facts *facts, struct text *data, uint32_t replaced, uint32_t *row)
+static int connect_new(struct presence_recorder *recorder, const struct statement *statement, const struct facts *facts,
+                       struct text *data, uint32_t replaced, uint32_t *row)
 {
     struct registry *registry = recorder->registry;
     uint32_t agent;
@@ -225,7 +225,7 @@ static void restate(struct presence_recorder *recorder, const struct statement *
     if (new_data)
         registry_set_data(registry, row, data);
     registry_count(registry, row, 1);
-    presence_reason reason = statement->reason                      ? statement->reason
+    presence_reason reason = statement->reason                   ? statement->reason
                              : before.status == PRESENCE_UNKNOWN ? PRESENCE_REASON_CONNECTED
                                                                  : PRESENCE_REASON_RECONNECTED;
     if (facts->controller)
@@ -276,9 +276,10 @@ int change_connect(struct presence_recorder *recorder, const struct statement *s
         return code;
     bool failed = false;
     bool same_agent = known != NONE && names_same_agent(now, known, facts);
-    const struct text *old = known != NONE && row_get(now, known)->stamp & ROW_EXTRA ? extra_get(now, known)->data : NULL;
-    bool same_data = same_agent && (old ? text_equals(old, facts->data.bytes, facts->data.length)
-                                        : facts->data.length == 0);
+    const struct text *old =
+        known != NONE && row_get(now, known)->stamp & ROW_EXTRA ? extra_get(now, known)->data : NULL;
+    bool same_data =
+        same_agent && (old ? text_equals(old, facts->data.bytes, facts->data.length) : facts->data.length == 0);
     struct text *data = same_data ? NULL : registry_new_data(registry, facts->data, &failed);
     if (failed)
         return arena_no_memory_code(&registry->arena, facts->data.length);
@@ -299,9 +300,8 @@ void change_activity(struct presence_recorder *recorder, uint32_t row, presence_
     registry_value(&registry->now, row, &value);
     uint32_t agent = row_get(&registry->now, row)->agent;
     presence_status best = evidence_best(&registry->now, agent);
-    struct history_record *record =
-        write_history(recorder, PRESENCE_EVENT_ACTIVITY, HISTORY_UNNUMBERED, PRESENCE_REASON_NONE, when,
-                      row_server(&registry->now, row), &value);
+    struct history_record *record = write_history(recorder, PRESENCE_EVENT_ACTIVITY, HISTORY_UNNUMBERED,
+                                                  PRESENCE_REASON_NONE, when, row_server(&registry->now, row), &value);
     finish_history(recorder, record, best, best);
 }
 

@@ -2,7 +2,8 @@
 /*
  * check.c - registry_check: every invariant of the live record, verified from the records themselves.
  *
- * Called under the mutex by tests after each step, by fuzzers, and by presence_recorder_check. O(everything). It needs no
+ * Called under the mutex by tests after each step, by fuzzers, and by presence_recorder_check. O(everything). It
+ * needs no
  * memory and changes nothing.
  */
 #include "evidence.h"
@@ -60,8 +61,8 @@ static const char *check_row(const struct registry *registry, uint32_t number, c
     if (has_extra != ((row->stamp & ROW_EXTRA) != 0))
         return "a row and its extras disagree on whether there are any";
     if (server->bulk == BULK_NONE) {
-        struct index_probe probe = index_probe_start(&now->by_connection,
-                                                     connection_hash(registry, row_server(now, number), row->id));
+        struct index_probe probe =
+            index_probe_start(&now->by_connection, connection_hash(registry, row_server(now, number), row->id));
         uint32_t candidate, found = 0;
         while (index_probe_next(&probe, &candidate))
             found += row_get(now, candidate)->id == row->id && row_server(now, candidate) == row_server(now, number);
@@ -220,6 +221,5 @@ const char *registry_check(struct registry *registry)
         return "an index of names counts another number than there are records";
     if (connections != now->connections || alive != now->alive)
         return "the counts of everything do not fit the servers'";
-    return registry->arena.used_bytes >= registry->versions.retained_bytes ? NULL
-                                                                            : "more is retained than is in use";
+    return registry->arena.used_bytes >= registry->versions.retained_bytes ? NULL : "more is retained than is in use";
 }

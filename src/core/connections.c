@@ -28,10 +28,10 @@ static const struct roots *roots_of(const presence_connections *connections)
     return &connections->snapshot->at;
 }
 
-/* -------------------------------------------------------------------------------------------------- making slices -- */
+/* -------------------------------------------------------------------------------------------------- making slices --
+ * */
 
-static presence_connections *make(const presence_allocator *memory, const presence_connections *from,
-                                  struct span agent)
+static presence_connections *make(const presence_allocator *memory, const presence_connections *from, struct span agent)
 {
     size_t bytes = sizeof(presence_connections) + agent.length + 1;
     presence_connections *made = memory_take(memory, bytes);
@@ -113,9 +113,9 @@ presence_connections *presence_connections_for_model(const presence_connections 
     if (!made)
         return NULL;
     const struct registry *registry = made->snapshot->registry;
-    uint32_t number = text_check_name(model, &name) ? NONE
-                                                    : registry_model(registry, roots_of(made), name,
-                                                                     name_hash(registry, name));
+    uint32_t number = text_check_name(model, &name)
+                          ? NONE
+                          : registry_model(registry, roots_of(made), name, name_hash(registry, name));
     made->empty = made->empty || number == NONE || (made->by_model && made->model != number);
     made->by_model = true;
     made->model = number;
@@ -130,9 +130,8 @@ presence_connections *presence_connections_for_server(const presence_connections
     presence_connections *made = slice(connections, own_agent(connections));
     if (!made)
         return NULL;
-    uint32_t number = text_check_name(server, &name)
-                          ? NONE
-                          : registry_server(made->snapshot->registry, roots_of(made), name);
+    uint32_t number =
+        text_check_name(server, &name) ? NONE : registry_server(made->snapshot->registry, roots_of(made), name);
     made->empty = made->empty || number == NONE || (made->by_server && made->server != number);
     made->by_server = true;
     made->server = number;
@@ -177,8 +176,7 @@ static bool belongs(const presence_connections *connections, uint32_t number)
     if (connections->by_model && agents->owner != connections->model)
         return false;
     const struct agent *agent = shelf_at(&roots->agents, agents, row->agent);
-    return !connections->by_agent ||
-           text_equals(agent_name(agent), connections->agent, connections->agent_length);
+    return !connections->by_agent || text_equals(agent_name(agent), connections->agent, connections->agent_length);
 }
 
 enum route { ROUTE_NOTHING, ROUTE_ROWS, ROUTE_SERVER, ROUTE_MODEL, ROUTE_AGENT, ROUTE_AGENT_ANYWHERE };
@@ -299,8 +297,8 @@ static uint32_t next_in_pages(const presence_connections *connections, presence_
 static void start_agent(const presence_connections *connections, uint32_t model, presence_cursor *cursor)
 {
     const struct roots *roots = roots_of(connections);
-    uint32_t agent = registry_agent(connections->snapshot->registry, roots, model, own_agent(connections),
-                                    connections->agent_hash);
+    uint32_t agent =
+        registry_agent(connections->snapshot->registry, roots, model, own_agent(connections), connections->agent_hash);
     cursor->at[2] = agent == NONE ? 0 : (uint64_t)agent_get(roots, agent)->first + 1;
 }
 
@@ -362,8 +360,7 @@ bool connections_next_row(const presence_connections *connections, presence_curs
     return *row != NONE;
 }
 
-bool presence_connections_next(const presence_connections *connections, presence_cursor *cursor,
-                               presence_value *value)
+bool presence_connections_next(const presence_connections *connections, presence_cursor *cursor, presence_value *value)
 {
     uint32_t row;
     if (!connections || !cursor || !value || !connections_next_row(connections, cursor, &row))

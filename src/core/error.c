@@ -25,7 +25,7 @@ static const struct {
 
 static const char *const statuses[] = {"unknown", "missing", "alive"};
 
-static const char *const reasons[] = {"none",    "connected", "reconnected", "updated",  "left",   "server_down",
+static const char *const reasons[] = {"none",    "connected", "reconnected", "updated",  "left",  "server_down",
                                       "drained", "timed_out", "superseded",  "restored", "lapsed"};
 
 static const char *const event_kinds[] = {"",        "connected", "reconnected", "updated", "disconnected",

@@ -11,7 +11,7 @@
 
 /* When one row read alive, in revisions after the basis; 0: at or before it. */
 struct alive_spans {
-    bool had, has;     /* a span [before the basis, ended); a span [began, now] */
+    bool had, has; /* a span [before the basis, ended); a span [began, now] */
     uint64_t ended, began;
     struct evidence end, beginning; /* what ended and began them */
 };
@@ -211,7 +211,8 @@ presence_status evidence_best(const struct roots *roots, uint32_t number)
     return best_up_to(roots, number, NONE, PRESENCE_ALIVE);
 }
 
-/* Without a basis of its own, the record is as new as the first row: right if nothing that would count happened since. */
+/* Without a basis of its own, the record is as new as the first row: right if nothing that would count happened
+ * since. */
 static bool needs_basis(const struct roots *roots, const struct agent *agent)
 {
     const struct pv_entry *entry = shelf_entry(&roots->rows, agent->first);
@@ -227,8 +228,8 @@ void evidence_record(struct registry *registry, uint32_t number, struct evidence
     struct roots *now = &registry->now;
     struct agent *agent = agent_edit(registry, number);
     agent->since = evidence.since;
-    agent->hash_reason = (agent->hash_reason & (((uint32_t)1 << INDEX_HASH_BITS) - 1)) |
-                         (uint32_t)evidence.reason << INDEX_HASH_BITS;
+    agent->hash_reason = (agent->hash_reason & (((uint32_t)1 << INDEX_HASH_BITS) - 1)) | (uint32_t)evidence.reason
+                                                                                             << INDEX_HASH_BITS;
     agent->name_bits = (agent->name_bits & ~(uint64_t)AGENT_BITS) | (uint64_t)evidence.status << AGENT_STATUS_SHIFT;
     if (agent->first == NONE || !needs_basis(now, agent))
         return;
@@ -239,7 +240,9 @@ void evidence_record(struct registry *registry, uint32_t number, struct evidence
 presence_status evidence_changed(struct registry *registry, uint32_t agent, struct evidence before, bool gained,
                                  presence_reason reason, presence_time when)
 {
-    presence_status enough = gained ? PRESENCE_ALIVE : before.status > PRESENCE_UNKNOWN ? before.status : PRESENCE_MISSING;
+    presence_status enough = gained                             ? PRESENCE_ALIVE
+                             : before.status > PRESENCE_UNKNOWN ? before.status
+                                                                : PRESENCE_MISSING;
     presence_status after = best_up_to(&registry->now, agent, NONE, enough);
     if (after != before.status)
         before = (struct evidence){after, after == PRESENCE_UNKNOWN ? PRESENCE_REASON_NONE : reason, when};

@@ -2,7 +2,8 @@
 /*
  * evidence.h - why and since when an agent's best status is what it is.
  *
- * A change of one of an agent's own connections is written into the agent's record: status, reason, since. A change of a
+ * A change of one of an agent's own connections is written into the agent's record: status, reason, since. A change
+ * of a
  * whole server (down, lapse, restore, a list becoming visible) touches no agent, and must not: it is O(1). So the
  * evidence now is the recorded one, plus whatever happened to the agent's servers after the record's *basis*, which is
  * the revision up to which everything is in the record already. It is found from the rows' own revisions and the
@@ -25,7 +26,8 @@ struct evidence {
     presence_time since;
 };
 
-/* Controller agents' connections do not count. O(1) for an agent with one connection, or if no server changed as a whole
+/* Controller agents' connections do not count. O(1) for an agent with one connection, or if no server changed as a
+ * whole
  * since the agent's last own change; else O(connections of the agent up to the first alive one). */
 presence_status evidence_best(const struct roots *roots, uint32_t agent);
 presence_status evidence_best_on_server(const struct roots *roots, uint32_t agent, uint32_t server);
@@ -34,7 +36,8 @@ void evidence_fill(const struct roots *roots, uint32_t agent, presence_evidence 
 
 /* Writer: the agent's record says this, and everything up to the present revision is in it. */
 void evidence_record(struct registry *registry, uint32_t agent, struct evidence evidence);
-/* Writer, after a change of the agent's rows: records `before` if the best status is what it was, else the new one for that reason. Returns
+/* Writer, after a change of the agent's rows: records `before` if the best status is what it was, else the new one
+ * for that reason. Returns
  * the best status. gained: the change can have made it better; else it can only have become worse. */
 presence_status evidence_changed(struct registry *registry, uint32_t agent, struct evidence before, bool gained,
                                  presence_reason reason, presence_time when);

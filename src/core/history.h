@@ -21,7 +21,7 @@ enum {
     HISTORY_MOST_BULKS = 32 /* records that hold snapshots */
 };
 
-enum history_kind { HISTORY_FILLER = 0, HISTORY_BULK = 64 }; /* else a presence_event_kind */
+enum history_kind { HISTORY_FILLER = 0, HISTORY_BULK = 64 };        /* else a presence_event_kind */
 enum history_change { HISTORY_UNNUMBERED = 0, HISTORY_WHOLE = 64 }; /* else a presence_change_kind */
 
 enum history_part { HISTORY_ALONE, HISTORY_OLD_HOLDER, HISTORY_NEW_HOLDER };

@@ -2,7 +2,8 @@
 /*
  * memories.c - two bounded memories beside the record: ids that were disconnected, and agents that left.
  *
- * Both forget their oldest instead of failing. Under the recorder's mutex. O(1) but for departures_since, which looks at
+ * Both forget their oldest instead of failing. Under the recorder's mutex. O(1) but for departures_since, which looks
+ * at
  * the departures after the revision asked for.
  */
 #include "recorder.h"
@@ -76,14 +77,14 @@ void departures_clear(struct presence_recorder *recorder)
     departures->freed_revision = recorder->registry ? recorder->registry->now.revision : 0;
 }
 
-int departures_since(struct presence_recorder *recorder, uint32_t server, uint64_t revision,
-                     struct id_set **out, bool *whole)
+int departures_since(struct presence_recorder *recorder, uint32_t server, uint64_t revision, struct id_set **out,
+                     bool *whole)
 {
     struct departures *departures = &recorder->departures;
     *out = NULL;
     *whole = false;
-    uint64_t forgotten = server == NONE ? departures->freed_revision
-                                        : server_get(&recorder->registry->now, server)->departed_revision;
+    uint64_t forgotten =
+        server == NONE ? departures->freed_revision : server_get(&recorder->registry->now, server)->departed_revision;
     if (revision < forgotten)
         return PRESENCE_E_LAGGED;
     uint64_t from = departures->next;

@@ -3,7 +3,8 @@
  * recorder.c - a recorder's life, and its single calls: check the arguments, take the lock, make one change.
  *
  * Keeps true: a call checks before it locks and changes nothing unless it succeeds; the lock is held for one change.
- * Any thread. Names are hashed outside the lock; the clock is read inside it, so that stamps follow the order of changes.
+ * Any thread. Names are hashed outside the lock; the clock is read inside it, so that stamps follow the order of
+ * changes.
  */
 #include "recorder.h"
 
@@ -213,8 +214,7 @@ int recorder_begin(struct presence_recorder *recorder)
     return arena_reserve(&registry->arena);
 }
 
-int recorder_begin_server(struct presence_recorder *recorder, struct span name, enum stating stating,
-                          uint32_t *server)
+int recorder_begin_server(struct presence_recorder *recorder, struct span name, enum stating stating, uint32_t *server)
 {
     for (;;) {
         int code = recorder_begin(recorder);
@@ -236,12 +236,21 @@ int recorder_begin_server(struct presence_recorder *recorder, struct span name, 
 
 int recorder_add_server(struct presence_recorder *recorder, struct span name, uint32_t *server)
 {
-    if (*server != NONE)
+    struct registry *registry = recorder->registry;
+    registry->wanted_server = NONE;
+    if (*server != NONE) {
+        bool idle = !server_is_known(server_get(&registry->now, *server));
+        if (idle && registry_name_limit_reached(registry))
+            return PRESENCE_E_LIMIT;
+        registry->wanted_server = *server;
         return PRESENCE_OK;
-    int code = registry_add_server(recorder->registry, name, server);
-    if (code == PRESENCE_OK)
-        server_edit(recorder->registry, *server)->departed_revision = recorder->departures.freed_revision;
-    return code;
+    }
+    int code = registry_add_server(registry, name, server);
+    if (code)
+        return code;
+    registry->wanted_server = *server;
+    server_edit(registry, *server)->departed_revision = recorder->departures.freed_revision;
+    return PRESENCE_OK;
 }
 
 void presence_recorder_enable(presence_recorder *recorder)
@@ -349,8 +358,8 @@ int recorder_connect_locked(struct presence_recorder *recorder, struct span serv
     return PRESENCE_OK;
 }
 
-int presence_recorder_connect_handle(presence_recorder *recorder, const presence_value *value,
-                                     presence_handle *handle, bool *is_new, presence_error *error)
+int presence_recorder_connect_handle(presence_recorder *recorder, const presence_value *value, presence_handle *handle,
+                                     bool *is_new, presence_error *error)
 {
     if (!recorder_enabled(recorder))
         return recorder_error_code(error, PRESENCE_E_DISABLED);
@@ -461,31 +470,27 @@ int presence_recorder_server_down(presence_recorder *recorder, const char *serve
 int presence_recorder_update_server(presence_recorder *recorder, const char *server, const presence_value *values,
                                     size_t count, presence_error *error)
 {
-    struct bulk_request request = {
-        .mode = BULK_UPDATE, .server = {server, 0}, .values = values, .count = count};
+    struct bulk_request request = {.mode = BULK_UPDATE, .server = {server, 0}, .values = values, .count = count};
     return bulk_run(recorder, &request, error);
 }
 
 int presence_recorder_merge_server(presence_recorder *recorder, const char *server, const presence_value *values,
                                    size_t count, presence_error *error)
 {
-    struct bulk_request request = {
-        .mode = BULK_MERGE, .server = {server, 0}, .values = values, .count = count};
+    struct bulk_request request = {.mode = BULK_MERGE, .server = {server, 0}, .values = values, .count = count};
     return bulk_run(recorder, &request, error);
 }
 
 int presence_recorder_merge_server_since(presence_recorder *recorder, const char *server, uint64_t revision,
                                          const presence_value *values, size_t count, presence_error *error)
 {
-    struct bulk_request request = {.mode = BULK_MERGE_SINCE,
-                                   .server = {server, 0},
-                                   .values = values,
-                                   .count = count,
-                                   .since = revision};
+    struct bulk_request request = {
+        .mode = BULK_MERGE_SINCE, .server = {server, 0}, .values = values, .count = count, .since = revision};
     return bulk_run(recorder, &request, error);
 }
 
-/* --------------------------------------------------------------------------------------------- handles and batches -- */
+/* --------------------------------------------------------------------------------------------- handles and batches
+ * -- */
 
 /* The row that the handle means, or NONE. The lock is held; waits for a list being applied to its server. */
 static int begin_handle(struct presence_recorder *recorder, const presence_handle *handle, uint32_t *row)
@@ -548,8 +553,7 @@ int presence_recorder_disconnect_handle(presence_recorder *recorder, const prese
     return touch_by_handle(recorder, handle, true);
 }
 
-int presence_recorder_find_handle(presence_recorder *recorder, const char *server, uint64_t id,
-                                  presence_handle *handle)
+int presence_recorder_find_handle(presence_recorder *recorder, const char *server, uint64_t id, presence_handle *handle)
 {
     if (!recorder_enabled(recorder))
         return PRESENCE_E_DISABLED;

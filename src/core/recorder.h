@@ -75,7 +75,7 @@ struct presence_recorder {
     struct left_agents left;
     struct waiting_watches waiting_watches;
     struct bulk *running; /* lists being applied by some thread */
-    uint64_t instance; /* one for each enabled life: handles compare it */
+    uint64_t instance;    /* one for each enabled life: handles compare it */
     uint64_t secret[2];
     struct presence_watch *all_watches;
     uint64_t watches, activity_watches;
@@ -119,8 +119,7 @@ int recorder_begin(struct presence_recorder *recorder);
 /* As recorder_begin, then finds the server for a local statement (or, remote: for its replication); waits for a list
  * that is being applied to it. *server is NONE if it is not recorded. DISABLED, STALE, NO_MEMORY, LIMIT. */
 enum stating { STATE_LOCALLY, STATE_REMOTELY };
-int recorder_begin_server(struct presence_recorder *recorder, struct span name, enum stating stating,
-                          uint32_t *server);
+int recorder_begin_server(struct presence_recorder *recorder, struct span name, enum stating stating, uint32_t *server);
 /* The server's number, adding it if need be. */
 int recorder_add_server(struct presence_recorder *recorder, struct span name, uint32_t *server);
 
@@ -148,8 +147,8 @@ int recorder_touch_handle(struct presence_recorder *recorder, const presence_han
 /* One change of one connection: the lock is held, the server is free to be changed, memory is reserved. */
 struct statement {
     uint32_t server;
-    uint64_t number;     /* 0: the server's next */
-    presence_time when;  /* stamp and time of the evidence */
+    uint64_t number;        /* 0: the server's next */
+    presence_time when;     /* stamp and time of the evidence */
     presence_reason reason; /* NONE: as it comes (connected, reconnected, left) */
 };
 

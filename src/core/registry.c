@@ -255,14 +255,15 @@ static void retire_name(struct registry *registry, struct text *name)
 }
 
 /* Servers that are kept only for the departures that are remembered do not count. */
-static bool name_limit_reached(const struct registry *registry)
+bool registry_name_limit_reached(const struct registry *registry)
 {
     const struct roots *now = &registry->now;
     uint64_t names = now->agents.count + now->models.count + now->servers.count;
     if (!registry->limit_names || names < registry->limit_names)
         return false;
     for (uint32_t number = 0; number >> SHELF_SLOT_BITS < now->servers.pv.pages; number++)
-        if (shelf_in_use(&now->servers, number) && !server_is_known(server_get(now, number)))
+        if (shelf_in_use(&now->servers, number) && number != registry->wanted_server &&
+            !server_is_known(server_get(now, number)))
             names--;
     return names >= registry->limit_names;
 }
@@ -271,7 +272,7 @@ static bool name_limit_reached(const struct registry *registry)
 
 int registry_add_server(struct registry *registry, struct span name, uint32_t *server)
 {
-    if (name_limit_reached(registry))
+    if (registry_name_limit_reached(registry))
         return PRESENCE_E_LIMIT;
     uint64_t hash = name_hash(registry, name);
     struct roots *now = &registry->now;
@@ -302,7 +303,7 @@ void registry_drop_idle_server(struct registry *registry, uint32_t number)
 
 static int add_model(struct registry *registry, struct span name, uint64_t hash, uint32_t *model)
 {
-    if (name_limit_reached(registry))
+    if (registry_name_limit_reached(registry))
         return PRESENCE_E_LIMIT;
     struct roots *now = &registry->now;
     uint32_t number = shelf_take(&now->models, &registry->versions, &now->all_models, 0);
@@ -325,7 +326,7 @@ static void drop_model(struct registry *registry, uint32_t number)
 
 static int add_agent(struct registry *registry, uint32_t model, const struct facts *facts, uint32_t *agent)
 {
-    if (name_limit_reached(registry))
+    if (registry_name_limit_reached(registry))
         return PRESENCE_E_LIMIT;
     struct roots *now = &registry->now;
     struct model *record = model_edit(registry, model);

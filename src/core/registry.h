@@ -52,7 +52,7 @@ enum { ROW_MARK_SHIFT = 3, ROW_MARK_MASK = 7, ROW_STAMP_SHIFT = 16 };
 struct row {
     uint64_t id;
     presence_time last_seen;
-    uint64_t stamp;      /* revision of the last connect << 16 | mark << 3 | flags */
+    uint64_t stamp; /* revision of the last connect << 16 | mark << 3 | flags */
     uint32_t agent;
     uint32_t generation; /* of this use of the row: handles compare it */
 };
@@ -123,11 +123,11 @@ struct server {
     presence_time lapse_time, restore_time;
     presence_claim claim;
     uint64_t number, floor_number;
-    uint64_t stated, stated_alive; /* visible rows at or above base */
-    presence_digest digest;        /* of those */
+    uint64_t stated, stated_alive;             /* visible rows at or above base */
+    presence_digest digest;                    /* of those */
     uint64_t mark_number[2], mark_revision[2]; /* where some numbers stood, for activity; [0] is the older */
-    uint64_t departed_revision;    /* disconnections up to here are no longer remembered */
-    uint32_t departures, padding;  /* remembered ones */
+    uint64_t departed_revision;                /* disconnections up to here are no longer remembered */
+    uint32_t departures, padding;              /* remembered ones */
     presence_time forgotten_at;
     uint64_t unused_word;
 };
@@ -153,11 +153,12 @@ struct registry {
     struct versions versions;
     uint64_t secret[2];
     uint32_t generation;
+    uint32_t wanted_server; /* the one that the present call states: its name counts though it may have no row yet */
     uint64_t name_bytes, data_bytes;
     uint64_t limit_names, limit_connections;
-    atomic_uint_least64_t holders;      /* the recorder and each live snapshot */
+    atomic_uint_least64_t holders;       /* the recorder and each live snapshot */
     _Atomic(struct snapshot *) released; /* snapshots that nobody holds, not yet seen by the writer */
-    struct snapshot *spare;             /* of the last one that went: saves an allocation */
+    struct snapshot *spare;              /* of the last one that went: saves an allocation */
     presence_allocator memory;
 };
 
@@ -330,6 +331,7 @@ struct facts {
     bool controller;
 };
 
+bool registry_name_limit_reached(const struct registry *registry);
 /* OK, NO_MEMORY or LIMIT; nothing is left behind. New servers, models and agents come without rows. */
 int registry_add_server(struct registry *registry, struct span name, uint32_t *server);
 int registry_find_or_add_agent(struct registry *registry, const struct facts *facts, uint32_t *agent);

@@ -3,7 +3,8 @@
  * replica.c - claims, numbered changes, whole states, lapses and tombstones; <presence/replica.h> is the manual.
  *
  * Keeps true: a server has one claim at a time, and it only grows; numbers under a claim only grow, one by one or by a
- * whole state; the digest is of exactly the rows stated under the claim (at or above server.base), and lives where the rows'
+ * whole state; the digest is of exactly the rows stated under the claim (at or above server.base), and lives where
+ * the rows'
  * counts live (registry_count), so that it cannot drift from them.
  * Any thread. O(1) under the mutex, but for what goes through bulk.c.
  */
@@ -61,8 +62,7 @@ static void fill_description(const struct server *server, presence_server_descri
         out->digest = server->digest;
 }
 
-int presence_replica_describe(presence_recorder *recorder, const char *server,
-                              presence_server_description *description)
+int presence_replica_describe(presence_recorder *recorder, const char *server, presence_server_description *description)
 {
     if (!recorder_enabled(recorder))
         return PRESENCE_E_DISABLED;
@@ -293,9 +293,9 @@ int presence_replica_apply(presence_recorder *recorder, const char *server, cons
     code = recorder_begin_server(recorder, name, STATE_REMOTELY, &number);
     bool seen = false;
     if (!code)
-        code = number == NONE ? PRESENCE_E_GAP
-                              : check_number(server_get(&recorder->registry->now, number), claim, change->number,
-                                             &seen);
+        code = number == NONE
+                   ? PRESENCE_E_GAP
+                   : check_number(server_get(&recorder->registry->now, number), claim, change->number, &seen);
     bool complete = !code && !seen && change->kind == PRESENCE_CHANGE_COMPLETE;
     if (!code && !seen && !complete) {
         uint64_t revision = recorder->registry->now.revision;
@@ -376,7 +376,8 @@ int presence_replica_activity(presence_recorder *recorder, const char *server, c
     return code;
 }
 
-/* -------------------------------------------------------------------------------------- lapse, forget, tombstones -- */
+/* -------------------------------------------------------------------------------------- lapse, forget, tombstones --
+ * */
 
 static int lapse_or_restore(struct presence_recorder *recorder, const char *server, bool lapse)
 {
@@ -385,7 +386,7 @@ static int lapse_or_restore(struct presence_recorder *recorder, const char *serv
     if (code)
         return code;
     code = server_is_known(server_get(&recorder->registry->now, number)) ? change_lapse(recorder, number, lapse)
-                                                                   : PRESENCE_E_NOT_FOUND;
+                                                                         : PRESENCE_E_NOT_FOUND;
     recorder_unlock(recorder);
     return code;
 }
@@ -435,7 +436,8 @@ size_t presence_replica_bury(presence_recorder *recorder, presence_time before)
     return buried;
 }
 
-/* ------------------------------------------------------------------------------------------------- changes, state -- */
+/* ------------------------------------------------------------------------------------------------- changes, state --
+ * */
 
 struct presence_change_reader {
     struct presence_recorder *recorder;
@@ -579,7 +581,8 @@ presence_connections *presence_replica_state(presence_recorder *recorder, const 
     if (lock_server(recorder, server, &number))
         return NULL;
     const struct server *record = server_get(&recorder->registry->now, number);
-    struct snapshot *snapshot = server_is_known(record) ? registry_snapshot(recorder->registry, recorder_now(recorder)) : NULL;
+    struct snapshot *snapshot =
+        server_is_known(record) ? registry_snapshot(recorder->registry, recorder_now(recorder)) : NULL;
     if (snapshot && description)
         fill_description(record, description);
     recorder_unlock(recorder);

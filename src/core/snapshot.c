@@ -23,7 +23,8 @@ static void snapshot_gone(void *context, struct version *version)
         registry->spare = snapshot;
 }
 
-/* Hash flooding needs the secret. Without the system's random bytes (an old kernel at boot) time and addresses serve. */
+/* Hash flooding needs the secret. Without the system's random bytes (an old kernel at boot) time and addresses serve.
+ * */
 void registry_make_secret(uint64_t secret[2])
 {
     if (getrandom(secret, 2 * sizeof secret[0], GRND_NONBLOCK) == (ssize_t)(2 * sizeof secret[0]))

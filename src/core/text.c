@@ -43,8 +43,8 @@ static bool plain_eight(const char *at)
     uint64_t word;
     memcpy(&word, at, sizeof word);
     const uint64_t high = 0x8080808080808080u;
-    uint64_t below_space = word - 0x2020202020202020u;  /* borrows set the high bit where a byte is below 0x20 */
-    uint64_t is_delete = word + 0x0101010101010101u;    /* 0x7f becomes 0x80 */
+    uint64_t below_space = word - 0x2020202020202020u; /* borrows set the high bit where a byte is below 0x20 */
+    uint64_t is_delete = word + 0x0101010101010101u;   /* 0x7f becomes 0x80 */
     return ((word | below_space | is_delete) & high) == 0;
 }
 

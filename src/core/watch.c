@@ -23,7 +23,7 @@ struct presence_watch {
     struct presence_recorder *recorder;
     struct presence_watch *next_waiting, **link_waiting; /* while it waits */
     struct presence_watch *next, **link;                 /* among all */
-    char *names; /* model, server, agent: one allocation */
+    char *names;                                         /* model, server, agent: one allocation */
     size_t names_bytes;
     const char *model, *server, *agent;
     uint32_t kinds;
@@ -38,7 +38,7 @@ struct presence_watch {
     char *buffer; /* a copy of the last record told */
     size_t buffer_bytes;
     struct expansion expansion;
-    uint64_t expanding; /* its revision */
+    uint64_t expanding;   /* its revision */
     uint64_t held_before; /* the new holder's record, where the old holder passes the filter too */
 };
 
@@ -267,8 +267,8 @@ int presence_watch_open(presence_recorder *recorder, const presence_watch_option
     struct presence_watch *made = memory_take(&recorder->memory, sizeof *made);
     if (!made)
         return recorder_error_code(error, PRESENCE_E_NO_MEMORY);
-    *made = (struct presence_watch){
-        .recorder = recorder, .fd = -1, .agents = options->agents, .held_before = UINT64_MAX};
+    *made =
+        (struct presence_watch){.recorder = recorder, .fd = -1, .agents = options->agents, .held_before = UINT64_MAX};
     made->kinds = options->kinds ? options->kinds : ALL_KINDS;
     code = recorder_error_code(error, copy_names(made, options));
     if (!code) {
@@ -429,8 +429,8 @@ static int read_stretch(struct presence_watch *watch)
         }
         if (record->kind == HISTORY_BULK) {
             struct expand_filter filter = {history_server(record), watch->model, watch->agent, watch->agents};
-            if (!expansion_start(&watch->expansion, &watch->recorder->memory, record->view_before,
-                                 record->view_after, &filter, (presence_reason)record->reason))
+            if (!expansion_start(&watch->expansion, &watch->recorder->memory, record->view_before, record->view_after,
+                                 &filter, (presence_reason)record->reason))
                 return PRESENCE_E_NO_MEMORY;
             watch->expanding = record->revision;
         } else if (!keep_copy(watch, record)) {

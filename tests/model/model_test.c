@@ -20,7 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { USUAL_SEEDS = 36, USUAL_STEPS = 10000, USUAL_EVERY = 16, FRESH_SEEDS = 2 };
+enum { USUAL_SEEDS = 40, USUAL_STEPS = 10000, USUAL_EVERY = 8, FRESH_SEEDS = 2 };
 
 struct arguments {
     struct driver_run run;

@@ -85,7 +85,8 @@ struct shadow {
     uint64_t limit_connections; /* 0: none */
     size_t departures_kept;
 
-    /* Otherwise the reason and time of agents on servers that lapsed, or took a whole state, are not compared: there the
+    /* Otherwise the reason and time of agents on servers that lapsed, or took a whole state, are not compared: there
+     * the
      * recorder keeps the last lapse of a server only, and may tell another of several right changes. */
     bool strict;
 

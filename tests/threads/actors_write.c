@@ -128,7 +128,8 @@ static void state_whole(struct actor *actor, struct place *place, bool merge)
     }
 }
 
-/* A connect that repeats what is recorded takes no revision, and one at the very revision that is noted counts as later.
+/* A connect that repeats what is recorded takes no revision, and one at the very revision that is noted counts as
+ * later.
  * So that the shadow knows what the merge keeps, something takes a revision in between. */
 static void take_a_revision(struct actor *actor, const struct place *place)
 {

@@ -6,7 +6,8 @@
  * of up to 2 MiB that ask for huge pages. A freed block goes on its size's free list. Larger blocks come straight from
  * the allocator hook.
  *
- * RESERVE, THEN CHANGE. arena_reserve is the only call for small blocks that can fail. A change calls it once before its
+ * RESERVE, THEN CHANGE. arena_reserve is the only call for small blocks that can fail. A change calls it once before
+ * its
  * first step; after that, arena_take of small blocks cannot fail for as many blocks as one change can need: at most
  * 130 nodes and 60 pages (two index splits of five buckets each, every path seen by a snapshot), and texts of three
  * sizes. So a change is undone nowhere: it either does not start or it happens.
@@ -43,16 +44,16 @@ struct arena_chunk;
 struct arena_large;
 
 struct arena_size {
-    void *free;               /* blocks to use again, linked through their first word */
-    struct arena_span *open;  /* the span that is being carved */
+    void *free;              /* blocks to use again, linked through their first word */
+    struct arena_span *open; /* the span that is being carved */
     uint32_t carved, carvable;
 };
 
 struct arena {
     presence_allocator memory;
-    size_t limit_bytes; /* 0: none */
-    size_t taken_bytes; /* from the hook */
-    size_t used_bytes;  /* in blocks given out */
+    size_t limit_bytes;           /* 0: none */
+    size_t taken_bytes;           /* from the hook */
+    size_t used_bytes;            /* in blocks given out */
     uint64_t given_bytes;         /* ever given back */
     uint64_t given_bytes_at_look; /* when a reserve last looked for empty spans among the free blocks */
     struct arena_chunk *chunks;
@@ -81,7 +82,8 @@ static inline int arena_reserve(struct arena *arena)
                                                                                : arena_reserve_slow(arena);
 }
 
-/* As arena_reserve, for changes that make the record larger: with a limit, these leave one reserve for those that do not,
+/* As arena_reserve, for changes that make the record larger: with a limit, these leave one reserve for those that do
+ * not,
  * so that at the limit connections can still be stamped and removed. */
 int arena_reserve_to_grow(struct arena *arena);
 
@@ -94,7 +96,7 @@ void arena_give(struct arena *arena, void *block, size_t bytes);
 static inline int arena_no_memory_code(const struct arena *arena, size_t bytes)
 {
     return arena->limit_bytes && arena->taken_bytes + bytes > arena->limit_bytes ? PRESENCE_E_LIMIT
-                                                                                  : PRESENCE_E_NO_MEMORY;
+                                                                                 : PRESENCE_E_NO_MEMORY;
 }
 
 /* Returns spans and chunks that hold nothing. O(free blocks + chunks). */

@@ -161,8 +161,8 @@ static void merge_one(struct index *index, struct versions *versions)
         place(index, versions, buddy, moved[i].tag, moved[i].ref);
 }
 
-void index_insert(struct index *index, struct versions *versions, uint64_t hash, uint32_t ref,
-                  index_hash_of *hash_of, const void *context)
+void index_insert(struct index *index, struct versions *versions, uint64_t hash, uint32_t ref, index_hash_of *hash_of,
+                  const void *context)
 {
     uint32_t low = (uint32_t)hash & (((uint32_t)1 << INDEX_HASH_BITS) - 1);
     if (index->buckets == 0)
@@ -186,8 +186,8 @@ bool index_remove(struct index *index, struct versions *versions, uint64_t hash,
             unsigned slot = (unsigned)__builtin_ctz(matches);
             if (bucket->ref[slot] != ref)
                 continue;
-            struct index_bucket *edit = at ? edit_bucket(&index->overflow, versions, at - 1)
-                                           : edit_bucket(&index->primary, versions, primary);
+            struct index_bucket *edit =
+                at ? edit_bucket(&index->overflow, versions, at - 1) : edit_bucket(&index->primary, versions, primary);
             edit->tag[slot] = 0;
             edit->ref[slot] = 0;
             if (at && index_match(edit, 0) == 0xfff) { /* an empty overflow bucket leaves its chain */

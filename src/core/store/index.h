@@ -2,7 +2,8 @@
 /*
  * index.h - a hash index from a 64-bit hash to 32-bit references, by linear hashing over a persistent vector.
  *
- * A bucket is one cache line: twelve one-byte tags, twelve references, a link to an overflow bucket. The index grows and
+ * A bucket is one cache line: twelve one-byte tags, twelve references, a link to an overflow bucket. The index grows
+ * and
  * shrinks by one bucket at a time, beside the inserts and removals, so there is never a rehash pause. It knows no keys:
  * a probe gives the references whose tag fits, and the caller compares. Copying a struct index is taking a snapshot.
  *
@@ -42,8 +43,8 @@ enum { INDEX_HASH_BITS = 28 };
 
 void index_init(struct index *index);
 /* Under a reserve; never fail. */
-void index_insert(struct index *index, struct versions *versions, uint64_t hash, uint32_t ref,
-                  index_hash_of *hash_of, const void *context);
+void index_insert(struct index *index, struct versions *versions, uint64_t hash, uint32_t ref, index_hash_of *hash_of,
+                  const void *context);
 /* False: not there, a broken promise of the caller. */
 bool index_remove(struct index *index, struct versions *versions, uint64_t hash, uint32_t ref);
 /* Gives back what it does not use. Only where there is no snapshot. O(its size). */

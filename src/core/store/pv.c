@@ -3,7 +3,8 @@
  * pv.c - the writer's side of the persistent vector; pv.h has the reader's and the guarantees.
  *
  * Keeps true: a block's birth is written beside the pointer to it; a block born after the newest snapshot is reachable
- * from the live root alone, and so is all that lies above it (path copying goes down from the root). Costs: O(depth) per call, plus one copy of each block on the path that a snapshot can see.
+ * from the live root alone, and so is all that lies above it (path copying goes down from the root). Costs: O(depth)
+ * per call, plus one copy of each block on the path that a snapshot can see.
  */
 #include "store/pv.h"
 

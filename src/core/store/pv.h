@@ -88,7 +88,8 @@ static inline const void *pv_page(const struct pv *pv, uint32_t page)
     return pv_entry(pv, page)->page;
 }
 
-/* For the writer, under a reserve; never fail. A block that is the writer's own has only such blocks above it (a copy is
+/* For the writer, under a reserve; never fail. A block that is the writer's own has only such blocks above it (a copy
+ * is
  * made from the root down), so where page or leaf are its own already, one look is enough. */
 struct pv_entry *pv_own_entry(struct pv *pv, struct versions *versions, uint32_t page);
 struct pv_entry *pv_own_page(struct pv *pv, struct versions *versions, uint32_t page);
@@ -122,7 +123,7 @@ static inline struct pv_entry *pv_edit_page(struct pv *pv, struct versions *vers
 
 uint32_t pv_extend(struct pv *pv, struct versions *versions); /* a new page number at the end, without a page */
 void pv_reach(struct pv *pv, struct versions *versions, uint32_t page); /* page numbers up to it, without nodes */
-void pv_shrink(struct pv *pv, struct versions *versions);     /* drops the last page number, and its page */
+void pv_shrink(struct pv *pv, struct versions *versions);               /* drops the last page number, and its page */
 /* Gives the page number a fresh page (contents: zero if `zero`, else whatever). */
 struct pv_entry *pv_fill(struct pv *pv, struct versions *versions, uint32_t page, bool zero);
 void pv_drop(struct pv *pv, struct versions *versions, uint32_t page); /* retires the page; its entry stays */

@@ -64,7 +64,8 @@ static inline uint32_t shelf_first(const struct shelf_list *list)
     return list->full ? list->full : list->open;
 }
 
-static inline uint32_t shelf_next(const struct shelf_list *list, const struct shelf *shelf, const struct pv_entry *entry)
+static inline uint32_t shelf_next(const struct shelf_list *list, const struct shelf *shelf,
+                                  const struct pv_entry *entry)
 {
     uint16_t all = (uint16_t)(((uint32_t)1 << shelf->slots) - 1);
     if (entry->next)

@@ -22,8 +22,8 @@ struct dead_chunk {
     struct dead_block at[DEAD_CHUNK_ENTRIES];
 };
 
-void versions_init(struct versions *versions, struct arena *arena,
-                   void (*gone)(void *context, struct version *version), void *context)
+void versions_init(struct versions *versions, struct arena *arena, void (*gone)(void *context, struct version *version),
+                   void *context)
 {
     memset(versions, 0, sizeof *versions);
     versions->arena = arena;

@@ -12,7 +12,8 @@
  *   (D) A version's list is worked off in steps, first come first served; until its turn comes it counts as live, so
  *       (A) to (C) hold in between.
  *
- *   (E) A block born after the newest version that is held is the writer's own, to change in place. So looking at an idle
+ *   (E) A block born after the newest version that is held is the writer's own, to change in place. So looking at an
+ * idle
  *       record costs the next writes no copies once the view is given back.
  *
  * A list is made of blocks of the same arena, covered by the same reserve, so retiring never fails.
@@ -34,9 +35,9 @@ struct version {
 
 struct versions {
     struct arena *arena;
-    uint64_t epoch;         /* the current one */
-    uint64_t seen;          /* the newest version's epoch: blocks born later are the writer's own */
-    bool written;           /* in the current epoch; whoever changes anything sets it */
+    uint64_t epoch; /* the current one */
+    uint64_t seen;  /* the newest version's epoch: blocks born later are the writer's own */
+    bool written;   /* in the current epoch; whoever changes anything sets it */
     struct version *newest, *oldest;
     struct version *dying_first, *dying_last; /* released, still in the list above */
     struct version *draining;                 /* the one being worked off, no longer in the list */
@@ -47,8 +48,8 @@ struct versions {
     void *context;
 };
 
-void versions_init(struct versions *versions, struct arena *arena,
-                   void (*gone)(void *context, struct version *version), void *context);
+void versions_init(struct versions *versions, struct arena *arena, void (*gone)(void *context, struct version *version),
+                   void *context);
 /* Ends the current epoch: `version` sees everything born so far. O(1). */
 void versions_add(struct versions *versions, struct version *version);
 /* Nobody holds this version any more; versions_drain will work it off and then call gone(). O(1). */
