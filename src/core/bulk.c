@@ -344,6 +344,8 @@ static void commit_claim(struct bulk *bulk, struct server *server)
             server->flags &= (uint8_t)~SERVER_LOCAL;
         server->number = request->number;
         server->floor_number = request->floor_number;
+        if (other)
+            server->numbered_since = revision;
         if (other || server->mark_number[1] > request->number) {
             server->mark_number[0] = server->mark_number[1] = request->number;
             server->mark_revision[0] = server->mark_revision[1] = revision;
@@ -449,7 +451,7 @@ static void sweep_marked(struct presence_recorder *recorder, const struct server
     uint64_t restated = row_revision(edit) == revision ? ROW_RESTATED : 0;
     edit->stamp = revision << ROW_STAMP_SHIFT | restated | (edit->stamp & (ROW_CONTROLLER | ROW_EXTRA));
     edit->last_seen = last_seen;
-    if (recorder->left.count) {
+    if (recorder->left.count && !(edit->stamp & ROW_CONTROLLER)) {
         const struct text *name = agent_name(agent_get(&registry->now, agent));
         const struct text *model = model_get(&registry->now, agent_model(&registry->now, agent))->name;
         left_remove(recorder, (struct span){model->bytes, text_length(model)},
@@ -498,7 +500,7 @@ static void end_sweep(struct bulk *bulk)
     registry->now.bulks--;
     if (server->alive == server->connections && server->downs)
         server_set_downs(registry, server, NULL);
-    registry_drop_idle_server(registry, bulk->server);
+    recorder_drop_idle_server(bulk->recorder, bulk->server);
 }
 
 /* Ends what was staged or committed. OK; DISABLED: nothing is left to do; NO_MEMORY or LIMIT: stopped half-way. */

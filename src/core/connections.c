@@ -427,6 +427,21 @@ static int find_agent(const presence_connections *connections, const char *agent
     return PRESENCE_OK;
 }
 
+/* The best status of the agent's connections that are stated under the claim. */
+static presence_status best_stated(const presence_connections *connections, uint32_t agent)
+{
+    const struct roots *roots = roots_of(connections);
+    presence_status best = PRESENCE_UNKNOWN;
+    for (uint32_t at = agent_get(roots, agent)->first; at != NONE;) {
+        const struct row *row = row_get(roots, at);
+        presence_status status = row_status(row, server_get(roots, row_server(roots, at)));
+        if (!(row->stamp & ROW_CONTROLLER) && status > best && belongs(connections, at))
+            best = status;
+        at = row_next(roots, at, row);
+    }
+    return best;
+}
+
 int presence_connections_agent_status(const presence_connections *connections, const char *agent,
                                       presence_status *status)
 {
@@ -436,6 +451,10 @@ int presence_connections_agent_status(const presence_connections *connections, c
     int code = find_agent(connections, agent, true, &number);
     if (code)
         return code;
+    if (number != NONE && connections->stated_only) {
+        *status = best_stated(connections, number);
+        return PRESENCE_OK;
+    }
     *status = number == NONE ? PRESENCE_UNKNOWN
                              : evidence_best_on_server(roots_of(connections), number,
                                                        connections->by_server ? connections->server : NONE);

@@ -38,6 +38,13 @@ static void drop_oldest(struct history *history)
     history->tail += record->bytes;
 }
 
+void history_drop_bulk(struct history *history)
+{
+    uint32_t bulks = history->bulks;
+    while (bulks > 0 && history->bulks == bulks)
+        drop_oldest(history);
+}
+
 void history_clear(struct history *history, uint64_t revision)
 {
     while (history->tail < history->head)

@@ -64,6 +64,8 @@ void history_clear(struct history *history, uint64_t revision);
  * append. Takes over one hold on each snapshot. */
 struct history_record *history_append(struct history *history, const struct history_record *record,
                                       const presence_value *value);
+/* Forgets up to and with the oldest change of many, to let go of its snapshots. */
+void history_drop_bulk(struct history *history);
 /* The record at a kept position, fillers skipped (*position is moved); NULL at the head. */
 const struct history_record *history_at(const struct history *history, uint64_t *position);
 /* The position of the first record of a revision above this one (at or above first_revision). */

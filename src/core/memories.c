@@ -40,10 +40,16 @@ static void forget_oldest(struct presence_recorder *recorder)
     struct server *server = server_edit(registry, oldest->server);
     server->departures--;
     server->departed_revision = oldest->revision;
-    uint64_t servers = registry->now.servers.count;
-    registry_drop_idle_server(registry, oldest->server);
-    if (registry->now.servers.count < servers)
-        departures->freed_revision = oldest->revision;
+    recorder_drop_idle_server(recorder, oldest->server);
+}
+
+void recorder_drop_idle_server(struct presence_recorder *recorder, uint32_t number)
+{
+    struct roots *now = &recorder->registry->now;
+    uint64_t servers = now->servers.count, departed = server_get(now, number)->departed_revision;
+    registry_drop_idle_server(recorder->registry, number);
+    if (now->servers.count < servers && departed > recorder->departures.freed_revision)
+        recorder->departures.freed_revision = departed;
 }
 
 void departures_add(struct presence_recorder *recorder, uint32_t server, uint64_t id, bool whole)
@@ -54,9 +60,7 @@ void departures_add(struct presence_recorder *recorder, uint32_t server, uint64_
         grow(recorder);
     if (departures->room == 0) {
         server_edit(registry, server)->departed_revision = registry->now.revision;
-        if (registry->now.revision > departures->freed_revision)
-            departures->freed_revision = registry->now.revision;
-        registry_drop_idle_server(registry, server);
+        recorder_drop_idle_server(recorder, server);
         return;
     }
     server_edit(registry, server)->departures++;
@@ -142,18 +146,26 @@ static void left_drop(struct presence_recorder *recorder, struct left_agent *ent
     while (*link != number)
         link = &left->at[*link - 1].next_in_bucket;
     *link = entry->next_in_bucket;
+    if (entry->older)
+        left->at[entry->older - 1].newer = entry->newer;
+    else
+        left->oldest = entry->newer;
+    if (entry->newer)
+        left->at[entry->newer - 1].older = entry->older;
+    else
+        left->newest = entry->older;
     memory_give(&recorder->memory, entry->names, entry->names_bytes);
     entry->names = NULL;
+    entry->next_in_bucket = left->free;
+    left->free = number;
     left->count--;
 }
 
 void left_clear(struct presence_recorder *recorder)
 {
     struct left_agents *left = &recorder->left;
-    for (size_t i = 0; left->count > 0 && i < left->most; i++)
-        if (left->at[i].names)
-            left_drop(recorder, &left->at[i]);
-    left->next = 0;
+    while (left->oldest)
+        left_drop(recorder, &left->at[left->oldest - 1]);
 }
 
 void left_free(struct presence_recorder *recorder)
@@ -205,10 +217,8 @@ void left_add(struct presence_recorder *recorder, struct span model, struct span
 {
     struct left_agents *left = &recorder->left;
     left_remove(recorder, model, agent);
-    struct left_agent *entry = &left->at[left->next];
-    left->next = (left->next + 1) % left->most;
-    if (entry->names)
-        left_drop(recorder, entry);
+    if (left->count == left->most)
+        left_drop(recorder, &left->at[left->oldest - 1]);
     uint32_t bytes = (uint32_t)(model.length + agent.length + 2);
     char *names = memory_take(&recorder->memory, bytes);
     if (!names)
@@ -218,14 +228,24 @@ void left_add(struct presence_recorder *recorder, struct span model, struct span
     memcpy(names + model.length + 1, agent.bytes, agent.length);
     names[bytes - 1] = '\0';
     uint64_t hash = left_hash(recorder, model, agent);
+    uint32_t number = left->free ? left->free : (uint32_t)++left->touched;
+    struct left_agent *entry = &left->at[number - 1];
+    if (left->free)
+        left->free = entry->next_in_bucket;
     *entry = (struct left_agent){.hash = hash,
                                  .names = names,
                                  .names_bytes = bytes,
                                  .agent_at = (uint32_t)model.length + 1,
                                  .next_in_bucket = *left_bucket(left, hash),
+                                 .older = left->newest,
                                  .since = since,
                                  .last_seen = last_seen,
                                  .reason = reason};
-    *left_bucket(left, hash) = (uint32_t)(entry - left->at) + 1;
+    *left_bucket(left, hash) = number;
+    if (left->newest)
+        left->at[left->newest - 1].newer = number;
+    else
+        left->oldest = number;
+    left->newest = number;
     left->count++;
 }

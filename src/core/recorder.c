@@ -204,14 +204,33 @@ void recorder_give_way(struct presence_recorder *recorder)
     recorder_lock(recorder);
 }
 
+/* Changes of many are kept with the views before and after them: these pin at most twice what is recorded now, or as
+ * much as the history itself. */
+static bool history_pins_too_much(const struct presence_recorder *recorder)
+{
+    const struct registry *registry = recorder->registry;
+    size_t most = registry->arena.used_bytes / 3 * 2;
+    if (most < recorder->history.bytes)
+        most = recorder->history.bytes;
+    return registry->versions.retained_bytes > most;
+}
+
 int recorder_begin(struct presence_recorder *recorder)
 {
     if (!recorder_enabled(recorder))
         return PRESENCE_E_DISABLED;
     struct registry *registry = recorder->registry;
-    registry_drain(registry, DRAIN_STEPS);
+    bool drains = registry_drain(registry, DRAIN_STEPS);
     registry->versions.written = true;
-    return arena_reserve(&registry->arena);
+    if (!drains && recorder->history.bulks && history_pins_too_much(recorder))
+        history_drop_bulk(&recorder->history);
+    int code = arena_reserve(&registry->arena);
+    while (code == PRESENCE_E_LIMIT && recorder->history.bulks) { /* what the history pins goes first */
+        history_drop_bulk(&recorder->history);
+        registry_drain(registry, SIZE_MAX);
+        code = arena_reserve(&registry->arena);
+    }
+    return code;
 }
 
 int recorder_begin_server(struct presence_recorder *recorder, struct span name, enum stating stating, uint32_t *server)
@@ -249,7 +268,9 @@ int recorder_add_server(struct presence_recorder *recorder, struct span name, ui
     if (code)
         return code;
     registry->wanted_server = *server;
-    server_edit(registry, *server)->departed_revision = recorder->departures.freed_revision;
+    struct server *fresh = server_edit(registry, *server);
+    fresh->departed_revision = recorder->departures.freed_revision;
+    fresh->numbered_since = registry->now.revision;
     return PRESENCE_OK;
 }
 
@@ -345,7 +366,7 @@ int recorder_connect_locked(struct presence_recorder *recorder, struct span serv
     bool fresh;
     code = change_connect(recorder, &statement, facts, &row, &fresh);
     if (code) {
-        registry_drop_idle_server(recorder->registry, statement.server);
+        recorder_drop_idle_server(recorder, statement.server);
         return code;
     }
     const struct server *record = server_get(&recorder->registry->now, statement.server);

@@ -40,15 +40,17 @@ struct left_agent {
     uint64_t hash;
     char *names; /* model NUL agent NUL; NULL: unused */
     uint32_t names_bytes, agent_at;
-    uint32_t next_in_bucket; /* + 1 */
+    uint32_t next_in_bucket; /* + 1; also links the free entries */
+    uint32_t older, newer;   /* + 1 */
     presence_time since, last_seen;
     presence_reason reason;
 };
 
 struct left_agents {
-    struct left_agent *at; /* ring: the oldest are overwritten */
-    uint32_t *buckets;     /* entry + 1 */
-    size_t most, next, count;
+    struct left_agent *at;
+    uint32_t *buckets;             /* entry + 1 */
+    uint32_t free, oldest, newest; /* entry + 1 */
+    size_t most, touched, count;   /* touched: entries from here on were never used */
     uint32_t bucket_mask;
 };
 
@@ -84,6 +86,8 @@ struct presence_recorder {
 /* Where memories belong. All under the mutex; they never fail: they forget instead. */
 void departures_add(struct presence_recorder *recorder, uint32_t server, uint64_t id, bool whole);
 void departures_clear(struct presence_recorder *recorder);
+/* Drops a server of which nothing is recorded or remembered; what was forgotten of it stays known to be forgotten. */
+void recorder_drop_idle_server(struct presence_recorder *recorder, uint32_t server);
 /* The ids disconnected from the server after that revision: OK, LAGGED or NO_MEMORY. *whole: a whole list was stated
  * since. Free with id_set_free. */
 int departures_since(struct presence_recorder *recorder, uint32_t server, uint64_t revision, struct id_set **set,

@@ -129,7 +129,7 @@ struct server {
     uint64_t departed_revision;                /* disconnections up to here are no longer remembered */
     uint32_t departures, padding;              /* remembered ones */
     presence_time forgotten_at;
-    uint64_t unused_word;
+    uint64_t numbered_since; /* the revision at which the numbers began anew */
 };
 
 struct roots {

@@ -110,7 +110,7 @@ static void begin_claim(struct presence_recorder *recorder, uint32_t number, con
     server->claim = *claim;
     server->flags = (uint8_t)((server->flags & ~(SERVER_LOCAL | SERVER_COMPLETE | SERVER_FORGOTTEN)) | SERVER_CLAIMED |
                               (local ? SERVER_LOCAL : 0));
-    server->base = base;
+    server->base = server->numbered_since = base;
     server->number = server->floor_number = 0;
     server->stated = server->stated_alive = 0;
     server->digest = (presence_digest){0, 0};
@@ -174,7 +174,7 @@ static int claim_locked(struct presence_recorder *recorder, struct span name, co
         return PRESENCE_OK;
     code = take_claim(recorder, number, claim, local);
     if (code && fresh)
-        registry_drop_idle_server(registry, number);
+        recorder_drop_idle_server(recorder, number);
     return code;
 }
 
@@ -387,6 +387,8 @@ static int lapse_or_restore(struct presence_recorder *recorder, const char *serv
         return code;
     code = server_is_known(server_get(&recorder->registry->now, number)) ? change_lapse(recorder, number, lapse)
                                                                          : PRESENCE_E_NOT_FOUND;
+    if (!lapse)
+        recorder_drop_idle_server(recorder, number); /* the lapse may have been all that kept it */
     recorder_unlock(recorder);
     return code;
 }
@@ -429,7 +431,7 @@ size_t presence_replica_bury(presence_recorder *recorder, presence_time before)
         edit->claim = (presence_claim){0, 0, 0};
         edit->number = edit->floor_number = 0;
         edit->digest = (presence_digest){0, 0};
-        registry_drop_idle_server(registry, number);
+        recorder_drop_idle_server(recorder, number);
         buried++;
     }
     recorder_unlock(recorder);
@@ -443,8 +445,9 @@ struct presence_change_reader {
     struct presence_recorder *recorder;
     presence_claim claim;
     uint64_t instance, told, position;
-    size_t bytes; /* of this object */
-    char *buffer; /* the last record told */
+    uint64_t numbered_since; /* older records are of another life of the server's record */
+    size_t bytes;            /* of this object */
+    char *buffer;            /* the last record told */
     size_t buffer_bytes;
     size_t server_length;
     char server[];
@@ -471,13 +474,15 @@ int presence_replica_changes(presence_recorder *recorder, const char *server, ui
     else if (!(made = memory_take(&recorder->memory, bytes)))
         code = PRESENCE_E_NO_MEMORY;
     if (made) {
-        *made = (presence_change_reader){.recorder = recorder,
-                                         .claim = record->claim,
-                                         .instance = recorder->instance,
-                                         .told = after,
-                                         .position = recorder->history.tail,
-                                         .bytes = bytes,
-                                         .server_length = length};
+        *made = (presence_change_reader){
+            .recorder = recorder,
+            .claim = record->claim,
+            .instance = recorder->instance,
+            .told = after,
+            .position = recorder->history.ring ? history_find(&recorder->history, record->numbered_since) : 0,
+            .numbered_since = record->numbered_since,
+            .bytes = bytes,
+            .server_length = length};
         memcpy(made->server, record->name->bytes, length + 1);
         *reader = made;
     }
@@ -487,8 +492,8 @@ int presence_replica_changes(presence_recorder *recorder, const char *server, ui
 
 static bool is_of_reader(const presence_change_reader *reader, const struct history_record *record)
 {
-    return record->change != HISTORY_UNNUMBERED && record->number > reader->told &&
-           record->server_length == reader->server_length &&
+    return record->change != HISTORY_UNNUMBERED && record->revision > reader->numbered_since &&
+           record->number > reader->told && record->server_length == reader->server_length &&
            memcmp(history_server(record), reader->server, reader->server_length) == 0 &&
            presence_claim_compare(&record->claim, &reader->claim) == 0;
 }

@@ -283,6 +283,7 @@ int presence_watch_open(presence_recorder *recorder, const presence_watch_option
             recorder->watches++;
             recorder->activity_watches += !made->agents && made->kinds >> PRESENCE_EVENT_ACTIVITY & 1;
         }
+        close_history_if_unused(recorder);
         recorder_unlock(recorder);
     }
     if (code) {

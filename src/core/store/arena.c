@@ -284,28 +284,6 @@ static void collect_spans(struct arena *arena)
     arena->given_bytes_at_look = arena->given_bytes;
 }
 
-static int reserve(struct arena *arena, uint32_t spans)
-{
-    while (arena->free_span_count < spans) {
-        int code = add_chunk(arena);
-        if (!code)
-            continue;
-        collect_spans(arena);
-        return arena->free_span_count < spans ? code : PRESENCE_OK;
-    }
-    return PRESENCE_OK;
-}
-
-int arena_reserve_slow(struct arena *arena)
-{
-    return reserve(arena, ARENA_RESERVED_SPANS);
-}
-
-int arena_reserve_to_grow(struct arena *arena)
-{
-    return arena->limit_bytes ? reserve(arena, 2 * ARENA_RESERVED_SPANS) : PRESENCE_OK;
-}
-
 static size_t block_stride(size_t bytes)
 {
 #ifdef PRESENCE_GUARD_PAGES
@@ -313,6 +291,54 @@ static size_t block_stride(size_t bytes)
         return GUARD_PAGE_BYTES;
 #endif
     return bytes;
+}
+
+static uint32_t blocks_a_span(size_t bytes)
+{
+    size_t stride = block_stride(bytes);
+    size_t first = stride == bytes ? SPAN_HEADER_BYTES : stride;
+    return (uint32_t)((ARENA_SPAN_BYTES - first) / stride);
+}
+
+/* Near a limit there may be no empty spans, and free blocks enough all the same: those of the sizes that changes use count
+ * for the spans that they save. */
+static bool is_covered(const struct arena *arena, uint32_t changes)
+{
+    static const struct {
+        uint16_t bytes, blocks; /* what one change can need at most, in practice far less */
+    } needs[] = {{1024, 130}, {1008, 4}, {512, 40}, {384, 24}};
+    uint32_t spans = 4; /* for texts */
+    for (size_t i = 0; i < sizeof needs / sizeof needs[0]; i++) {
+        const struct arena_size *size = &arena->sizes[needs[i].bytes / 8];
+        uint32_t wanted = needs[i].blocks * changes, have = size->free_count + size->carvable - size->carved;
+        if (have < wanted)
+            spans += (wanted - have) / blocks_a_span(needs[i].bytes) + 1;
+    }
+    return arena->free_span_count >= spans;
+}
+
+static int reserve(struct arena *arena, uint32_t changes)
+{
+    while (arena->free_span_count < ARENA_RESERVED_SPANS * changes) {
+        int code = add_chunk(arena);
+        if (!code)
+            continue;
+        if (is_covered(arena, changes))
+            return PRESENCE_OK;
+        collect_spans(arena);
+        return is_covered(arena, changes) ? PRESENCE_OK : code;
+    }
+    return PRESENCE_OK;
+}
+
+int arena_reserve_slow(struct arena *arena)
+{
+    return reserve(arena, 1);
+}
+
+int arena_reserve_to_grow(struct arena *arena)
+{
+    return arena->limit_bytes ? reserve(arena, 2) : PRESENCE_OK;
 }
 
 static char *span_block(struct arena_span *span, size_t bytes, uint32_t i)
@@ -333,9 +359,7 @@ static void open_span(struct arena *arena, struct arena_size *size, size_t bytes
     span->block_bytes = (uint32_t)bytes;
     size->open = span;
     size->carved = 0;
-    size_t stride = block_stride(bytes);
-    size_t first = stride == bytes ? SPAN_HEADER_BYTES : stride;
-    size->carvable = (uint32_t)((ARENA_SPAN_BYTES - first) / stride);
+    size->carvable = blocks_a_span(bytes);
 }
 
 static void *take_large(struct arena *arena, size_t bytes)
@@ -377,6 +401,7 @@ void *arena_take(struct arena *arena, size_t bytes)
     void *block = size->free;
     if (block) {
         memcpy(&size->free, block, sizeof size->free);
+        size->free_count--;
     } else {
         if (size->carved == size->carvable)
             open_span(arena, size, bytes);
@@ -404,6 +429,7 @@ void arena_give(struct arena *arena, void *block, size_t bytes)
     struct arena_size *size = &arena->sizes[bytes / 8];
     memcpy(block, &size->free, sizeof size->free);
     size->free = block;
+    size->free_count++;
     arena->used_bytes -= bytes;
     arena->given_bytes += bytes;
 }
@@ -434,6 +460,7 @@ static void trim_size(struct arena *arena, struct arena_size *size)
     for (void *block = size->free; block; block = next_free(block))
         span_of(block)->free++;
     void *keep = NULL, **tail = &keep;
+    size->free_count = 0;
     struct arena_span *empty = NULL;
     for (void *block = size->free, *next; block; block = next) {
         next = next_free(block);
@@ -441,6 +468,7 @@ static void trim_size(struct arena *arena, struct arena_size *size)
         if (span->free < span->carved && span->free != UINT32_MAX) {
             memcpy(tail, &block, sizeof block);
             tail = block;
+            size->free_count++;
         } else if (span->free != UINT32_MAX) { /* all of its blocks are on the list: take it at its first */
             span->free = UINT32_MAX;
             span->next = empty;
@@ -464,6 +492,10 @@ static void trim_size(struct arena *arena, struct arena_size *size)
 
 void arena_trim(struct arena *arena)
 {
+#ifdef PRESENCE_GUARD_PAGES
+    if (arena->guard)
+        arena->guard->count = 0; /* some of these blocks may go back to the hook */
+#endif
     for (size_t i = 0; i < ARENA_SIZES; i++)
         trim_size(arena, &arena->sizes[i]);
     for (struct arena_chunk *chunk = arena->chunks; chunk; chunk = chunk->next)

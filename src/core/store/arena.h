@@ -9,7 +9,7 @@
  * RESERVE, THEN CHANGE. arena_reserve is the only call for small blocks that can fail. A change calls it once before
  * its
  * first step; after that, arena_take of small blocks cannot fail for as many blocks as one change can need: at most
- * 130 nodes and 60 pages (two index splits of five buckets each, every path seen by a snapshot), and texts of three
+ * 130 nodes and 60 pages (two index splits of five buckets each, every path seen by a snapshot), and texts of four
  * sizes. So a change is undone nowhere: it either does not start or it happens.
  *
  * Called with the recorder's mutex held, or by the one last owner of a registry.
@@ -25,9 +25,9 @@ enum {
     ARENA_SMALL_BYTES = 1280,
     ARENA_SIZES = ARENA_SMALL_BYTES / 8 + 1,
 #ifdef PRESENCE_GUARD_PAGES
-    ARENA_RESERVED_SPANS = 24 /* only seven guarded blocks fit a span */
+    ARENA_RESERVED_SPANS = 32 /* only seven guarded blocks fit a span */
 #else
-    ARENA_RESERVED_SPANS = 10 /* five for pages and nodes, the others for a first block of each size used */
+    ARENA_RESERVED_SPANS = 13 /* eight for pages and nodes, the others for a first block of each size used */
 #endif
 };
 
@@ -47,6 +47,7 @@ struct arena_size {
     void *free;              /* blocks to use again, linked through their first word */
     struct arena_span *open; /* the span that is being carved */
     uint32_t carved, carvable;
+    uint32_t free_count;
 };
 
 struct arena {

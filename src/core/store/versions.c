@@ -162,6 +162,7 @@ bool versions_drain(struct versions *versions, size_t steps)
         versions->draining = NULL;
         versions->count--;
         versions->gone(versions->context, version);
+        steps -= steps > 0;
         if (steps == 0)
             return versions->dying_first != NULL;
     }
