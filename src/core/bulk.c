@@ -346,10 +346,8 @@ static void commit_claim(struct bulk *bulk, struct server *server)
         server->floor_number = request->floor_number;
         if (other)
             server->numbered_since = revision;
-        if (other || server->mark_number[1] > request->number) {
-            server->mark_number[0] = server->mark_number[1] = request->number;
-            server->mark_revision[0] = server->mark_revision[1] = revision;
-        }
+        server->mark_number[0] = server->mark_number[1] = request->number;
+        server->mark_revision[0] = server->mark_revision[1] = revision;
     } else {
         server->number = request->number ? request->number : server->number + 1;
     }
@@ -406,7 +404,7 @@ static int commit(struct bulk *bulk)
     }
     now->alive += server_alive_now(server);
     whole_change_end(recorder, &whole, bulk->server, change_of(request), PRESENCE_REASON_UPDATED, server->bulk_time);
-    if (news && request->mode != BULK_TAKE_IN && request->mode != BULK_COMPLETE)
+    if (request->mode != BULK_TAKE_IN && request->mode != BULK_COMPLETE)
         departures_add(recorder, bulk->server, 0, true);
     return PRESENCE_OK;
 }
@@ -447,8 +445,8 @@ static void sweep_marked(struct presence_recorder *recorder, const struct server
     presence_time last_seen = row_last_seen(row, server);
     struct row *edit = row_edit(registry, number);
     uint64_t revision = said == MARK_FRESH_MISSING ? server->floor : server->bulk_revision;
-    /* A list that was no news took no revision of its own: it counts as a repeated connect. */
-    uint64_t restated = row_revision(edit) == revision ? ROW_RESTATED : 0;
+    /* A list that was no news took no revision of its own. */
+    uint64_t restated = row_revision(edit) == revision ? edit->stamp & ROW_RESTATED : 0;
     edit->stamp = revision << ROW_STAMP_SHIFT | restated | (edit->stamp & (ROW_CONTROLLER | ROW_EXTRA));
     edit->last_seen = last_seen;
     if (recorder->left.count && !(edit->stamp & ROW_CONTROLLER)) {

@@ -242,7 +242,7 @@ static int find_start(struct presence_watch *watch, const presence_watch_options
     watch->position = history_find(history, after);
     watch->revision = after;
     watch->skip_revision = after + 1;
-    watch->skip = options->skip;
+    watch->skip = watch->index = options->skip;
     return PRESENCE_OK;
 }
 
