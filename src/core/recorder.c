@@ -436,7 +436,6 @@ static int touch_one(struct presence_recorder *recorder, const char *name, uint6
     if (text_check_name(name, &span))
         return PRESENCE_E_INVALID;
     recorder_lock(recorder);
-    recorder_prefetch_connection(recorder, span, id);
     uint32_t server;
     int code = recorder_begin_server(recorder, span, STATE_LOCALLY, &server);
     if (code == PRESENCE_OK) {
@@ -558,7 +557,8 @@ static int touch_by_handle(struct presence_recorder *recorder, const presence_ha
     if (!handle)
         return PRESENCE_E_INVALID;
     recorder_lock(recorder);
-    recorder_prefetch_handle(recorder, handle, removing);
+    if (removing)
+        recorder_prefetch_handle(recorder, handle, removing);
     int code = recorder_touch_handle(recorder, handle, removing);
     recorder_unlock(recorder);
     return code;

@@ -226,8 +226,11 @@ static void check_left(struct driver *driver, const struct shadow *shown, int mo
     if (expected->vague && live && kept > 0) {
         return;
     }
-    if (!live || kept == 0 || evidence->reason != expected->reason || evidence->since != expected->since ||
-        evidence->last_seen != expected->left_last_seen) {
+    /* Where the table is small, one list that drops an agent's connections one by one may push it out in between: then
+     * last_seen is of those that were dropped after that. */
+    bool seen =
+        kept < most ? evidence->last_seen <= expected->left_last_seen : evidence->last_seen == expected->left_last_seen;
+    if (!live || kept == 0 || evidence->reason != expected->reason || evidence->since != expected->since || !seen) {
         driver_differs(
             driver, "agent %d of model %d, unknown, is told as %s since %lld seen %lld, expected %s %lld %lld", agent,
             model, presence_reason_string(evidence->reason), (long long)evidence->since, (long long)evidence->last_seen,
