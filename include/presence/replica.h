@@ -133,8 +133,8 @@ typedef struct presence_change_reader presence_change_reader;
 PRESENCE_API int presence_replica_changes(presence_recorder *recorder, const char *server, uint64_t after,
                                           presence_change_reader **reader);
 PRESENCE_API int presence_change_next(presence_change_reader *reader, presence_change *change);
-PRESENCE_API void presence_change_reader_free(
-    presence_change_reader *reader); /* before its recorder; NULL is allowed */
+/* Before its recorder is freed. NULL is allowed. */
+PRESENCE_API void presence_change_reader_free(presence_change_reader *reader);
 
 /* The server's whole state, consistent with *description (number, claim, digest): a view limited to the connections
  * stated under the claim. Free with presence_connections_free. NULL: out of memory or not found. O(1). */

@@ -220,7 +220,7 @@ static void check_left(struct driver *driver, const struct shadow *shown, int mo
     if (evidence->alive != 0 || evidence->missing != 0) {
         driver_differs(driver, "agent %d of model %d is unknown with connections", agent, model);
     }
-    if (nothing && (expected->reason == PRESENCE_REASON_NONE || !live || kept < most || driver->failed_calls > 0)) {
+    if (nothing && (expected->reason == PRESENCE_REASON_NONE || !live || kept < most || driver->runs_out)) {
         return;
     }
     if (expected->vague && live && kept > 0) {

@@ -300,8 +300,8 @@ static uint32_t blocks_a_span(size_t bytes)
     return (uint32_t)((ARENA_SPAN_BYTES - first) / stride);
 }
 
-/* Near a limit there may be no empty spans, and free blocks enough all the same: those of the sizes that changes use count
- * for the spans that they save. */
+/* Near a limit there may be no empty spans, and free blocks enough all the same: those of the sizes that changes use
+ * count for the spans that they save. */
 static bool is_covered(const struct arena *arena, uint32_t changes)
 {
     static const struct {
