@@ -25,6 +25,7 @@ int recorder_error(presence_error *error, int code, const char *format, ...)
     error->code = code;
     va_list arguments;
     va_start(arguments, format);
+    /* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): clang-tidy 14 does not see the va_start above */
     int length = vsnprintf(error->message, sizeof error->message, format, arguments);
     va_end(arguments);
     if (length < (int)sizeof error->message)
