@@ -151,9 +151,11 @@ typedef struct {
     uint64_t
         limit_connections; /* most connections recorded; 0: none but the library's own (about 4 thousand million) */
     uint64_t limit_names;  /* most distinct models + servers + agents-in-a-model; 0: none */
-    uint64_t limit_bytes;  /* most bytes that the record may take from the allocator, views included; 0: none */
+    uint64_t limit_bytes;  /* most bytes that the record may take from the allocator, views included; 0: none. History,
+                              departures and agents that left come on top, bounded by their own options */
     size_t history_bytes;  /* changes kept for resuming watches, in bytes of memory (raised to 256 KiB if less).
-                                   0: none is kept while no watch is open, and 1 MiB while one is */
+                                   0: none is kept while no watch is open, and 1 MiB while one is. Changes of many
+                                   connections keep views, which pin at most twice the record besides */
     size_t left_agents;    /* how many agents that left stay known with their last_seen; 0: none */
     size_t departures;     /* disconnections remembered for merge_server_since; 0: the default, 65,536 (24 bytes
                                    each, taken as needed) */
@@ -186,7 +188,8 @@ PRESENCE_API uint64_t presence_recorder_revision(const presence_recorder *record
 PRESENCE_API int presence_recorder_connect(presence_recorder *recorder, const char *server, const char *model,
                                            const char *agent, uint64_t id, bool controller_agent,
                                            const char *user_data);
-/* Removes a connection. O(1). Errors: DISABLED, INVALID, NOT_FOUND, STALE, NO_MEMORY. */
+/* Removes a connection. O(1), as connect is; once after a server changed as a whole, O(connections of the agent).
+ * Errors: DISABLED, INVALID, NOT_FOUND, STALE, NO_MEMORY. */
 PRESENCE_API int presence_recorder_disconnect(presence_recorder *recorder, const char *server, uint64_t id);
 /* Stamps a connection with the clock and changes nothing else: a missing one stays missing, and the revision stays.
  * O(1). Errors: DISABLED, INVALID, NOT_FOUND, STALE, NO_MEMORY (a held view needs a copy of the page). */
@@ -414,7 +417,7 @@ typedef struct {
     uint64_t left_agents;   /* agents that left and are remembered */
 } presence_stats;
 
-/* Errors: INVALID (struct_bytes of another version). O(1). */
+/* Errors: INVALID (struct_bytes of another version). O(servers). */
 PRESENCE_API int presence_recorder_stats(presence_recorder *recorder, presence_stats *stats);
 /* Finishes what released views left to do and returns unused memory to the allocator. O(what there is to free). */
 PRESENCE_API void presence_recorder_trim(presence_recorder *recorder);

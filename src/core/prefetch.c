@@ -3,8 +3,7 @@
  * prefetch.c - asks for the cache lines that a change is about to need, so that its misses overlap.
  *
  * Hints only: nothing here changes anything, and leaving all of it out changes no result. Under the mutex. What it
- * costs
- * and gains is in docs/performance.md.
+ * costs and gains is in docs/performance.md.
  */
 #include "recorder.h"
 

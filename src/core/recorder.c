@@ -419,14 +419,13 @@ enum touch { TOUCH_ACTIVITY, TOUCH_DISCONNECT };
 
 static void touch_row(struct presence_recorder *recorder, uint32_t server, uint32_t row, enum touch touch)
 {
-    if (touch == TOUCH_DISCONNECT)
-        recorder_prefetch_removal(recorder, row);
-    struct statement statement = {.server = server, .when = recorder_now(recorder)};
     if (touch == TOUCH_ACTIVITY) {
-        change_activity(recorder, row, statement.when);
-    } else {
-        change_disconnect(recorder, &statement, row);
+        change_activity(recorder, row, recorder_now(recorder));
+        return;
     }
+    recorder_prefetch_removal(recorder, row);
+    struct statement statement = {.server = server, .when = recorder_now(recorder)};
+    change_disconnect(recorder, &statement, row);
 }
 
 static int touch_one(struct presence_recorder *recorder, const char *name, uint64_t id, enum touch touch)

@@ -164,7 +164,6 @@ void change_activity(struct presence_recorder *recorder, uint32_t row, presence_
 /* A change of a whole server. Snapshots for the history are taken beforehand, since that can fail. */
 struct whole_change {
     struct snapshot *before, *after; /* `after` is filled in at the end; both NULL when there is no history */
-    void *spare;
 };
 int whole_change_begin(struct presence_recorder *recorder, struct whole_change *whole);
 void whole_change_cancel(struct presence_recorder *recorder, struct whole_change *whole);
