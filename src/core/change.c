@@ -4,8 +4,7 @@
  *
  * Called under the mutex with memory reserved; nothing fails after its first step (larger user data is allocated before
  * it). Order in each: note the agent's evidence, take the row out of the counts, change it, put it back into the
- * counts,
- * raise revision and number, settle the evidence, write the history. O(1), plus the connections of the agent.
+ * counts, raise revision and number, settle the evidence, write the history. O(1), plus the connections of the agent.
  */
 #include "recorder.h"
 

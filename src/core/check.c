@@ -3,8 +3,7 @@
  * check.c - registry_check: every invariant of the live record, verified from the records themselves.
  *
  * Called under the mutex by tests after each step, by fuzzers, and by presence_recorder_check. O(everything). It
- * needs no
- * memory and changes nothing.
+ * needs no memory and changes nothing.
  */
 #include "evidence.h"
 

@@ -3,8 +3,7 @@
  * evidence.h - why and since when an agent's best status is what it is.
  *
  * A change of one of an agent's own connections is written into the agent's record: status, reason, since. A change
- * of a
- * whole server (down, lapse, restore, a list becoming visible) touches no agent, and must not: it is O(1). So the
+ * of a whole server (down, lapse, restore, a list becoming visible) touches no agent, and must not: it is O(1). So the
  * evidence now is the recorded one, plus whatever happened to the agent's servers after the record's *basis*, which is
  * the revision up to which everything is in the record already. It is found from the rows' own revisions and the
  * servers' last events.

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * expand.c - see expand.h. Cost: O(connections of the server in both snapshots) over all calls, each with a look-up
- * in the
- * other snapshot.
+ * in the other snapshot.
  */
 #include "expand.h"
 

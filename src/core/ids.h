@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * ids.h - a set of connection ids, for one call's use: open addressing, at most half full, keyed by the recorder's
- * secret.
- * One owner, no locks. Every call O(1) but for new and free.
+ * secret. One owner, no locks. Every call O(1) but for new and free.
  */
 #ifndef IDS_H
 #define IDS_H

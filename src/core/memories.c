@@ -3,8 +3,7 @@
  * memories.c - two bounded memories beside the record: ids that were disconnected, and agents that left.
  *
  * Both forget their oldest instead of failing. Under the recorder's mutex. O(1) but for departures_since, which looks
- * at
- * the departures after the revision asked for.
+ * at the departures after the revision asked for.
  */
 #include "recorder.h"
 

@@ -4,8 +4,7 @@
  *
  * Keeps true: a server has one claim at a time, and it only grows; numbers under a claim only grow, one by one or by a
  * whole state; the digest is of exactly the rows stated under the claim (at or above server.base), and lives where
- * the rows'
- * counts live (registry_count), so that it cannot drift from them.
+ * the rows' counts live (registry_count), so that it cannot drift from them.
  * Any thread. O(1) under the mutex, but for what goes through bulk.c.
  */
 #include "recorder.h"

@@ -7,8 +7,7 @@
  * the allocator hook.
  *
  * RESERVE, THEN CHANGE. arena_reserve is the only call for small blocks that can fail. A change calls it once before
- * its
- * first step; after that, arena_take of small blocks cannot fail for as many blocks as one change can need: at most
+ * its first step; after that, arena_take of small blocks cannot fail for as many blocks as one change can need: at most
  * 130 nodes and 60 pages (two index splits of five buckets each, every path seen by a snapshot), and texts of four
  * sizes. So a change is undone nowhere: it either does not start or it happens.
  *
