@@ -29,6 +29,8 @@ static void drop_oldest(struct history *history)
 {
     struct history_record *record = at(history, history->tail);
     if (record->kind == HISTORY_BULK) {
+        record->view_before->history_holders--;
+        record->view_after->history_holders--;
         snapshot_release(record->view_before);
         snapshot_release(record->view_after);
         history->bulks--;
@@ -101,6 +103,8 @@ struct history_record *history_append(struct history *history, const struct hist
         while (history->bulks >= HISTORY_MOST_BULKS)
             drop_oldest(history);
         history->bulks++;
+        record->view_before->history_holders++;
+        record->view_after->history_holders++;
     }
     uint64_t position = make_room(history, bytes);
     struct history_record *fresh = at(history, position);

@@ -205,15 +205,25 @@ void recorder_give_way(struct presence_recorder *recorder)
     recorder_lock(recorder);
 }
 
-/* Changes of many are kept with the views before and after them: these pin at most twice what is recorded now, or as
- * much as the history itself. */
+/* Changes of many are kept with the views before and after them. What these views alone pin is at most twice what is
+ * recorded now, or as much as the history itself; what others' views pin is not the history's fault. */
 static bool history_pins_too_much(const struct presence_recorder *recorder)
 {
     const struct registry *registry = recorder->registry;
-    size_t most = registry->arena.used_bytes / 3 * 2;
-    if (most < recorder->history.bytes)
-        most = recorder->history.bytes;
-    return registry->versions.retained_bytes > most;
+    size_t live = registry->arena.used_bytes - registry->versions.retained_bytes;
+    size_t most = recorder->history.bytes > 2 * live ? recorder->history.bytes : 2 * live;
+    if (registry->versions.retained_bytes <= most)
+        return false;
+    size_t pinned = 0;
+    unsigned looked_at = 0;
+    const struct version *version = registry->versions.newest;
+    for (; version && looked_at < 4 * HISTORY_MOST_BULKS; version = version->older, looked_at++) {
+        const struct snapshot *snapshot = (const struct snapshot *)version;
+        if (snapshot->history_holders > 0 &&
+            snapshot->history_holders == atomic_load_explicit(&snapshot->holders, memory_order_relaxed))
+            pinned += version->dead_bytes;
+    }
+    return pinned > most;
 }
 
 int recorder_begin(struct presence_recorder *recorder)

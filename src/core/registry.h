@@ -167,6 +167,7 @@ struct snapshot {
     struct registry *registry;
     atomic_uint_least64_t holders;
     struct snapshot *next_released;
+    uint32_t history_holders; /* of the holders, those in the history; under the mutex */
     presence_time taken;
     struct roots at;
 };

@@ -136,6 +136,7 @@ struct snapshot *registry_snapshot(struct registry *registry, presence_time now)
     snapshot->registry = registry;
     atomic_init(&snapshot->holders, 1);
     snapshot->next_released = NULL;
+    snapshot->history_holders = 0;
     snapshot->taken = now;
     snapshot->at = registry->now;
     atomic_fetch_add_explicit(&registry->holders, 1, memory_order_relaxed);

@@ -40,6 +40,7 @@ void versions_add(struct versions *versions, struct version *version)
     version->newer = NULL;
     version->next_dying = NULL;
     version->dead = NULL;
+    version->dead_bytes = 0;
     if (versions->newest)
         versions->newest->newer = version;
     else
@@ -84,6 +85,7 @@ void versions_retire(struct versions *versions, void *block, size_t bytes, uint6
     uint64_t units = (bytes + 7) / 8;
     assert(units < (uint64_t)1 << DEAD_UNITS_BITS);
     dead_push(versions, newest, (struct dead_block){block, born << DEAD_UNITS_BITS | units});
+    newest->dead_bytes += units * 8;
     versions->retained_bytes += units * 8;
 }
 
@@ -100,11 +102,15 @@ static void unlink_version(struct versions *versions, struct version *version)
     versions->seen = versions->newest ? versions->newest->epoch : 0;
 }
 
+static size_t dead_bytes(struct dead_block entry)
+{
+    return (size_t)(entry.born_units & (((uint64_t)1 << DEAD_UNITS_BITS) - 1)) * 8;
+}
+
 static void free_dead(struct versions *versions, struct dead_block entry)
 {
-    size_t bytes = (size_t)(entry.born_units & (((uint64_t)1 << DEAD_UNITS_BITS) - 1)) * 8;
-    versions->retained_bytes -= bytes;
-    arena_give(versions->arena, entry.block, bytes);
+    versions->retained_bytes -= dead_bytes(entry);
+    arena_give(versions->arena, entry.block, dead_bytes(entry));
 }
 
 /* Works off one chunk: what the older version sees too stays in it and moves there with it, so no memory is needed. */
@@ -115,10 +121,12 @@ static void drain_chunk(struct versions *versions, struct dead_chunk *chunk)
     for (uint64_t i = 0; i < chunk->count; i++) {
         if (i + 8 < chunk->count)
             memory_prefetch(chunk->at[i + 8].block);
-        if (older && chunk->at[i].born_units >> DEAD_UNITS_BITS <= older->epoch)
+        if (older && chunk->at[i].born_units >> DEAD_UNITS_BITS <= older->epoch) {
+            older->dead_bytes += dead_bytes(chunk->at[i]);
             chunk->at[kept++] = chunk->at[i];
-        else
+        } else {
             free_dead(versions, chunk->at[i]);
+        }
     }
     chunk->count = kept;
     if (kept == 0) {

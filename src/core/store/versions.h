@@ -31,6 +31,7 @@ struct version {
     struct version *older, *newer;
     struct version *next_dying;
     struct dead_chunk *dead;
+    size_t dead_bytes; /* of the blocks on that list */
 };
 
 struct versions {
