@@ -155,7 +155,8 @@ typedef struct {
                               departures and agents that left come on top, bounded by their own options */
     size_t history_bytes;  /* changes kept for resuming watches, in bytes of memory (raised to 256 KiB if less).
                                    0: none is kept while no watch is open, and 1 MiB while one is. Changes of many
-                                   connections keep views, which pin at most twice the record besides */
+                                   connections keep views, which pin at most twice the record, or 4 MiB:
+                                   beyond that the oldest changes go */
     size_t left_agents;    /* how many agents that left stay known with their last_seen; 0: none */
     size_t departures;     /* disconnections remembered for merge_server_since; 0: the default, 65,536 (24 bytes
                                    each, taken as needed) */

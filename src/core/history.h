@@ -17,6 +17,7 @@
 enum {
     HISTORY_LEAST_BYTES = 256 * 1024, /* a few of the largest records */
     HISTORY_WATCH_BYTES = 1024 * 1024,
+    HISTORY_PINNED_BYTES = 4 * 1024 * 1024, /* what changes of many may pin in any case */
     HISTORY_MARKS = 256,
     HISTORY_MOST_BULKS = 32 /* records that hold snapshots */
 };

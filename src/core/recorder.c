@@ -206,12 +206,12 @@ void recorder_give_way(struct presence_recorder *recorder)
 }
 
 /* Changes of many are kept with the views before and after them. What these views alone pin is at most twice what is
- * recorded now, or as much as the history itself; what others' views pin is not the history's fault. */
+ * recorded now, or HISTORY_PINNED_BYTES; what others' views pin is not the history's fault. */
 static bool history_pins_too_much(const struct presence_recorder *recorder)
 {
     const struct registry *registry = recorder->registry;
     size_t live = registry->arena.used_bytes - registry->versions.retained_bytes;
-    size_t most = recorder->history.bytes > 2 * live ? recorder->history.bytes : 2 * live;
+    size_t most = HISTORY_PINNED_BYTES > 2 * live ? HISTORY_PINNED_BYTES : 2 * live;
     if (registry->versions.retained_bytes <= most)
         return false;
     size_t pinned = 0;

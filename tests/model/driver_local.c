@@ -288,7 +288,8 @@ void driver_merge_since(struct driver *driver)
     if (driver_tolerates(driver, code)) {
         return;
     }
-    bool may_lag = driver->failed_calls > 0 || !shadow_departures_kept_since(&driver->shadow, -1, revision);
+    bool may_lag =
+        driver->failed_calls > 0 || driver->runs_out || !shadow_departures_kept_since(&driver->shadow, -1, revision);
     if (code == PRESENCE_E_LAGGED && may_lag) {
         return; /* what was forgotten of another server may count too */
     }

@@ -357,8 +357,9 @@ static void check_description(struct driver *driver, int server)
         return;
     }
     driver_expect(driver, "describe", code, PRESENCE_OK);
+    /* Only a claim can be incomplete: the record of an unclaimed server may have been dropped and made anew. */
     if (memcmp(&described.claim, &held->claim, sizeof held->claim) != 0 || described.local != held->local ||
-        described.complete != held->complete || described.lapsed != held->lapsed ||
+        (shadow_claimed(held) && described.complete != held->complete) || described.lapsed != held->lapsed ||
         described.forgotten != held->forgotten ||
         (shadow_claimed(held) && (described.number != held->number || described.floor != held->floor))) {
         driver_differs(
