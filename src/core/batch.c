@@ -26,7 +26,7 @@ static void prefetch_ids(const struct registry *registry, uint32_t server, const
     }
     for (size_t i = 0; i < count && removing; i++)
         if (rows[i] != NONE)
-            memory_prefetch(agent_get(now, row_get(now, rows[i])->agent));
+            recorder_prefetch_agent_record(now, row_get(now, rows[i])->agent);
     for (size_t i = 0; i < count && removing; i++)
         if (rows[i] != NONE)
             registry_prefetch_agent_removal(registry, row_get(now, rows[i])->agent);

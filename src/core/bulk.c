@@ -152,10 +152,10 @@ static int stage_fresh(struct bulk *bulk, const struct facts *facts, enum row_ma
 }
 
 /* Connected after the caller began to gather its list? */
-static bool connected_since(const struct bulk *bulk, const struct row *row)
+static bool connected_since(const struct bulk *bulk, uint64_t stamp)
 {
-    uint64_t connected = row_revision(row), since = bulk->request->since;
-    return connected > since || (connected == since && row->stamp & ROW_RESTATED);
+    uint64_t connected = row_revision(stamp), since = bulk->request->since;
+    return connected > since || (connected == since && stamp & ROW_RESTATED);
 }
 
 /* What the list says of a row that is recorded: a mark, or MARK_NONE for "state it afresh". */
@@ -163,15 +163,14 @@ static enum row_mark mark_of(const struct bulk *bulk, uint32_t number, const str
                              const presence_value *value)
 {
     const struct roots *now = &bulk->registry->now;
-    const struct row *row = row_get(now, number);
-    presence_status status = row_status(row, server_get(now, bulk->server));
+    presence_status status = row_status(row_stamp(now, number), server_get(now, bulk->server));
     if (bulk->request->mode == BULK_MERGE && status == PRESENCE_ALIVE)
         return MARK_KEPT; /* whatever the list says of it */
     if (!registry_same_facts(now, number, facts))
         return MARK_NONE;
     if (bulk->request->mode != BULK_STATE)
         return MARK_KEPT;
-    bool as_stated = row->last_seen == value->last_seen && value->status == PRESENCE_ALIVE;
+    bool as_stated = row_get(now, number)->last_seen == value->last_seen && value->status == PRESENCE_ALIVE;
     return as_stated ? MARK_KEPT_QUIET : MARK_NONE;
 }
 
@@ -187,11 +186,11 @@ static int stage_value(struct bulk *bulk, size_t i)
     if (known == NONE && bulk->departed && id_set_has(bulk->departed, facts.id))
         return PRESENCE_OK;
     if (known != NONE && bulk->request->mode == BULK_MERGE_SINCE &&
-        connected_since(bulk, row_get(&registry->now, known)))
+        connected_since(bulk, row_stamp(&registry->now, known)))
         return PRESENCE_OK; /* its newer fate: see stage_rest */
     enum row_mark said = known == NONE ? MARK_NONE : mark_of(bulk, known, &facts, value);
     if (said != MARK_NONE) {
-        uint64_t connected = row_revision(row_get(&registry->now, known));
+        uint64_t connected = row_revision(row_stamp(&registry->now, known));
         bulk->news = bulk->news || connected <= bulk->face.floor || connected < bulk->face.base;
         mark(bulk, known, said);
         tally(bulk, known, true);
@@ -243,16 +242,16 @@ static int stage_list(struct bulk *bulk)
 }
 
 /* A row that the list does not name stays all the same? */
-static bool stays(const struct bulk *bulk, const struct row *row)
+static bool stays(const struct bulk *bulk, uint64_t stamp)
 {
     const struct server *server = server_get(&bulk->registry->now, bulk->server);
     switch (bulk->request->mode) {
     case BULK_MERGE:
-        return row_status(row, server) == PRESENCE_ALIVE;
+        return row_status(stamp, server) == PRESENCE_ALIVE;
     case BULK_MERGE_SINCE:
-        return connected_since(bulk, row);
+        return connected_since(bulk, stamp);
     case BULK_COMPLETE:
-        return row_revision(row) >= server->base;
+        return row_revision(stamp) >= server->base;
     case BULK_TAKE_IN:
         return true;
     default:
@@ -276,7 +275,7 @@ static uint32_t walk_page(struct bulk *bulk, struct page_walk *walk)
     if (!walk->next)
         return NONE;
     uint32_t page = walk->next - 1;
-    walk->next = pv_entry(&bulk->registry->now.rows.pv, page)->next;
+    walk->next = pv_side(&bulk->registry->now.rows.pv, page)->next;
     return page;
 }
 
@@ -299,11 +298,11 @@ static int stage_rest(struct bulk *bulk)
             uint32_t row = page << SHELF_SLOT_BITS | slot;
             if (!shelf_in_use(&registry->now.rows, row))
                 continue;
-            const struct row *record = row_get(&registry->now, row);
-            if (row_mark(record) != MARK_NONE)
+            uint64_t stamp = row_stamp(&registry->now, row);
+            if (row_mark(stamp) != MARK_NONE)
                 continue;
-            if (stays(bulk, record))
-                tally(bulk, row, row_revision(record) > bulk->face.floor);
+            if (stays(bulk, stamp))
+                tally(bulk, row, row_revision(stamp) > bulk->face.floor);
             else
                 drop(bulk, row);
         }
@@ -380,8 +379,10 @@ static int commit(struct bulk *bulk)
     if (code)
         return code;
     uint64_t floor = now->revision;
-    if (news)
-        now->event_revision = ++now->revision;
+    if (news) {
+        now->revision++;
+        registry_note_event(registry);
+    }
     struct server *server = server_edit(registry, bulk->server);
     now->connections = others + bulk->connections;
     now->alive -= server_alive_now(server);
@@ -415,21 +416,20 @@ static void sweep_dropped(struct presence_recorder *recorder, uint32_t number)
 {
     struct registry *registry = recorder->registry;
     struct roots *now = &registry->now;
-    const struct row *row = row_get(now, number);
-    uint32_t agent = row->agent;
+    struct row row = *row_get(now, number);
+    uint32_t agent = row.agent;
     struct evidence evidence = evidence_now(now, agent);
-    bool controller = row->stamp & ROW_CONTROLLER;
+    bool controller = row.stamp & ROW_CONTROLLER;
     if (recorder->left.most && evidence.status == PRESENCE_UNKNOWN && !controller) {
-        const struct text *name = agent_name(agent_get(now, agent));
-        const struct text *model = model_get(now, agent_model(now, agent))->name;
-        struct span model_name = {model->bytes, text_length(model)}, its_name = {name->bytes, text_length(name)};
-        const struct left_agent *left = left_find(recorder, model_name, its_name);
-        presence_time last_seen = row->last_seen; /* the latest of those that this list drops */
+        struct span model = text_span(model_get(now, agent_get(now, agent)->model)->name),
+                    name = agent_name(agent_get(now, agent));
+        const struct left_agent *left = left_find(recorder, model, name);
+        presence_time last_seen = row.last_seen; /* the latest of those that this list drops */
         if (left && left->since == evidence.since && left->last_seen > last_seen)
             last_seen = left->last_seen;
-        left_add(recorder, model_name, its_name, evidence.since, last_seen, evidence.reason);
+        left_add(recorder, model, name, evidence.since, last_seen, evidence.reason);
     }
-    bool only = agent_get(now, agent)->first == number && row_next(now, number, row) == NONE;
+    bool only = agent_get(now, agent)->first == number && row_next(now, number, row.stamp) == NONE;
     registry_remove_row(registry, number);
     if (!only)
         evidence_record(registry, agent, evidence);
@@ -438,33 +438,29 @@ static void sweep_dropped(struct presence_recorder *recorder, uint32_t number)
 static void sweep_marked(struct presence_recorder *recorder, const struct server *server, uint32_t number)
 {
     struct registry *registry = recorder->registry;
-    const struct row *row = row_get(&registry->now, number);
-    uint32_t agent = row->agent;
-    enum row_mark said = row_mark(row);
-    struct evidence evidence = evidence_now(&registry->now, agent);
-    presence_time last_seen = row_last_seen(row, server);
-    struct row *edit = row_edit(registry, number);
+    const struct roots *now = &registry->now;
+    struct row row = *row_get(now, number);
+    enum row_mark said = row_mark(row.stamp);
+    struct evidence evidence = evidence_now(now, row.agent);
     uint64_t revision = said == MARK_FRESH_MISSING ? server->floor : server->bulk_revision;
     /* A list that was no news took no revision of its own. */
-    uint64_t restated = row_revision(edit) == revision ? edit->stamp & ROW_RESTATED : 0;
-    edit->stamp = revision << ROW_STAMP_SHIFT | restated | (edit->stamp & (ROW_CONTROLLER | ROW_EXTRA));
-    edit->last_seen = last_seen;
-    if (recorder->left.count && !(edit->stamp & ROW_CONTROLLER)) {
-        const struct text *name = agent_name(agent_get(&registry->now, agent));
-        const struct text *model = model_get(&registry->now, agent_model(&registry->now, agent))->name;
-        left_remove(recorder, (struct span){model->bytes, text_length(model)},
-                    (struct span){name->bytes, text_length(name)});
-    }
-    evidence_record(registry, agent, evidence);
+    uint64_t restated = row_revision(row.stamp) == revision ? row.stamp & ROW_RESTATED : 0;
+    struct row *edit = row_edit(registry, number);
+    edit->stamp = revision << ROW_STAMP_SHIFT | restated | (row.stamp & (ROW_CONTROLLER | ROW_EXTRA));
+    edit->last_seen = row_last_seen(row.last_seen, row.stamp, server);
+    if (recorder->left.count && !(row.stamp & ROW_CONTROLLER))
+        left_remove(recorder, text_span(model_get(now, agent_get(now, row.agent)->model)->name),
+                    agent_name(agent_get(now, row.agent)));
+    evidence_record(registry, row.agent, evidence);
 }
 
 static void unstage_row(struct registry *registry, uint32_t number)
 {
-    const struct row *row = row_get(&registry->now, number);
-    if (row_is_fresh(row))
+    uint64_t stamp = row_stamp(&registry->now, number);
+    if (row_is_fresh(stamp))
         registry_remove_row(registry, number);
-    else if (row_mark(row) != MARK_NONE)
-        row_edit(registry, number)->stamp &= ~((uint64_t)ROW_MARK_MASK << ROW_MARK_SHIFT);
+    else if (row_mark(stamp) != MARK_NONE)
+        row_edit(registry, number)->stamp = stamp & ~((uint64_t)ROW_MARK_MASK << ROW_MARK_SHIFT);
 }
 
 static int sweep_page(struct bulk *bulk, uint32_t page)
@@ -480,9 +476,9 @@ static int sweep_page(struct bulk *bulk, uint32_t page)
         const struct server *server = server_get(&registry->now, bulk->server);
         if (server->bulk == BULK_STAGING)
             unstage_row(registry, row);
-        else if (row_mark(row_get(&registry->now, row)) == MARK_DROPPED)
+        else if (row_mark(row_stamp(&registry->now, row)) == MARK_DROPPED)
             sweep_dropped(bulk->recorder, row);
-        else if (row_mark(row_get(&registry->now, row)) != MARK_NONE)
+        else if (row_mark(row_stamp(&registry->now, row)) != MARK_NONE)
             sweep_marked(bulk->recorder, server, row);
         if (!shelf_in_use(&registry->now.rows, page << SHELF_SLOT_BITS) && !pv_page(&registry->now.rows.pv, page))
             break; /* that was its last row */

@@ -63,12 +63,15 @@ static void finish_history(struct presence_recorder *recorder, struct history_re
         watches_notify(recorder, record);
 }
 
-static struct span span_of(const struct text *text)
-{
-    return (struct span){text->bytes, text_length(text)};
-}
-
 /* ------------------------------------------------------------------------------------------------------- remove -- */
+
+static void remember_left(struct presence_recorder *recorder, uint32_t agent, presence_time when,
+                          presence_time last_seen, presence_reason reason)
+{
+    const struct roots *now = &recorder->registry->now;
+    struct span model = text_span(model_get(now, agent_get(now, agent)->model)->name);
+    left_add(recorder, model, agent_name(agent_get(now, agent)), when, last_seen, reason);
+}
 
 /* Removes a row with all that follows for its agent; the revision is raised already. An agent that is left with nothing
  * goes to the table of those that left. part: OLD_HOLDER if another agent takes the connection over. */
@@ -80,7 +83,7 @@ static void remove_row(struct presence_recorder *recorder, const struct statemen
     bool history = recorder->history.ring != NULL, left = recorder->left.most > 0;
     uint32_t agent = row_get(now, row)->agent;
     uint32_t first = agent_get(now, agent)->first;
-    bool only = first == row && row_next(now, row, row_get(now, row)) == NONE;
+    bool only = first == row && row_next(now, row, row_stamp(now, row)) == NONE;
     struct evidence before = {0};
     presence_evidence seen = {0};
     if (!only || history || left)
@@ -99,16 +102,14 @@ static void remove_row(struct presence_recorder *recorder, const struct statemen
                                &value);
         record->part = (uint8_t)part;
     }
-    const struct text *agent_text = agent_name(agent_get(now, agent));
-    const struct text *model_text = model_get(now, agent_model(now, agent))->name;
     if (left && before.status != PRESENCE_UNKNOWN && only)
-        left_add(recorder, span_of(model_text), span_of(agent_text), statement->when, seen.last_seen, reason);
+        remember_left(recorder, agent, statement->when, seen.last_seen, reason);
     registry_remove_row(registry, row);
     presence_status after = PRESENCE_UNKNOWN;
     if (!only) {
         after = evidence_changed(registry, agent, before, false, reason, statement->when);
         if (left && after == PRESENCE_UNKNOWN && before.status != PRESENCE_UNKNOWN)
-            left_add(recorder, span_of(model_text), span_of(agent_text), statement->when, seen.last_seen, reason);
+            remember_left(recorder, agent, statement->when, seen.last_seen, reason);
     }
     if (record)
         finish_history(recorder, record, before.status, after);
@@ -200,9 +201,7 @@ static int connect_new(struct presence_recorder *recorder, const struct statemen
 
 static bool names_same_agent(const struct roots *now, uint32_t row, const struct facts *facts)
 {
-    uint32_t agent = row_get(now, row)->agent;
-    return text_equals(agent_name(agent_get(now, agent)), facts->agent.bytes, facts->agent.length) &&
-           text_equals(model_get(now, agent_model(now, agent))->name, facts->model.bytes, facts->model.length);
+    return registry_names_agent(now, row_get(now, row)->agent, facts);
 }
 
 /* The same agent says something else, or comes back. */
@@ -212,15 +211,14 @@ static void restate(struct presence_recorder *recorder, const struct statement *
     struct registry *registry = recorder->registry;
     struct roots *now = &registry->now;
     uint32_t agent = row_get(now, row)->agent;
-    presence_status row_before = row_status(row_get(now, row), server_get(now, statement->server));
-    bool same = !new_data && !(row_get(now, row)->stamp & ROW_CONTROLLER) == !facts->controller;
+    presence_status row_before = row_status(row_stamp(now, row), server_get(now, statement->server));
+    bool same = !new_data && !(row_stamp(now, row) & ROW_CONTROLLER) == !facts->controller;
     presence_time last_seen = row_get(now, row)->last_seen; /* as it was before it became a controller agent's */
     struct evidence before = evidence_now(now, agent);
     registry_count(registry, row, -1);
     advance(recorder, statement);
-    struct row *edit = row_edit(registry, row);
-    edit->stamp = stamp_of(now->revision, flags_of(facts)) | (edit->stamp & ROW_EXTRA);
-    edit->last_seen = statement->when;
+    row_edit(registry, row)->stamp = stamp_of(now->revision, flags_of(facts)) | (row_stamp(now, row) & ROW_EXTRA);
+    row_edit(registry, row)->last_seen = statement->when;
     if (new_data)
         registry_set_data(registry, row, data);
     registry_count(registry, row, 1);
@@ -230,7 +228,7 @@ static void restate(struct presence_recorder *recorder, const struct statement *
     if (facts->controller)
         reason = PRESENCE_REASON_LEFT; /* what changes the agent's status is that it lost this connection */
     presence_status after = evidence_changed(registry, agent, before, true, reason, statement->when);
-    presence_status row_after = row_status(row_get(now, row), server_get(now, statement->server));
+    presence_status row_after = row_status(row_stamp(now, row), server_get(now, statement->server));
     bool came_back = row_before == PRESENCE_MISSING && row_after == PRESENCE_ALIVE;
     int kind = came_back && same ? PRESENCE_EVENT_RECONNECTED : PRESENCE_EVENT_UPDATED;
     if (after == before.status) /* else the event tells why the agent's status changed */
@@ -255,16 +253,16 @@ int change_connect(struct presence_recorder *recorder, const struct statement *s
         return PRESENCE_E_LIMIT;
     bool same = known != NONE && registry_same_facts(now, known, facts);
     const struct server *server = server_get(now, statement->server);
-    if (same && row_stated_status(row_get(now, known), server) == PRESENCE_ALIVE &&
-        row_revision(row_get(now, known)) >= server->base && !statement->number) {
+    if (same && row_stated_status(row_stamp(now, known), server) == PRESENCE_ALIVE &&
+        row_revision(row_stamp(now, known)) >= server->base && !statement->number) {
         struct evidence evidence = {0};
         uint32_t agent = row_get(now, known)->agent;
         bool fold = server->restore_revision || server->lapse_revision;
         if (fold)
             evidence = evidence_now(now, agent);
         change_activity(recorder, known, statement->when);
-        struct row *edit = row_edit(registry, known);
-        edit->stamp = stamp_of(now->revision, ROW_RESTATED) | (edit->stamp & (ROW_CONTROLLER | ROW_EXTRA));
+        uint64_t flags = row_stamp(now, known) & (ROW_CONTROLLER | ROW_EXTRA);
+        row_edit(registry, known)->stamp = stamp_of(now->revision, ROW_RESTATED) | flags;
         if (fold)
             evidence_record(registry, agent, evidence);
         *row = known;
@@ -275,8 +273,7 @@ int change_connect(struct presence_recorder *recorder, const struct statement *s
         return code;
     bool failed = false;
     bool same_agent = known != NONE && names_same_agent(now, known, facts);
-    const struct text *old =
-        known != NONE && row_get(now, known)->stamp & ROW_EXTRA ? extra_get(now, known)->data : NULL;
+    const struct text *old = known != NONE && row_stamp(now, known) & ROW_EXTRA ? extra_get(now, known)->data : NULL;
     bool same_data =
         same_agent && (old ? text_equals(old, facts->data.bytes, facts->data.length) : facts->data.length == 0);
     struct text *data = same_data ? NULL : registry_new_data(registry, facts->data, &failed);
@@ -372,7 +369,7 @@ int change_server_down(struct presence_recorder *recorder, const struct statemen
         return code;
     uint64_t floor = now->revision;
     advance(recorder, statement);
-    now->event_revision = now->revision;
+    registry_note_event(registry);
     if (record->alive > 0)
         server_push_down(registry, statement->server, floor, statement->when, statement->reason);
     struct server *server = server_edit(registry, statement->server);
@@ -400,7 +397,8 @@ int change_lapse(struct presence_recorder *recorder, uint32_t number, bool lapse
         return code;
     presence_time when = recorder_now(recorder);
     struct server *server = server_edit(registry, number);
-    now->event_revision = ++now->revision;
+    now->revision++;
+    registry_note_event(registry);
     if (lapse) {
         server->flags |= SERVER_LAPSED;
         server->lapse_revision = now->revision;

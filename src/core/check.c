@@ -23,9 +23,8 @@ static uint32_t row_hash(const void *context, uint32_t number)
 static uint32_t agent_low_hash(const void *context, uint32_t number)
 {
     const struct registry *registry = context;
-    const struct text *name = agent_name(agent_get(&registry->now, number));
-    uint64_t hash = name_hash(registry, (struct span){name->bytes, text_length(name)});
-    return (uint32_t)agent_hash(registry, agent_model(&registry->now, number), hash) &
+    uint64_t hash = name_hash(registry, agent_name(agent_get(&registry->now, number)));
+    return (uint32_t)agent_hash(registry, agent_get(&registry->now, number)->model, hash) &
            (((uint32_t)1 << INDEX_HASH_BITS) - 1);
 }
 
@@ -48,23 +47,24 @@ static uint32_t server_low_hash(const void *context, uint32_t number)
 static const char *check_row(const struct registry *registry, uint32_t number, const struct server *server)
 {
     const struct roots *now = &registry->now;
-    const struct row *row = row_get(now, number);
-    if (row_revision(row) > now->revision)
+    struct row row = *row_get(now, number);
+    if (row_revision(row.stamp) > now->revision)
         return "a row was connected at a revision of the future";
-    if (server->bulk == BULK_NONE && row_mark(row) != MARK_NONE)
+    if (server->bulk == BULK_NONE && row_mark(row.stamp) != MARK_NONE)
         return "a row is marked, and no list is being applied to its server";
-    if (!shelf_in_use(&now->agents, row->agent))
+    if (!shelf_in_use(&now->agents, row.agent))
         return "a row names an agent that is not recorded";
-    const struct pv_entry *extras = pv_entry_or_null(&now->extras, number >> SHELF_SLOT_BITS);
-    bool has_extra = extras && extras->page && (extras->used >> (number & (SHELF_SLOTS - 1)) & 1);
-    if (has_extra != ((row->stamp & ROW_EXTRA) != 0))
+    uint32_t page = number >> SHELF_SLOT_BITS;
+    bool has_extra =
+        pv_page_or_null(&now->extras, page) && (pv_side(&now->extras, page)->used >> shelf_slot(number) & 1);
+    if (has_extra != ((row.stamp & ROW_EXTRA) != 0))
         return "a row and its extras disagree on whether there are any";
     if (server->bulk == BULK_NONE) {
         struct index_probe probe =
-            index_probe_start(&now->by_connection, connection_hash(registry, row_server(now, number), row->id));
+            index_probe_start(&now->by_connection, connection_hash(registry, row_server(now, number), row.id));
         uint32_t candidate, found = 0;
         while (index_probe_next(&probe, &candidate))
-            found += row_get(now, candidate)->id == row->id && row_server(now, candidate) == row_server(now, number);
+            found += row_get(now, candidate)->id == row.id && row_server(now, candidate) == row_server(now, number);
         if (found != 1)
             return "a connection is not in its index exactly once";
     }
@@ -74,15 +74,15 @@ static const char *check_row(const struct registry *registry, uint32_t number, c
 static void sum_row(const struct registry *registry, uint32_t number, const struct server *server, struct sums *sums)
 {
     const struct roots *now = &registry->now;
-    const struct row *row = row_get(now, number);
-    presence_status status = row_stated_status(row, server);
+    struct row row = *row_get(now, number);
+    presence_status status = row_stated_status(row.stamp, server);
     sums->physical++;
     if (status == PRESENCE_UNKNOWN)
         return;
     bool alive = status == PRESENCE_ALIVE;
     sums->connections++;
     sums->alive += alive;
-    if (row_revision(row) < server->base)
+    if (row_revision(row.stamp) < server->base)
         return;
     sums->stated++;
     sums->stated_alive += alive;
@@ -101,17 +101,17 @@ static const char *check_server(const struct registry *registry, uint32_t number
     struct sums sums = {0};
     uint64_t pages = 0;
     for (uint32_t page = shelf_first(&server->rows); page; pages++) {
-        const struct pv_entry *entry = pv_entry(&now->rows.pv, page - 1);
-        if (entry->owner != number || !entry->used || pages > now->rows.pv.pages)
+        const struct pv_side *side = pv_side(&now->rows.pv, page - 1);
+        if (side->owner != number || !side->used || pages > now->rows.pv.pages)
             return "a server's list of pages is broken";
-        for (unsigned used = entry->used; used; used &= used - 1) {
+        for (unsigned used = side->used; used; used &= used - 1) {
             uint32_t row = (page - 1) << SHELF_SLOT_BITS | (uint32_t)__builtin_ctz(used);
             const char *wrong = check_row(registry, row, server);
             if (wrong)
                 return wrong;
             sum_row(registry, row, server, &sums);
         }
-        page = shelf_next(&server->rows, &now->rows, entry);
+        page = shelf_next(&server->rows, &now->rows, side);
     }
     if (sums.physical != server->physical)
         return "a server counts other rows than it has";
@@ -136,19 +136,24 @@ static const char *check_agent(const struct registry *registry, uint32_t number,
     for (uint32_t at = agent->first; at != NONE; count++) {
         if (!shelf_in_use(&now->rows, at) || row_get(now, at)->agent != number)
             return "an agent's chain has a row that is not its own";
-        const struct row *row = row_get(now, at);
-        uint32_t prev = row->stamp & ROW_EXTRA ? extra_get(now, at)->prev : NONE;
+        uint64_t stamp = row_stamp(now, at);
+        uint32_t prev = stamp & ROW_EXTRA ? extra_get(now, at)->prev : NONE;
         if (prev != before || count > now->rows.count)
             return "an agent's chain of rows is broken";
         before = at;
-        at = row_next(now, at, row);
+        at = row_next(now, at, stamp);
     }
     if (count == 0)
         return "an agent is recorded without a connection";
-    if (agent->name_bits & AGENT_BASIS && !(row_get(now, agent->first)->stamp & ROW_EXTRA))
+    if (agent_meta(agent) & AGENT_BASIS && !(row_stamp(now, agent->first) & ROW_EXTRA))
         return "an agent's basis is kept nowhere";
     if (agent_low_hash(registry, number) != (agent->hash_reason & (((uint32_t)1 << INDEX_HASH_BITS) - 1)))
         return "an agent's hash does not fit its name";
+    struct span name = agent_name(agent);
+    if (name.bytes[name.length] || (name.length <= AGENT_NAME_SHORT) != !agent_long_name(agent))
+        return "an agent's name is not kept where its length says";
+    if (agent->events == now->events && evidence_walked(now, number) != evidence_best(now, number))
+        return "an agent's status is not what its record is said to know";
     *rows += count;
     return NULL;
 }
@@ -159,16 +164,16 @@ static const char *check_model(const struct registry *registry, uint32_t number)
     const struct model *model = model_get(now, number);
     uint64_t agents = 0, rows = 0, pages = 0;
     for (uint32_t page = shelf_first(&model->agents); page; pages++) {
-        const struct pv_entry *entry = pv_entry(&now->agents.pv, page - 1);
-        if (entry->owner != number || !entry->used || pages > now->agents.pv.pages)
+        const struct pv_side *side = pv_side(&now->agents.pv, page - 1);
+        if (side->owner != number || !side->used || pages > now->agents.pv.pages)
             return "a model's list of pages is broken";
-        for (unsigned used = entry->used; used; used &= used - 1, agents++) {
+        for (unsigned used = side->used; used; used &= used - 1, agents++) {
             const char *wrong =
                 check_agent(registry, (page - 1) << SHELF_SLOT_BITS | (uint32_t)__builtin_ctz(used), &rows);
             if (wrong)
                 return wrong;
         }
-        page = shelf_next(&model->agents, &now->agents, entry);
+        page = shelf_next(&model->agents, &now->agents, side);
     }
     if (agents != model->agent_count || agents == 0)
         return "a model counts other agents than it has";

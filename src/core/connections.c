@@ -161,22 +161,18 @@ presence_connections *presence_connections_for_agent(const presence_connections 
 static bool belongs(const presence_connections *connections, uint32_t number)
 {
     const struct roots *roots = roots_of(connections);
-    const struct pv_entry *entry = shelf_entry(&roots->rows, number);
-    const struct row *row = shelf_at(&roots->rows, entry, number);
-    const struct server *server = server_get(roots, entry->owner);
-    if (connections->by_server && entry->owner != connections->server)
+    struct row row = *row_get(roots, number);
+    uint32_t owner = row_server(roots, number);
+    const struct server *server = server_get(roots, owner);
+    if (connections->by_server && owner != connections->server)
         return false;
-    if (row_stated_status(row, server) == PRESENCE_UNKNOWN)
+    if (row_stated_status(row.stamp, server) == PRESENCE_UNKNOWN)
         return false;
-    if (connections->stated_only && row_revision(row) < server->base)
+    if (connections->stated_only && row_revision(row.stamp) < server->base)
         return false;
-    if (!connections->by_model && !connections->by_agent)
-        return true;
-    const struct pv_entry *agents = shelf_entry(&roots->agents, row->agent);
-    if (connections->by_model && agents->owner != connections->model)
+    if (connections->by_model && agent_get(roots, row.agent)->model != connections->model)
         return false;
-    const struct agent *agent = shelf_at(&roots->agents, agents, row->agent);
-    return !connections->by_agent || text_equals(agent_name(agent), connections->agent, connections->agent_length);
+    return !connections->by_agent || span_equals(agent_name(agent_get(roots, row.agent)), own_agent(connections));
 }
 
 enum route { ROUTE_NOTHING, ROUTE_ROWS, ROUTE_SERVER, ROUTE_MODEL, ROUTE_AGENT, ROUTE_AGENT_ANYWHERE };
@@ -207,19 +203,16 @@ static uint32_t next_of_agent(const struct roots *roots, presence_cursor *cursor
     if (!cursor->at[2])
         return NONE;
     uint32_t row = (uint32_t)cursor->at[2] - 1;
-    uint32_t next = row_next(roots, row, row_get(roots, row));
+    uint32_t next = row_next(roots, row, row_stamp(roots, row));
     cursor->at[2] = next == NONE ? 0 : (uint64_t)next + 1;
     return row;
 }
 
-static void prefetch_agents(const struct roots *roots, const struct pv_entry *entry, uint32_t page)
+static void prefetch_agents(const struct roots *roots, uint32_t used, uint32_t page)
 {
-    for (unsigned used = entry->used; used; used &= used - 1) {
-        uint32_t number = page << SHELF_SLOT_BITS | (uint32_t)__builtin_ctz(used);
-        const struct agent *agent = shelf_at(&roots->agents, entry, number);
-        memory_prefetch(agent_name(agent));
-        memory_prefetch(row_get(roots, agent->first));
-    }
+    const struct agent *agents = pv_page(&roots->agents.pv, page);
+    for (; used; used &= used - 1)
+        memory_prefetch(row_get(roots, agents[__builtin_ctz(used)].first));
 }
 
 static uint32_t next_in_model(const presence_connections *connections, presence_cursor *cursor)
@@ -238,12 +231,12 @@ static uint32_t next_in_model(const presence_connections *connections, presence_
         if (!cursor->at[0])
             return NONE;
         uint32_t page = (uint32_t)cursor->at[0] - 1;
-        const struct pv_entry *entry = pv_entry(&roots->agents.pv, page);
+        const struct pv_side *side = pv_side(&roots->agents.pv, page);
         if (cursor->at[1] == 0)
-            prefetch_agents(roots, entry, page);
-        unsigned left = (unsigned)entry->used >> cursor->at[1];
+            prefetch_agents(roots, side->used, page);
+        unsigned left = side->used >> cursor->at[1];
         if (!left) {
-            cursor->at[0] = shelf_next(list, &roots->agents, entry);
+            cursor->at[0] = shelf_next(list, &roots->agents, side);
             cursor->at[1] = 0;
             continue;
         }
@@ -254,13 +247,11 @@ static uint32_t next_in_model(const presence_connections *connections, presence_
     }
 }
 
-static void prefetch_rows(const struct roots *roots, const struct pv_entry *entry, uint32_t page)
+static void prefetch_rows(const struct roots *roots, uint32_t used, uint32_t page)
 {
-    for (unsigned used = entry->used; used; used &= used - 1) {
-        uint32_t number = page << SHELF_SLOT_BITS | (uint32_t)__builtin_ctz(used);
-        const struct row *row = shelf_at(&roots->rows, entry, number);
-        memory_prefetch(agent_get(roots, row->agent));
-    }
+    const struct row *rows = pv_page(&roots->rows.pv, page);
+    for (; used; used &= used - 1)
+        memory_prefetch(agent_get(roots, rows[__builtin_ctz(used)].agent));
 }
 
 /* The next row in a page, or in the pages after it: of the server's list, or of all pages. */
@@ -275,10 +266,10 @@ static uint32_t next_in_pages(const presence_connections *connections, presence_
     }
     while (cursor->at[0]) {
         uint32_t page = (uint32_t)cursor->at[0] - 1;
-        const struct pv_entry *entry = pv_entry(&roots->rows.pv, page);
-        if (cursor->at[1] == 0 && entry->used)
-            prefetch_rows(roots, entry, page);
-        unsigned left = (unsigned)entry->used >> cursor->at[1];
+        const struct pv_side *side = pv_side(&roots->rows.pv, page);
+        if (cursor->at[1] == 0 && side->used)
+            prefetch_rows(roots, side->used, page);
+        unsigned left = side->used >> cursor->at[1];
         if (left) {
             cursor->at[1] += (unsigned)__builtin_ctz(left);
             uint32_t row = page << SHELF_SLOT_BITS | (uint32_t)cursor->at[1];
@@ -287,7 +278,7 @@ static uint32_t next_in_pages(const presence_connections *connections, presence_
         }
         cursor->at[1] = 0;
         if (!all)
-            cursor->at[0] = shelf_next(list, &roots->rows, entry);
+            cursor->at[0] = shelf_next(list, &roots->rows, side);
         else
             cursor->at[0] = page + 1 < roots->rows.pv.pages ? (uint64_t)page + 2 : 0;
     }
@@ -433,11 +424,11 @@ static presence_status best_stated(const presence_connections *connections, uint
     const struct roots *roots = roots_of(connections);
     presence_status best = PRESENCE_UNKNOWN;
     for (uint32_t at = agent_get(roots, agent)->first; at != NONE;) {
-        const struct row *row = row_get(roots, at);
-        presence_status status = row_status(row, server_get(roots, row_server(roots, at)));
-        if (!(row->stamp & ROW_CONTROLLER) && status > best && belongs(connections, at))
+        uint64_t stamp = row_stamp(roots, at);
+        presence_status status = row_status(stamp, server_get(roots, row_server(roots, at)));
+        if (!(stamp & ROW_CONTROLLER) && status > best && belongs(connections, at))
             best = status;
-        at = row_next(roots, at, row);
+        at = row_next(roots, at, stamp);
     }
     return best;
 }
@@ -561,8 +552,8 @@ static const char *name_of(const struct roots *roots, uint32_t row, enum name_ki
     if (kind == NAME_SERVER)
         return server_get(roots, row_server(roots, row))->name->bytes;
     uint32_t agent = row_get(roots, row)->agent;
-    return kind == NAME_AGENT ? agent_name(agent_get(roots, agent))->bytes
-                              : model_get(roots, agent_model(roots, agent))->name->bytes;
+    return kind == NAME_AGENT ? agent_name(agent_get(roots, agent)).bytes
+                              : model_get(roots, agent_get(roots, agent)->model)->name->bytes;
 }
 
 /* Where the records say it without looking at rows: all servers; and, while no list is being applied, all models. */

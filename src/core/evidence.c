@@ -18,22 +18,22 @@ struct alive_spans {
 
 static presence_status recorded_status(const struct agent *agent)
 {
-    return (presence_status)(agent->name_bits >> AGENT_STATUS_SHIFT & 3);
+    return (presence_status)(agent_meta(agent) >> AGENT_STATUS_SHIFT & 3);
 }
 
 static uint64_t basis_of(const struct roots *roots, const struct agent *agent)
 {
     if (agent->first == NONE)
         return roots->revision;
-    return agent->name_bits & AGENT_BASIS ? extra_get(roots, agent->first)->basis
-                                          : row_revision(row_get(roots, agent->first));
+    return agent_meta(agent) & AGENT_BASIS ? extra_get(roots, agent->first)->basis
+                                           : row_revision(row_stamp(roots, agent->first));
 }
 
-static const struct down *down_of(const struct row *row, const struct server *server)
+static const struct down *down_of(uint64_t stamp, const struct server *server)
 {
     size_t count = server->downs ? server->downs->born_count & 0xffff : 0;
     for (size_t i = 0; i < count; i++)
-        if (server->downs->at[i].floor >= row_revision(row))
+        if (server->downs->at[i].floor >= row_revision(stamp))
             return &server->downs->at[i];
     return NULL;
 }
@@ -47,14 +47,14 @@ static void end_span(struct alive_spans *spans, uint64_t revision, uint64_t basi
     spans->end = (struct evidence){PRESENCE_MISSING, reason, time};
 }
 
-static struct alive_spans spans_of(const struct row *row, const struct server *server, uint64_t basis)
+static struct alive_spans spans_of(uint64_t stamp, const struct server *server, uint64_t basis)
 {
     struct alive_spans spans = {0};
-    presence_status status = row_status(row, server);
-    uint64_t connected = row_revision(row), lapse = server->lapse_revision, restore = server->restore_revision;
-    bool fresh = row_is_fresh(row);
+    presence_status status = row_status(stamp, server);
+    uint64_t connected = row_revision(stamp), lapse = server->lapse_revision, restore = server->restore_revision;
+    bool fresh = row_is_fresh(stamp);
     bool committed = server->bulk == BULK_COMMITTED;
-    const struct down *down = connected <= server->floor ? down_of(row, server) : NULL;
+    const struct down *down = connected <= server->floor ? down_of(stamp, server) : NULL;
     bool up_before = !fresh && connected > server->floor; /* before a list that is being swept, if any */
 
     if (down && !fresh) {
@@ -92,10 +92,10 @@ struct reading {
     uint64_t swept;
 };
 
-static void read_row(struct reading *reading, const struct row *row, const struct server *server, uint64_t basis)
+static void read_row(struct reading *reading, uint64_t stamp, const struct server *server, uint64_t basis)
 {
-    presence_status status = row_status(row, server);
-    struct alive_spans spans = spans_of(row, server, basis);
+    presence_status status = row_status(stamp, server);
+    struct alive_spans spans = spans_of(stamp, server, basis);
     if (status > reading->best)
         reading->best = status;
     if (spans.has && !spans.began)
@@ -112,7 +112,7 @@ static void read_row(struct reading *reading, const struct row *row, const struc
         return;
     reading->swept = server->bulk_revision;
     reading->swept_now = (struct evidence){PRESENCE_UNKNOWN, PRESENCE_REASON_UPDATED, server->bulk_time};
-    if (row_mark(row) == MARK_FRESH_MISSING && server->downs) {
+    if (row_mark(stamp) == MARK_FRESH_MISSING && server->downs) {
         const struct down *last = &server->downs->at[(server->downs->born_count & 0xffff) - 1];
         reading->stated_missing = (struct evidence){PRESENCE_MISSING, (presence_reason)last->reason, last->time};
     }
@@ -128,11 +128,10 @@ struct evidence evidence_now(const struct roots *roots, uint32_t number)
         return recorded; /* nothing happened to any server since */
     struct reading reading = {0};
     for (uint32_t at = agent->first; at != NONE;) {
-        const struct pv_entry *entry = shelf_entry(&roots->rows, at);
-        const struct row *row = shelf_at(&roots->rows, entry, at);
-        if (!(row->stamp & ROW_CONTROLLER))
-            read_row(&reading, row, server_get(roots, entry->owner), basis);
-        at = row_next(roots, at, row);
+        uint64_t stamp = row_stamp(roots, at);
+        if (!(stamp & ROW_CONTROLLER))
+            read_row(&reading, stamp, server_get(roots, row_server(roots, at)), basis);
+        at = row_next(roots, at, stamp);
     }
     struct evidence now = recorded;
     bool states_missing = reading.stated_missing.status == PRESENCE_MISSING;
@@ -153,22 +152,20 @@ struct evidence evidence_now(const struct roots *roots, uint32_t number)
 
 void evidence_fill(const struct roots *roots, uint32_t number, presence_evidence *out)
 {
-    const struct agent *agent = agent_get(roots, number);
     *out = (presence_evidence){0};
     bool seen = false;
-    for (uint32_t at = agent->first; at != NONE;) {
-        const struct pv_entry *entry = shelf_entry(&roots->rows, at);
-        const struct row *row = shelf_at(&roots->rows, entry, at);
-        const struct server *server = server_get(roots, entry->owner);
-        presence_status status = row->stamp & ROW_CONTROLLER ? PRESENCE_UNKNOWN : row_status(row, server);
+    for (uint32_t at = agent_get(roots, number)->first; at != NONE;) {
+        struct row row = *row_get(roots, at);
+        const struct server *server = server_get(roots, row_server(roots, at));
+        presence_status status = row.stamp & ROW_CONTROLLER ? PRESENCE_UNKNOWN : row_status(row.stamp, server);
         if (status != PRESENCE_UNKNOWN) {
             *(status == PRESENCE_ALIVE ? &out->alive : &out->missing) += 1;
-            presence_time last_seen = row_last_seen(row, server);
+            presence_time last_seen = row_last_seen(row.last_seen, row.stamp, server);
             if (!seen || last_seen > out->last_seen)
                 out->last_seen = last_seen;
             seen = true;
         }
-        at = row_next(roots, at, row);
+        at = row_next(roots, at, row.stamp);
     }
     if (!seen)
         return;
@@ -184,16 +181,16 @@ static presence_status best_up_to(const struct roots *roots, uint32_t number, ui
 {
     presence_status best = PRESENCE_UNKNOWN;
     for (uint32_t at = agent_get(roots, number)->first; at != NONE;) {
-        const struct pv_entry *entry = shelf_entry(&roots->rows, at);
-        const struct row *row = shelf_at(&roots->rows, entry, at);
-        if (!(row->stamp & ROW_CONTROLLER) && (only_server == NONE || only_server == entry->owner)) {
-            presence_status status = row_status(row, server_get(roots, entry->owner));
+        uint64_t stamp = row_stamp(roots, at);
+        uint32_t server = row_server(roots, at);
+        if (!(stamp & ROW_CONTROLLER) && (only_server == NONE || only_server == server)) {
+            presence_status status = row_status(stamp, server_get(roots, server));
             if (status > best)
                 best = status;
             if (best >= enough)
                 return best;
         }
-        at = row_next(roots, at, row);
+        at = row_next(roots, at, stamp);
     }
     return best;
 }
@@ -203,23 +200,41 @@ presence_status evidence_best_on_server(const struct roots *roots, uint32_t agen
     return best_up_to(roots, agent, server, PRESENCE_ALIVE);
 }
 
+presence_status evidence_walked(const struct roots *roots, uint32_t agent)
+{
+    return best_up_to(roots, agent, NONE, PRESENCE_ALIVE);
+}
+
 presence_status evidence_best(const struct roots *roots, uint32_t number)
 {
     const struct agent *agent = agent_get(roots, number);
-    if (agent->name_bits & AGENT_BASIS && basis_of(roots, agent) >= roots->event_revision)
+    if (agent->events == roots->events)
         return recorded_status(agent);
     return best_up_to(roots, number, NONE, PRESENCE_ALIVE);
 }
 
+presence_status evidence_best_live(struct registry *registry, uint32_t number)
+{
+    struct roots *now = &registry->now;
+    const struct agent *agent = agent_get(now, number);
+    if (agent->events == now->events)
+        return recorded_status(agent);
+    presence_status best = best_up_to(now, number, NONE, PRESENCE_ALIVE);
+    const struct pv_leaf *leaf = pv_leaf(&now->agents.pv, number >> SHELF_SLOT_BITS);
+    bool own = versions_owns(&registry->versions, leaf->born[pv_leaf_slot(number >> SHELF_SLOT_BITS)]);
+    if (best == recorded_status(agent) && own && now->events < EVENTS_MOST)
+        agent_edit(registry, number)->events = now->events;
+    return best;
+}
+
 /* Without a basis of its own, the record is as new as the first row: right if nothing that would count happened
  * since. */
-static bool needs_basis(const struct roots *roots, const struct agent *agent)
+static bool needs_basis(const struct roots *roots, uint32_t first)
 {
-    const struct pv_entry *entry = shelf_entry(&roots->rows, agent->first);
-    const struct row *row = shelf_at(&roots->rows, entry, agent->first);
-    const struct server *server = server_get(roots, entry->owner);
-    uint64_t connected = row_revision(row);
-    return row_next(roots, agent->first, row) != NONE || row_mark(row) != MARK_NONE || connected <= server->floor ||
+    uint64_t stamp = row_stamp(roots, first);
+    const struct server *server = server_get(roots, row_server(roots, first));
+    uint64_t connected = row_revision(stamp);
+    return row_next(roots, first, stamp) != NONE || row_mark(stamp) != MARK_NONE || connected <= server->floor ||
            server->lapse_revision > connected || server->restore_revision > connected;
 }
 
@@ -227,14 +242,15 @@ void evidence_record(struct registry *registry, uint32_t number, struct evidence
 {
     struct roots *now = &registry->now;
     struct agent *agent = agent_edit(registry, number);
+    bool basis = agent->first != NONE && needs_basis(now, agent->first);
+    agent->events = now->events < EVENTS_MOST ? now->events : UINT32_MAX;
     agent->since = evidence.since;
     agent->hash_reason = (agent->hash_reason & (((uint32_t)1 << INDEX_HASH_BITS) - 1)) | (uint32_t)evidence.reason
                                                                                              << INDEX_HASH_BITS;
-    agent->name_bits = (agent->name_bits & ~(uint64_t)AGENT_BITS) | (uint64_t)evidence.status << AGENT_STATUS_SHIFT;
-    if (agent->first == NONE || !needs_basis(now, agent))
-        return;
-    extra_edit(registry, agent->first)->basis = now->revision;
-    agent_edit(registry, number)->name_bits |= AGENT_BASIS;
+    agent->name[AGENT_META] = (char)((agent_meta(agent) & AGENT_NAME_LONG) |
+                                     (int)evidence.status << AGENT_STATUS_SHIFT | (basis ? AGENT_BASIS : 0));
+    if (basis)
+        extra_edit(registry, agent->first)->basis = now->revision;
 }
 
 presence_status evidence_changed(struct registry *registry, uint32_t agent, struct evidence before, bool gained,

@@ -87,10 +87,10 @@ static presence_status best_of(const struct snapshot *snapshot, uint32_t agent)
 static uint32_t first_on_server(const struct roots *roots, uint32_t agent, uint32_t server)
 {
     for (uint32_t at = agent == NONE ? NONE : agent_get(roots, agent)->first; at != NONE;) {
-        const struct row *row = row_get(roots, at);
-        if (row_server(roots, at) == server && row_stated_status(row, server_get(roots, server)) != PRESENCE_UNKNOWN)
+        uint64_t stamp = row_stamp(roots, at);
+        if (row_server(roots, at) == server && row_stated_status(stamp, server_get(roots, server)) != PRESENCE_UNKNOWN)
             return at;
-        at = row_next(roots, at, row);
+        at = row_next(roots, at, stamp);
     }
     return NONE;
 }

@@ -26,9 +26,18 @@ void recorder_prefetch_agent(const struct presence_recorder *recorder, const str
         return;
     index_prefetch(&now->by_agent, agent_hash(registry, model, facts->agent_hash));
     uint32_t open = model_get(now, model)->agents.open;
-    if (open)
-        memory_prefetch((const char *)pv_page(&now->agents.pv, open - 1) +
-                        (size_t)__builtin_popcount(pv_entry(&now->agents.pv, open - 1)->used) * sizeof(struct agent));
+    if (open) {
+        unsigned slot = (unsigned)__builtin_popcount(pv_side(&now->agents.pv, open - 1)->used) & (SHELF_SLOTS - 1);
+        recorder_prefetch_agent_record(now, (open - 1) << SHELF_SLOT_BITS | slot);
+    }
+}
+
+/* An agent's record; it may lie on two lines. */
+void recorder_prefetch_agent_record(const struct roots *now, uint32_t agent)
+{
+    const struct agent *record = agent_get(now, agent);
+    memory_prefetch(record);
+    memory_prefetch(&record->since);
 }
 
 /* The same for what removing a row will touch. */
@@ -37,13 +46,11 @@ void recorder_prefetch_removal(const struct presence_recorder *recorder, uint32_
     const struct registry *registry = recorder->registry;
     const struct roots *now = &registry->now;
     const struct departures *departures = &recorder->departures;
-    uint32_t number = row_get(now, row)->agent;
-    const struct pv_entry *entry = shelf_entry(&now->agents, number);
-    const struct agent *agent = shelf_at(&now->agents, entry, number);
-    memory_prefetch(agent);
+    uint32_t agent = row_get(now, row)->agent;
+    recorder_prefetch_agent_record(now, agent);
     if (departures->room)
         memory_prefetch(&departures->at[departures->next & (departures->room - 1)]);
-    memory_prefetch(model_get(now, entry->owner));
+    memory_prefetch(model_get(now, agent_get(now, agent)->model));
 }
 
 /* Asks for the row, and for what removing it will touch: a handle names all of it. */
@@ -54,11 +61,11 @@ void recorder_prefetch_handle(const struct presence_recorder *recorder, const pr
     uint32_t row = (uint32_t)(handle->opaque[1] >> 32), agent = (uint32_t)handle->opaque[2];
     if (handle->opaque[3] != recorder->instance || !shelf_in_use(&now->rows, row))
         return;
-    memory_prefetch(shelf_get(&now->rows, row));
+    memory_prefetch(row_get(now, row));
     if (!removing)
         return;
     uint32_t server = (uint32_t)(handle->opaque[2] >> 32);
     index_prefetch(&now->by_connection, connection_hash(registry, server, handle->opaque[0]));
     if (shelf_in_use(&now->agents, agent))
-        memory_prefetch(shelf_get(&now->agents, agent));
+        recorder_prefetch_agent_record(now, agent);
 }

@@ -39,7 +39,7 @@ int presence_recorder_agent_status(presence_recorder *recorder, const char *mode
     if (code)
         return code;
     uint32_t number = find_agent(recorder, model_name, name);
-    *status = number == NONE ? PRESENCE_UNKNOWN : evidence_best(&recorder->registry->now, number);
+    *status = number == NONE ? PRESENCE_UNKNOWN : evidence_best_live(recorder->registry, number);
     recorder_unlock(recorder);
     return PRESENCE_OK;
 }
@@ -111,19 +111,19 @@ static void count_visible(const struct roots *roots, uint32_t model, size_t *con
 {
     const struct shelf_list *list = &model_get(roots, model)->agents;
     for (uint32_t page = shelf_first(list); page;) {
-        const struct pv_entry *entry = pv_entry(&roots->agents.pv, page - 1);
-        for (unsigned used = entry->used; used; used &= used - 1) {
+        const struct pv_side *side = pv_side(&roots->agents.pv, page - 1);
+        for (uint32_t used = side->used; used; used &= used - 1) {
             uint32_t number = (page - 1) << SHELF_SLOT_BITS | (uint32_t)__builtin_ctz(used);
             size_t visible = 0;
             for (uint32_t at = agent_get(roots, number)->first; at != NONE;) {
-                const struct row *row = row_get(roots, at);
-                visible += row_stated_status(row, server_get(roots, row_server(roots, at))) != PRESENCE_UNKNOWN;
-                at = row_next(roots, at, row);
+                uint64_t stamp = row_stamp(roots, at);
+                visible += row_stated_status(stamp, server_get(roots, row_server(roots, at))) != PRESENCE_UNKNOWN;
+                at = row_next(roots, at, stamp);
             }
             *connections += visible;
             *agents += visible > 0;
         }
-        page = shelf_next(list, &roots->agents, entry);
+        page = shelf_next(list, &roots->agents, side);
     }
 }
 

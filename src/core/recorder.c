@@ -354,11 +354,10 @@ uint64_t presence_recorder_revision(const presence_recorder *recorder)
 static void fill_handle(const struct presence_recorder *recorder, uint32_t row, presence_handle *handle)
 {
     const struct roots *now = &recorder->registry->now;
-    const struct pv_entry *entry = shelf_entry(&now->rows, row);
-    const struct row *record = shelf_at(&now->rows, entry, row);
-    handle->opaque[0] = record->id;
-    handle->opaque[1] = (uint64_t)row << 32 | record->generation;
-    handle->opaque[2] = (uint64_t)entry->owner << 32 | record->agent;
+    struct row record = *row_get(now, row);
+    handle->opaque[0] = record.id;
+    handle->opaque[1] = (uint64_t)row << 32 | record.generation;
+    handle->opaque[2] = (uint64_t)row_server(now, row) << 32 | record.agent;
     handle->opaque[3] = recorder->instance;
 }
 
@@ -534,10 +533,8 @@ static int begin_handle(struct presence_recorder *recorder, const presence_handl
         *row = NONE;
         if (handle->opaque[3] != recorder->instance || !shelf_in_use(&now->rows, number))
             return PRESENCE_E_NOT_FOUND;
-        const struct pv_entry *entry = shelf_entry(&now->rows, number);
-        const struct row *record = shelf_at(&now->rows, entry, number);
-        if (entry->owner != server || record->id != handle->opaque[0] ||
-            record->generation != (uint32_t)handle->opaque[1])
+        if (row_get(now, number)->generation != (uint32_t)handle->opaque[1] ||
+            row_get(now, number)->id != handle->opaque[0] || row_server(now, number) != server)
             return PRESENCE_E_NOT_FOUND;
         const struct server *owner = server_get(now, server);
         if (owner->bulk != BULK_NONE) {

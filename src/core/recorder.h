@@ -142,6 +142,7 @@ int recorder_connect_locked(struct presence_recorder *recorder, struct span serv
 /* prefetch.c */
 void recorder_prefetch_connection(const struct presence_recorder *recorder, struct span server, uint64_t id);
 void recorder_prefetch_removal(const struct presence_recorder *recorder, uint32_t row);
+void recorder_prefetch_agent_record(const struct roots *now, uint32_t agent);
 void recorder_prefetch_agent(const struct presence_recorder *recorder, const struct facts *facts);
 void recorder_prefetch_handle(const struct presence_recorder *recorder, const presence_handle *handle, bool removing);
 int recorder_touch_handle(struct presence_recorder *recorder, const presence_handle *handle, bool removing);

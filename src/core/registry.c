@@ -11,20 +11,20 @@
 
 #include <assert.h>
 
-_Static_assert(sizeof(struct row) == 32, "two rows to a cache line");
-_Static_assert(sizeof(struct agent) == 24 && sizeof(struct extra) == 24, "16 to a page of 384 bytes");
+_Static_assert(sizeof(struct row) == 32 && sizeof(struct agent) == 48, "pages of 512 and 768 bytes");
+_Static_assert(sizeof(struct extra) == 24, "16 to a page of 384 bytes");
 _Static_assert(sizeof(struct model) == 48 && sizeof(struct server) == 256, "pages of 384 and 512 bytes");
 
 enum { INDEX_HASH_MASK = (1 << INDEX_HASH_BITS) - 1 };
 
 /* ---------------------------------------------------------------------------------------------------- look-ups -- */
 
-presence_status row_status_in_bulk(const struct row *row, const struct server *server)
+presence_status row_status_in_bulk(uint64_t stamp, const struct server *server)
 {
-    enum row_mark mark = row_mark(row);
-    presence_status recorded = row_revision(row) > server->floor ? PRESENCE_ALIVE : PRESENCE_MISSING;
+    enum row_mark mark = row_mark(stamp);
+    presence_status recorded = row_revision(stamp) > server->floor ? PRESENCE_ALIVE : PRESENCE_MISSING;
     if (server->bulk == BULK_STAGING)
-        return row_is_fresh(row) ? PRESENCE_UNKNOWN : recorded;
+        return row_is_fresh(stamp) ? PRESENCE_UNKNOWN : recorded;
     switch (mark) {
     case MARK_NONE:
         return recorded;
@@ -58,22 +58,20 @@ uint32_t registry_model(const struct registry *registry, const struct roots *roo
     return NONE;
 }
 
+static bool agent_is(const struct roots *roots, uint32_t number, uint32_t model, struct span name)
+{
+    const struct agent *agent = agent_get(roots, number);
+    return agent->model == model && span_equals(agent_name(agent), name);
+}
+
 uint32_t registry_agent(const struct registry *registry, const struct roots *roots, uint32_t model, struct span name,
                         uint64_t agent_name_hash)
 {
-    uint64_t hash = agent_hash(registry, model, agent_name_hash);
-    struct index_probe probe = index_probe_start(&roots->by_agent, hash);
+    struct index_probe probe = index_probe_start(&roots->by_agent, agent_hash(registry, model, agent_name_hash));
     uint32_t number;
-    while (index_probe_next(&probe, &number)) {
-        const struct pv_entry *entry = shelf_entry(&roots->agents, number);
-        const struct agent *agent = shelf_at(&roots->agents, entry, number);
-        if ((agent->hash_reason & INDEX_HASH_MASK) != (hash & INDEX_HASH_MASK) || entry->owner != model)
-            continue;
-        if (agent->first != NONE) /* who asks for an agent mostly goes on to its row */
-            memory_prefetch(row_get(roots, agent->first));
-        if (text_equals(agent_name(agent), name.bytes, name.length))
+    while (index_probe_next(&probe, &number))
+        if (agent_is(roots, number, model, name))
             return number;
-    }
     return NONE;
 }
 
@@ -82,12 +80,12 @@ uint32_t registry_row(const struct registry *registry, const struct roots *roots
     struct index_probe probe = index_probe_start(&roots->by_connection, connection_hash(registry, server, id));
     uint32_t number;
     while (index_probe_next(&probe, &number)) {
-        const struct pv_entry *entry = shelf_entry(&roots->rows, number);
-        const struct row *row = shelf_at(&roots->rows, entry, number);
-        if (row->id != id || entry->owner != server)
+        const struct row *row = row_get(roots, number);
+        if (row->id != id || row_server(roots, number) != server)
             continue;
         const struct server *record = server_get(roots, server);
-        if (__builtin_expect(record->bulk == BULK_NONE, 1) || row_status_in_bulk(row, record) != PRESENCE_UNKNOWN)
+        if (__builtin_expect(record->bulk == BULK_NONE, 1) ||
+            row_status_in_bulk(row->stamp, record) != PRESENCE_UNKNOWN)
             return number;
     }
     return NONE;
@@ -95,32 +93,32 @@ uint32_t registry_row(const struct registry *registry, const struct roots *roots
 
 void registry_value(const struct roots *roots, uint32_t number, presence_value *value)
 {
-    const struct pv_entry *entry = shelf_entry(&roots->rows, number);
-    const struct row *row = shelf_at(&roots->rows, entry, number);
-    const struct server *server = server_get(roots, entry->owner);
-    const struct pv_entry *agents = shelf_entry(&roots->agents, row->agent);
-    const struct agent *agent = shelf_at(&roots->agents, agents, row->agent);
+    struct row row = *row_get(roots, number);
+    const struct server *server = server_get(roots, row_server(roots, number));
+    const struct agent *agent = agent_get(roots, row.agent);
     *value = (presence_value){
-        .model = model_get(roots, agents->owner)->name->bytes,
+        .model = model_get(roots, agent->model)->name->bytes,
         .server = server->name->bytes,
-        .agent = agent_name(agent)->bytes,
-        .user_data = row_data(roots, number, row),
-        .connection_id = row->id,
-        .last_seen = row_last_seen(row, server),
-        .status = row_status(row, server),
-        .controller_agent = (row->stamp & ROW_CONTROLLER) != 0,
+        .agent = agent_name(agent).bytes,
+        .user_data = row_data(roots, number, row.stamp),
+        .connection_id = row.id,
+        .last_seen = row_last_seen(row.last_seen, row.stamp, server),
+        .status = row_status(row.stamp, server),
+        .controller_agent = (row.stamp & ROW_CONTROLLER) != 0,
     };
+}
+
+bool registry_names_agent(const struct roots *roots, uint32_t agent, const struct facts *facts)
+{
+    return span_equals(agent_name(agent_get(roots, agent)), facts->agent) &&
+           span_equals(text_span(model_get(roots, agent_get(roots, agent)->model)->name), facts->model);
 }
 
 bool registry_same_facts(const struct roots *roots, uint32_t number, const struct facts *facts)
 {
-    const struct row *row = row_get(roots, number);
-    const struct pv_entry *entry = shelf_entry(&roots->agents, row->agent);
-    const struct agent *agent = shelf_at(&roots->agents, entry, row->agent);
-    const struct text *data = row->stamp & ROW_EXTRA ? extra_get(roots, number)->data : NULL;
-    return !(row->stamp & ROW_CONTROLLER) == !facts->controller &&
-           text_equals(agent_name(agent), facts->agent.bytes, facts->agent.length) &&
-           text_equals(model_get(roots, entry->owner)->name, facts->model.bytes, facts->model.length) &&
+    struct row row = *row_get(roots, number);
+    const struct text *data = row.stamp & ROW_EXTRA ? extra_get(roots, number)->data : NULL;
+    return !(row.stamp & ROW_CONTROLLER) == !facts->controller && registry_names_agent(roots, row.agent, facts) &&
            (data ? text_equals(data, facts->data.bytes, facts->data.length) : facts->data.length == 0);
 }
 
@@ -129,9 +127,9 @@ bool registry_same_facts(const struct roots *roots, uint32_t number, const struc
 static uint32_t hash_of_row(const void *context, uint32_t number)
 {
     const struct registry *registry = context;
-    const struct pv_entry *entry = shelf_entry(&registry->now.rows, number);
-    const struct row *row = shelf_at(&registry->now.rows, entry, number);
-    return (uint32_t)connection_hash(registry, entry->owner, row->id) & INDEX_HASH_MASK;
+    const struct roots *now = &registry->now;
+    uint64_t id = row_get(now, number)->id;
+    return (uint32_t)connection_hash(registry, row_server(now, number), id) & INDEX_HASH_MASK;
 }
 
 static uint32_t hash_of_agent(const void *context, uint32_t number)
@@ -179,17 +177,15 @@ struct extra *extra_edit(struct registry *registry, uint32_t number)
     struct pv *extras = &registry->now.extras;
     struct versions *versions = &registry->versions;
     uint32_t page = number >> SHELF_SLOT_BITS;
-    uint32_t slot = number & (SHELF_SLOTS - 1);
-    const struct pv_entry *known = pv_entry_or_null(extras, page);
-    if (!known)
-        pv_reach(extras, versions, page);
-    struct pv_entry *entry =
-        known && known->page ? pv_edit_page(extras, versions, page) : pv_fill(extras, versions, page, true);
-    struct extra *extra = (struct extra *)entry->page + slot;
-    if (!(entry->used >> slot & 1)) {
-        entry->used = (uint16_t)(entry->used | 1u << slot);
+    uint32_t bit = (uint32_t)1 << shelf_slot(number);
+    pv_reach(extras, versions, page);
+    struct extra *extra =
+        pv_page_or_null(extras, page) ? pv_edit_page(extras, versions, page) : pv_fill(extras, versions, page, true);
+    extra += shelf_slot(number);
+    if (!(pv_side(extras, page)->used & bit)) {
+        pv_edit_side(extras, versions, page)->used |= bit;
         *extra = (struct extra){NULL, NONE, NONE, 0};
-        row_edit(registry, number)->stamp |= ROW_EXTRA;
+        row_edit(registry, number)->stamp = row_stamp(&registry->now, number) | ROW_EXTRA;
     }
     return extra;
 }
@@ -197,9 +193,9 @@ struct extra *extra_edit(struct registry *registry, uint32_t number)
 static void extra_drop(struct registry *registry, uint32_t number)
 {
     uint32_t page = number >> SHELF_SLOT_BITS;
-    struct pv_entry *entry = pv_edit_entry(&registry->now.extras, &registry->versions, page);
-    entry->used = (uint16_t)(entry->used & ~(1u << (number & (SHELF_SLOTS - 1))));
-    if (!entry->used)
+    struct pv_side *side = pv_edit_side(&registry->now.extras, &registry->versions, page);
+    side->used &= ~((uint32_t)1 << shelf_slot(number));
+    if (!side->used)
         pv_drop(&registry->now.extras, &registry->versions, page);
 }
 
@@ -252,6 +248,28 @@ static void retire_name(struct registry *registry, struct text *name)
 {
     registry->name_bytes -= text_length(name);
     retire_text(registry, name);
+}
+
+static void set_agent_name(struct registry *registry, struct agent *agent, struct span name)
+{
+    if (name.length <= AGENT_NAME_SHORT) {
+        memcpy(agent->name, name.bytes, name.length);
+        agent->name[AGENT_META] = (char)name.length;
+        registry->name_bytes += name.length;
+    } else {
+        const struct text *text = new_name(registry, name);
+        memcpy(agent->name, &text, sizeof text);
+        agent->name[AGENT_META] = AGENT_NAME_LONG;
+    }
+}
+
+static void retire_agent_name(struct registry *registry, const struct agent *agent)
+{
+    struct text *text = agent_long_name(agent);
+    if (text)
+        retire_name(registry, text);
+    else
+        registry->name_bytes -= agent_name(agent).length;
 }
 
 /* Servers that are kept only for the departures that are remembered do not count. */
@@ -335,9 +353,10 @@ static int add_agent(struct registry *registry, uint32_t model, const struct fac
         return PRESENCE_E_LIMIT;
     record->agent_count++;
     uint64_t hash = agent_hash(registry, model, facts->agent_hash);
-    struct text *name = new_name(registry, facts->agent);
-    *agent_edit(registry, number) = (struct agent){
-        .name_bits = (uint64_t)(uintptr_t)name, .hash_reason = (uint32_t)hash & INDEX_HASH_MASK, .first = NONE};
+    struct agent *fresh = agent_edit(registry, number);
+    *fresh = (struct agent){
+        .model = model, .events = UINT32_MAX, .first = NONE, .hash_reason = (uint32_t)hash & INDEX_HASH_MASK};
+    set_agent_name(registry, fresh, facts->agent);
     index_insert(&now->by_agent, &registry->versions, hash, number, hash_of_agent, registry);
     *agent = number;
     return PRESENCE_OK;
@@ -366,12 +385,11 @@ static void drop_agent(struct registry *registry, uint32_t number)
 {
     struct roots *now = &registry->now;
     const struct agent *agent = agent_get(now, number);
-    struct text *name = agent_name(agent);
-    uint32_t model = agent_model(now, number);
+    uint32_t model = agent->model;
     /* The index needs the whole hash for the tag; it is not kept, so it is computed again from the name. */
-    uint64_t hash = agent_hash(registry, model, name_hash(registry, (struct span){name->bytes, text_length(name)}));
+    uint64_t hash = agent_hash(registry, model, name_hash(registry, agent_name(agent)));
     index_remove(&now->by_agent, &registry->versions, hash, number);
-    retire_name(registry, name);
+    retire_agent_name(registry, agent);
     struct model *record = model_edit(registry, model);
     shelf_give(&now->agents, &registry->versions, &record->agents, number);
     if (--record->agent_count == 0)
@@ -414,7 +432,7 @@ static void unlink_row(struct registry *registry, uint32_t agent, uint32_t numbe
         struct agent *record = agent_edit(registry, agent);
         assert(record->first == number);
         record->first = next;
-        if (next != NONE && record->name_bits & AGENT_BASIS)
+        if (next != NONE && agent_meta(record) & AGENT_BASIS)
             extra_edit(registry, next)->basis = basis;
     }
     if (next != NONE)
@@ -436,7 +454,7 @@ uint32_t registry_add_row(struct registry *registry, uint32_t server, uint32_t a
                                                .agent = agent,
                                                .generation = ++registry->generation};
     link_row(registry, agent, number);
-    model_edit(registry, agent_model(now, agent))->rows++;
+    model_edit(registry, agent_get(now, agent)->model)->rows++;
     if (data)
         extra_edit(registry, number)->data = data;
     index_insert(&now->by_connection, &registry->versions, connection_hash(registry, server, id), number, hash_of_row,
@@ -446,9 +464,8 @@ uint32_t registry_add_row(struct registry *registry, uint32_t server, uint32_t a
 
 void registry_prefetch_agent_removal(const struct registry *registry, uint32_t number)
 {
-    const struct agent *agent = agent_get(&registry->now, number);
-    memory_prefetch(agent_name(agent));
-    index_prefetch(&registry->now.by_agent, agent->hash_reason & INDEX_HASH_MASK);
+    uint32_t hash = agent_get(&registry->now, number)->hash_reason;
+    index_prefetch(&registry->now.by_agent, hash & INDEX_HASH_MASK);
 }
 
 void registry_remove_row(struct registry *registry, uint32_t number)
@@ -466,7 +483,7 @@ void registry_remove_row(struct registry *registry, uint32_t number)
     struct server *record = server_edit(registry, server);
     record->physical--;
     shelf_give(&now->rows, &registry->versions, &record->rows, number);
-    model_edit(registry, agent_model(now, row.agent))->rows--;
+    model_edit(registry, agent_get(now, row.agent)->model)->rows--;
     registry_drop_idle_agent(registry, row.agent);
 }
 
@@ -481,26 +498,25 @@ void registry_set_data(struct registry *registry, uint32_t number, struct text *
 
 uint64_t registry_row_digest(const struct roots *roots, const struct server *server, uint32_t number)
 {
-    const struct row *row = row_get(roots, number);
-    const struct pv_entry *entry = shelf_entry(&roots->agents, row->agent);
-    const struct text *agent = agent_name((const struct agent *)shelf_at(&roots->agents, entry, row->agent));
-    const struct text *model = model_get(roots, entry->owner)->name;
-    const char *data = row_data(roots, number, row);
+    struct row row = *row_get(roots, number);
+    struct span agent = agent_name(agent_get(roots, row.agent));
+    const struct text *model = model_get(roots, agent_get(roots, row.agent)->model)->name;
+    const char *data = row_data(roots, number, row.stamp);
     uint64_t key[2] = {server->claim.epoch ^ server->claim.random, server->claim.turn + server->claim.random};
     /* Each part is hashed with the one before as its key, so parts cannot run into each other. */
-    key[0] ^= row->id;
-    key[1] ^= (row->stamp & ROW_CONTROLLER) ? 1 : 0;
+    key[0] ^= row.id;
+    key[1] ^= (row.stamp & ROW_CONTROLLER) ? 1 : 0;
     key[0] = text_sip_hash(key, model->bytes, text_length(model));
-    key[0] = text_sip_hash(key, agent->bytes, text_length(agent));
+    key[0] = text_sip_hash(key, agent.bytes, agent.length);
     return text_sip_hash(key, data, strlen(data));
 }
 
 void registry_count(struct registry *registry, uint32_t number, int sign)
 {
     struct roots *now = &registry->now;
-    const struct row *row = row_get(now, number);
+    uint64_t stamp = row_stamp(now, number);
     struct server *server = server_edit(registry, row_server(now, number));
-    presence_status stated = row_stated_status(row, server);
+    presence_status stated = row_stated_status(stamp, server);
     if (stated == PRESENCE_UNKNOWN)
         return;
     uint64_t one = (uint64_t)(int64_t)sign; /* adding it modulo 2^64 adds or takes one */
@@ -510,7 +526,7 @@ void registry_count(struct registry *registry, uint32_t number, int sign)
     now->connections += one;
     if (!(server->flags & SERVER_LAPSED))
         now->alive += one_alive;
-    if (row_revision(row) < server->base)
+    if (row_revision(stamp) < server->base)
         return;
     server->stated += one;
     server->stated_alive += one_alive;
@@ -523,6 +539,13 @@ void registry_count(struct registry *registry, uint32_t number, int sign)
 }
 
 /* ------------------------------------------------------------------------------------------------ server_downs -- */
+
+void registry_note_event(struct registry *registry)
+{
+    struct roots *now = &registry->now;
+    now->event_revision = now->revision;
+    now->events += now->events < EVENTS_MOST;
+}
 
 static size_t downs_bytes(size_t count)
 {

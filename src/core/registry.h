@@ -49,10 +49,11 @@ enum row_mark {
 enum { ROW_MARK_SHIFT = 3, ROW_MARK_MASK = 7, ROW_STAMP_SHIFT = 16 };
 #define ROW_REVISION_MOST (((uint64_t)1 << 48) - 1)
 
+/* A connection. `stamp` is its state: revision of the last connect << 16 | mark << 3 | flags. */
 struct row {
     uint64_t id;
     presence_time last_seen;
-    uint64_t stamp; /* revision of the last connect << 16 | mark << 3 | flags */
+    uint64_t stamp;
     uint32_t agent;
     uint32_t generation; /* of this use of the row: handles compare it */
 };
@@ -64,14 +65,20 @@ struct extra {
     uint64_t basis;      /* first row of an agent with AGENT_BASIS: see evidence.h */
 };
 
-/* The low bits of agent.name. */
-enum { AGENT_BASIS = 1, AGENT_STATUS_SHIFT = 1, AGENT_BITS = 7 };
+/* An agent's name is kept in its record, if it is short, so that finding an agent by name is one cache miss less.
+ * Unused bytes are zero. A longer one is a text of its own, whose address stands in the first bytes. */
+enum { AGENT_NAME_SHORT = 22, AGENT_NAME_BYTES = 24 };
+/* The last byte: the length, or AGENT_NAME_LONG; the recorded status; and whether there is a basis (evidence.h). */
+enum { AGENT_META = AGENT_NAME_BYTES - 1, AGENT_NAME_LONG = 31, AGENT_STATUS_SHIFT = 5, AGENT_BASIS = 1 << 7 };
+#define EVENTS_MOST (UINT32_MAX - 1)
 
 struct agent {
-    uint64_t name_bits;   /* struct text * | recorded status << 1 | AGENT_BASIS */
-    presence_time since;  /* of the recorded status */
-    uint32_t hash_reason; /* low 28 bits of the hash | recorded reason << 28 */
+    char name[AGENT_NAME_BYTES];
+    uint32_t model;
+    uint32_t events;      /* roots.events for which the recorded status is known to be right; else another number */
     uint32_t first;       /* row */
+    uint32_t hash_reason; /* low 28 bits of the hash | recorded reason << 28 */
+    presence_time since;  /* of the recorded status */
 };
 
 struct model {
@@ -140,6 +147,7 @@ struct roots {
     uint64_t revision;
     uint64_t connections, alive; /* as views show them */
     uint64_t event_revision;     /* of the last change of a whole server: what agents' records may not know of */
+    uint32_t events;             /* how many of those there were; EVENTS_MOST: too many to count */
     uint32_t bulks;              /* servers with bulk != BULK_NONE */
 };
 
@@ -195,24 +203,30 @@ static inline const struct row *row_get(const struct roots *roots, uint32_t row)
     return shelf_get(&roots->rows, row);
 }
 
+static inline uint64_t row_stamp(const struct roots *roots, uint32_t row)
+{
+    return row_get(roots, row)->stamp;
+}
+
 static inline uint32_t row_server(const struct roots *roots, uint32_t row)
 {
-    return shelf_entry(&roots->rows, row)->owner;
+    return shelf_owner(&roots->rows, row);
 }
 
-static inline uint64_t row_revision(const struct row *row)
+/* Of a stamp. */
+static inline uint64_t row_revision(uint64_t stamp)
 {
-    return row->stamp >> ROW_STAMP_SHIFT;
+    return stamp >> ROW_STAMP_SHIFT;
 }
 
-static inline enum row_mark row_mark(const struct row *row)
+static inline enum row_mark row_mark(uint64_t stamp)
 {
-    return (enum row_mark)(row->stamp >> ROW_MARK_SHIFT & ROW_MARK_MASK);
+    return (enum row_mark)(stamp >> ROW_MARK_SHIFT & ROW_MARK_MASK);
 }
 
-static inline bool row_is_fresh(const struct row *row)
+static inline bool row_is_fresh(uint64_t stamp)
 {
-    enum row_mark mark = row_mark(row);
+    enum row_mark mark = row_mark(stamp);
     return mark == MARK_FRESH || mark == MARK_FRESH_QUIET || mark == MARK_FRESH_MISSING;
 }
 
@@ -221,14 +235,36 @@ static inline const struct agent *agent_get(const struct roots *roots, uint32_t 
     return shelf_get(&roots->agents, agent);
 }
 
-static inline uint32_t agent_model(const struct roots *roots, uint32_t agent)
+static inline uint8_t agent_meta(const struct agent *agent)
 {
-    return shelf_entry(&roots->agents, agent)->owner;
+    return (uint8_t)agent->name[AGENT_META];
 }
 
-static inline struct text *agent_name(const struct agent *agent)
+/* NULL: the name is short and lies in the record. */
+static inline struct text *agent_long_name(const struct agent *agent)
 {
-    return (struct text *)(uintptr_t)(agent->name_bits & ~(uint64_t)AGENT_BITS); // NOLINT(performance-no-int-to-ptr)
+    struct text *text = NULL;
+    if ((agent_meta(agent) & AGENT_NAME_LONG) == AGENT_NAME_LONG)
+        memcpy(&text, agent->name, sizeof text);
+    return text;
+}
+
+/* With a NUL behind it. It lives as long as the roots; in the live ones, until the agent is edited. */
+static inline struct span agent_name(const struct agent *agent)
+{
+    const struct text *text = agent_long_name(agent);
+    return text ? (struct span){text->bytes, text_length(text)}
+                : (struct span){agent->name, agent_meta(agent) & AGENT_NAME_LONG};
+}
+
+static inline bool span_equals(struct span a, struct span b)
+{
+    return a.length == b.length && memcmp(a.bytes, b.bytes, a.length) == 0;
+}
+
+static inline struct span text_span(const struct text *text)
+{
+    return (struct span){text->bytes, text_length(text)};
 }
 
 static inline const struct server *server_get(const struct roots *roots, uint32_t server)
@@ -248,38 +284,38 @@ static inline const struct extra *extra_get(const struct roots *roots, uint32_t 
 }
 
 /* The next row of the same agent, or NONE. */
-static inline uint32_t row_next(const struct roots *roots, uint32_t row, const struct row *at)
+static inline uint32_t row_next(const struct roots *roots, uint32_t row, uint64_t stamp)
 {
-    return at->stamp & ROW_EXTRA ? extra_get(roots, row)->next : NONE;
+    return stamp & ROW_EXTRA ? extra_get(roots, row)->next : NONE;
 }
 
-static inline const char *row_data(const struct roots *roots, uint32_t row, const struct row *at)
+static inline const char *row_data(const struct roots *roots, uint32_t row, uint64_t stamp)
 {
-    const struct text *data = at->stamp & ROW_EXTRA ? extra_get(roots, row)->data : NULL;
+    const struct text *data = stamp & ROW_EXTRA ? extra_get(roots, row)->data : NULL;
     return data ? data->bytes : "";
 }
 
-presence_status row_status_in_bulk(const struct row *row, const struct server *server);
+presence_status row_status_in_bulk(uint64_t stamp, const struct server *server);
 
 /* What the server's origin stated, whether or not we are in touch with it. UNKNOWN: the row is not there. */
-static inline presence_status row_stated_status(const struct row *row, const struct server *server)
+static inline presence_status row_stated_status(uint64_t stamp, const struct server *server)
 {
     if (__builtin_expect(server->bulk != BULK_NONE, 0))
-        return row_status_in_bulk(row, server);
-    return row_revision(row) > server->floor ? PRESENCE_ALIVE : PRESENCE_MISSING;
+        return row_status_in_bulk(stamp, server);
+    return row_revision(stamp) > server->floor ? PRESENCE_ALIVE : PRESENCE_MISSING;
 }
 
 /* What readers see. */
-static inline presence_status row_status(const struct row *row, const struct server *server)
+static inline presence_status row_status(uint64_t stamp, const struct server *server)
 {
-    presence_status stated = row_stated_status(row, server);
+    presence_status stated = row_stated_status(stamp, server);
     return stated == PRESENCE_ALIVE && server->flags & SERVER_LAPSED ? PRESENCE_MISSING : stated;
 }
 
-static inline presence_time row_last_seen(const struct row *row, const struct server *server)
+static inline presence_time row_last_seen(presence_time last_seen, uint64_t stamp, const struct server *server)
 {
-    bool stamped = server->bulk == BULK_COMMITTED && (row_mark(row) == MARK_KEPT || row_mark(row) == MARK_FRESH);
-    return stamped ? server->bulk_time : row->last_seen;
+    bool stamped = server->bulk == BULK_COMMITTED && (row_mark(stamp) == MARK_KEPT || row_mark(stamp) == MARK_FRESH);
+    return stamped ? server->bulk_time : last_seen;
 }
 
 static inline uint64_t server_alive_now(const struct server *server)
@@ -353,6 +389,7 @@ void registry_prefetch_agent_removal(const struct registry *registry, uint32_t a
 void registry_remove_row(struct registry *registry, uint32_t row);
 /* Replaces the row's data (taken). */
 void registry_set_data(struct registry *registry, uint32_t row, struct text *data);
+bool registry_names_agent(const struct roots *roots, uint32_t agent, const struct facts *facts);
 bool registry_same_facts(const struct roots *roots, uint32_t row, const struct facts *facts);
 
 /* Adds (+1) or takes (-1) a visible row to or from every count and digest. Bracket each change of a row by -1, +1. */
@@ -368,6 +405,9 @@ struct extra *extra_edit(struct registry *registry, uint32_t row);
 void server_push_down(struct registry *registry, uint32_t server, uint64_t floor, presence_time time,
                       presence_reason reason);
 void server_set_downs(struct registry *registry, struct server *server, struct downs *downs);
+
+/* A server changed as a whole, at the present revision. */
+void registry_note_event(struct registry *registry);
 
 /* The work of presence_recorder_check. NULL, or what is broken. */
 const char *registry_check(struct registry *registry);

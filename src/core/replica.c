@@ -130,7 +130,7 @@ static int take_claim(struct presence_recorder *recorder, uint32_t number, const
     uint64_t floor = now->revision++;
     bool newer_life = claim->epoch > before->claim.epoch;
     if (newer_life && before->alive > 0) {
-        now->event_revision = now->revision;
+        registry_note_event(registry);
         server_push_down(registry, number, floor, when, PRESENCE_REASON_SUPERSEDED);
         struct server *server = server_edit(registry, number);
         now->alive -= server_alive_now(server);
@@ -368,7 +368,7 @@ int presence_replica_activity(presence_recorder *recorder, const char *server, c
     uint32_t row = code ? NONE : registry_row(recorder->registry, now, found, id);
     if (!code && row == NONE)
         code = PRESENCE_E_NOT_FOUND;
-    uint64_t connected = code ? 0 : row_revision(row_get(now, row));
+    uint64_t connected = code ? 0 : row_revision(row_stamp(now, row));
     if (!code && connected >= record->base && connected <= revision_at_number(now, record, number))
         change_activity(recorder, row, last_seen);
     recorder_unlock(recorder);

@@ -28,7 +28,7 @@ void index_init(struct index *index)
 
 static struct index_bucket *edit_bucket(struct pv *pv, struct versions *versions, uint32_t bucket)
 {
-    struct index_bucket *page = pv_edit_page(pv, versions, bucket >> INDEX_PAGE_BITS)->page;
+    struct index_bucket *page = pv_edit_page(pv, versions, bucket >> INDEX_PAGE_BITS);
     return &page[bucket & (INDEX_PAGE_BUCKETS - 1)];
 }
 
@@ -36,7 +36,7 @@ static uint32_t take_overflow(struct index *index, struct versions *versions)
 {
     if (!index->free_overflow) {
         uint32_t page = pv_extend(&index->overflow, versions);
-        struct index_bucket *buckets = pv_fill(&index->overflow, versions, page, true)->page;
+        struct index_bucket *buckets = pv_fill(&index->overflow, versions, page, true);
         for (uint32_t i = 0; i < INDEX_PAGE_BUCKETS; i++)
             buckets[i].next = i + 1 < INDEX_PAGE_BUCKETS ? page * INDEX_PAGE_BUCKETS + i + 2 : 0;
         index->free_overflow = page * INDEX_PAGE_BUCKETS + 1;

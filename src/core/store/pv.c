@@ -47,31 +47,32 @@ static void *fresh_node(struct versions *versions)
     return node;
 }
 
-struct pv_entry *pv_own_entry(struct pv *pv, struct versions *versions, uint32_t page)
+struct pv_leaf *pv_own_leaf(struct pv *pv, struct versions *versions, uint32_t page)
 {
     own_node(versions, &pv->root, &pv->root_born);
     void *node = pv->root;
     for (unsigned level = pv->depth; level > 0; level--) {
-        unsigned shift = PV_LEAF_BITS + PV_INNER_BITS * (level - 1);
-        struct pv_slot *slot = &((struct pv_inner *)node)->at[(page >> shift) & (PV_INNER_SLOTS - 1)];
-        if (!slot->node) { /* the vector grew to here */
-            slot->node = fresh_node(versions);
-            slot->born = versions->epoch;
+        struct pv_inner *inner = node;
+        unsigned slot = pv_inner_slot(page, level);
+        if (!inner->node[slot]) { /* the vector grew to here */
+            inner->node[slot] = fresh_node(versions);
+            inner->born[slot] = versions->epoch;
         }
-        own_node(versions, &slot->node, &slot->born);
-        node = slot->node;
+        own_node(versions, &inner->node[slot], &inner->born[slot]);
+        node = inner->node[slot];
     }
-    return &((struct pv_leaf *)node)->at[page & (PV_LEAF_ENTRIES - 1)];
+    return node;
 }
 
-struct pv_entry *pv_own_page(struct pv *pv, struct versions *versions, uint32_t page)
+void *pv_own_page(struct pv *pv, struct versions *versions, uint32_t page)
 {
-    struct pv_entry *entry = pv_own_entry(pv, versions, page);
-    if (!versions_owns(versions, entry->born)) {
-        entry->page = copy_block(versions, entry->page, pv->page_bytes, entry->born);
-        entry->born = versions->epoch;
+    struct pv_leaf *leaf = pv_own_leaf(pv, versions, page);
+    unsigned slot = pv_leaf_slot(page);
+    if (!versions_owns(versions, leaf->born[slot])) {
+        leaf->page[slot] = copy_block(versions, leaf->page[slot], pv->page_bytes, leaf->born[slot]);
+        leaf->born[slot] = versions->epoch;
     }
-    return entry;
+    return leaf->page[slot];
 }
 
 void pv_reach(struct pv *pv, struct versions *versions, uint32_t page)
@@ -82,7 +83,8 @@ void pv_reach(struct pv *pv, struct versions *versions, uint32_t page)
     }
     while (page >= capacity(pv)) {
         struct pv_inner *root = fresh_node(versions);
-        root->at[0] = (struct pv_slot){pv->root, pv->root_born};
+        root->node[0] = pv->root;
+        root->born[0] = pv->root_born;
         pv->root = root;
         pv->root_born = versions->epoch;
         pv->depth++;
@@ -95,27 +97,31 @@ uint32_t pv_extend(struct pv *pv, struct versions *versions)
 {
     uint32_t page = pv->pages;
     pv_reach(pv, versions, page);
-    *pv_edit_entry(pv, versions, page) = (struct pv_entry){0};
+    struct pv_leaf *leaf = pv_edit_leaf(pv, versions, page);
+    leaf->page[pv_leaf_slot(page)] = NULL;
+    leaf->side[pv_leaf_slot(page)] = (struct pv_side){0};
     return page;
 }
 
-struct pv_entry *pv_fill(struct pv *pv, struct versions *versions, uint32_t page, bool zero)
+void *pv_fill(struct pv *pv, struct versions *versions, uint32_t page, bool zero)
 {
-    struct pv_entry *entry = pv_edit_entry(pv, versions, page);
-    assert(!entry->page);
-    entry->page = arena_take(versions->arena, pv->page_bytes);
-    entry->born = versions->epoch;
+    struct pv_leaf *leaf = pv_edit_leaf(pv, versions, page);
+    unsigned slot = pv_leaf_slot(page);
+    assert(!leaf->page[slot]);
+    leaf->page[slot] = arena_take(versions->arena, pv->page_bytes);
+    leaf->born[slot] = versions->epoch;
     if (zero)
-        memset(entry->page, 0, pv->page_bytes);
-    return entry;
+        memset(leaf->page[slot], 0, pv->page_bytes);
+    return leaf->page[slot];
 }
 
 void pv_drop(struct pv *pv, struct versions *versions, uint32_t page)
 {
-    struct pv_entry *entry = pv_edit_entry(pv, versions, page);
-    if (entry->page)
-        versions_retire(versions, entry->page, pv->page_bytes, entry->born);
-    entry->page = NULL;
+    struct pv_leaf *leaf = pv_edit_leaf(pv, versions, page);
+    unsigned slot = pv_leaf_slot(page);
+    if (leaf->page[slot])
+        versions_retire(versions, leaf->page[slot], pv->page_bytes, leaf->born[slot]);
+    leaf->page[slot] = NULL;
 }
 
 /* The nodes that held the page number stay: they are used again when the vector grows back. */
@@ -132,8 +138,8 @@ static bool cut_node(struct versions *versions, void *node, unsigned level, uint
         struct pv_inner *inner = node;
         uint64_t below = (uint64_t)1 << (PV_LEAF_BITS + PV_INNER_BITS * (level - 1));
         for (size_t i = 0; i < PV_INNER_SLOTS; i++)
-            if (inner->at[i].node && cut_node(versions, inner->at[i].node, level - 1, first + i * below, pages))
-                inner->at[i] = (struct pv_slot){0};
+            if (inner->node[i] && cut_node(versions, inner->node[i], level - 1, first + i * below, pages))
+                inner->node[i] = NULL;
     }
     if (first < pages)
         return false;
@@ -160,20 +166,20 @@ static const char *check_node(const void *node, uint64_t born, unsigned level, c
     if (level == 0) {
         const struct pv_leaf *leaf = node;
         for (size_t i = 0; i < PV_LEAF_ENTRIES; i++) {
-            if (leaf->at[i].page && (leaf->at[i].born == 0 || leaf->at[i].born > versions->epoch))
+            if (leaf->page[i] && (leaf->born[i] == 0 || leaf->born[i] > versions->epoch))
                 return "a page was born in no epoch so far";
-            if (leaf->at[i].page && versions_owns(versions, leaf->at[i].born) && !versions_owns(versions, born))
+            if (leaf->page[i] && versions_owns(versions, leaf->born[i]) && !versions_owns(versions, born))
                 return "a page is the writer's own, and the leaf above it is not";
         }
         return NULL;
     }
     const struct pv_inner *inner = node;
     for (size_t i = 0; i < PV_INNER_SLOTS; i++) {
-        if (!inner->at[i].node)
+        if (!inner->node[i])
             continue;
-        if (versions_owns(versions, inner->at[i].born) && !versions_owns(versions, born))
+        if (versions_owns(versions, inner->born[i]) && !versions_owns(versions, born))
             return "a node is the writer's own, and the node above it is not";
-        const char *wrong = check_node(inner->at[i].node, inner->at[i].born, level - 1, versions);
+        const char *wrong = check_node(inner->node[i], inner->born[i], level - 1, versions);
         if (wrong)
             return wrong;
     }

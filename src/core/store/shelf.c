@@ -15,31 +15,31 @@ void shelf_init(struct shelf *shelf, size_t slot_bytes, unsigned slots)
     pv_init(&shelf->pv, slot_bytes * slots);
 }
 
-static uint16_t all_slots(const struct shelf *shelf)
+static uint32_t all_slots(const struct shelf *shelf)
 {
-    return (uint16_t)(((uint32_t)1 << shelf->slots) - 1);
+    return ((uint32_t)1 << shelf->slots) - 1;
 }
 
 static void link_page(struct shelf *shelf, struct versions *versions, uint32_t *head, uint32_t page)
 {
     if (*head)
-        pv_edit_entry(&shelf->pv, versions, *head - 1)->prev = page + 1;
-    struct pv_entry *entry = pv_edit_entry(&shelf->pv, versions, page);
-    entry->prev = 0;
-    entry->next = *head;
+        pv_edit_side(&shelf->pv, versions, *head - 1)->prev = page + 1;
+    struct pv_side *side = pv_edit_side(&shelf->pv, versions, page);
+    side->prev = 0;
+    side->next = *head;
     *head = page + 1;
 }
 
 static void unlink_page(struct shelf *shelf, struct versions *versions, uint32_t *head, uint32_t page)
 {
-    const struct pv_entry *entry = pv_entry(&shelf->pv, page);
-    uint32_t next = entry->next, prev = entry->prev;
+    const struct pv_side *side = pv_side(&shelf->pv, page);
+    uint32_t next = side->next, prev = side->prev;
     if (prev)
-        pv_edit_entry(&shelf->pv, versions, prev - 1)->next = next;
+        pv_edit_side(&shelf->pv, versions, prev - 1)->next = next;
     else
         *head = next;
     if (next)
-        pv_edit_entry(&shelf->pv, versions, next - 1)->prev = prev;
+        pv_edit_side(&shelf->pv, versions, next - 1)->prev = prev;
 }
 
 static uint32_t take_page(struct shelf *shelf, struct versions *versions, uint32_t owner)
@@ -47,22 +47,17 @@ static uint32_t take_page(struct shelf *shelf, struct versions *versions, uint32
     uint32_t page;
     if (shelf->free_page) {
         page = shelf->free_page - 1;
-        shelf->free_page = pv_entry(&shelf->pv, page)->next;
+        shelf->free_page = pv_side(&shelf->pv, page)->next;
     } else if (shelf->pv.pages >= SHELF_NONE >> SHELF_SLOT_BITS) {
         return SHELF_NONE;
     } else {
         page = pv_extend(&shelf->pv, versions);
     }
-    struct pv_entry *entry = pv_fill(&shelf->pv, versions, page, false);
-    entry->owner = owner;
-    entry->used = 0;
+    pv_fill(&shelf->pv, versions, page, false);
+    struct pv_side *side = pv_edit_side(&shelf->pv, versions, page);
+    side->owner = owner;
+    side->used = 0;
     return page;
-}
-
-void *shelf_edit(struct shelf *shelf, struct versions *versions, uint32_t number)
-{
-    struct pv_entry *entry = pv_edit_page(&shelf->pv, versions, number >> SHELF_SLOT_BITS);
-    return (char *)entry->page + (size_t)(number & (SHELF_SLOTS - 1)) * shelf->slot_bytes;
 }
 
 uint32_t shelf_take(struct shelf *shelf, struct versions *versions, struct shelf_list *list, uint32_t owner)
@@ -76,10 +71,10 @@ uint32_t shelf_take(struct shelf *shelf, struct versions *versions, struct shelf
             return SHELF_NONE;
         link_page(shelf, versions, &list->open, page);
     }
-    struct pv_entry *entry = pv_edit_entry(&shelf->pv, versions, page);
-    unsigned slot = (unsigned)__builtin_ctz((unsigned)~entry->used);
-    entry->used = (uint16_t)(entry->used | 1u << slot);
-    if (entry->used == all_slots(shelf)) {
+    struct pv_side *side = pv_edit_side(&shelf->pv, versions, page);
+    unsigned slot = (unsigned)__builtin_ctz(~side->used);
+    side->used |= (uint32_t)1 << slot;
+    if (side->used == all_slots(shelf)) {
         unlink_page(shelf, versions, &list->open, page);
         link_page(shelf, versions, &list->full, page);
     }
@@ -90,21 +85,21 @@ uint32_t shelf_take(struct shelf *shelf, struct versions *versions, struct shelf
 void shelf_give(struct shelf *shelf, struct versions *versions, struct shelf_list *list, uint32_t number)
 {
     uint32_t page = number >> SHELF_SLOT_BITS;
-    struct pv_entry *entry = pv_edit_entry(&shelf->pv, versions, page);
-    uint16_t bit = (uint16_t)(1u << (number & (SHELF_SLOTS - 1)));
-    assert(entry->used & bit);
-    bool was_full = entry->used == all_slots(shelf);
-    entry->used = (uint16_t)(entry->used & ~bit);
+    struct pv_side *side = pv_edit_side(&shelf->pv, versions, page);
+    uint32_t bit = (uint32_t)1 << shelf_slot(number);
+    assert(side->used & bit);
+    bool was_full = side->used == all_slots(shelf);
+    side->used &= ~bit;
     shelf->count--;
-    bool empty = entry->used == 0;
+    bool empty = side->used == 0;
     if (was_full || empty)
         unlink_page(shelf, versions, was_full ? &list->full : &list->open, page);
     if (empty) {
         pv_drop(&shelf->pv, versions, page);
-        entry = pv_edit_entry(&shelf->pv, versions, page);
-        entry->owner = SHELF_NONE;
-        entry->prev = 0;
-        entry->next = shelf->free_page;
+        side = pv_edit_side(&shelf->pv, versions, page);
+        side->owner = SHELF_NONE;
+        side->prev = 0;
+        side->next = shelf->free_page;
         shelf->free_page = page + 1;
     } else if (was_full) {
         link_page(shelf, versions, &list->open, page);
@@ -119,10 +114,10 @@ void shelf_compact(struct shelf *shelf, struct versions *versions)
     pv_truncate(&shelf->pv, versions, pages);
     shelf->free_page = 0;
     while (pages-- > 0) {
-        struct pv_entry *entry = (struct pv_entry *)(uintptr_t)pv_entry(&shelf->pv, pages);
-        if (entry->page)
+        if (pv_page(&shelf->pv, pages))
             continue;
-        entry->next = shelf->free_page;
+        /* without a copy: nobody else sees it, and there may be no memory */
+        ((struct pv_side *)(uintptr_t)pv_side(&shelf->pv, pages))->next = shelf->free_page;
         shelf->free_page = pages + 1;
     }
 }
@@ -136,19 +131,19 @@ const char *shelf_check(const struct shelf *shelf, const struct versions *versio
         return wrong;
     uint64_t used = 0, empty = 0, listed = 0;
     for (uint32_t page = 0; page < shelf->pv.pages; page++) {
-        const struct pv_entry *entry = pv_entry(&shelf->pv, page);
-        if (!entry->page != !entry->used)
+        const struct pv_side *side = pv_side(&shelf->pv, page);
+        if (!pv_page(&shelf->pv, page) != !side->used)
             return "a shelf page is kept without records, or records without a page";
-        if (entry->used & ~all_slots(shelf))
+        if (side->used & ~all_slots(shelf))
             return "a shelf page uses slots that it does not have";
-        used += (uint64_t)__builtin_popcount(entry->used);
-        empty += !entry->page;
+        used += (uint64_t)__builtin_popcount(side->used);
+        empty += !side->used;
     }
     for (uint32_t page = shelf->free_page; page && listed <= empty; listed++) {
-        const struct pv_entry *entry = pv_entry(&shelf->pv, page - 1);
-        if (entry->page)
+        const struct pv_side *side = pv_side(&shelf->pv, page - 1);
+        if (side->used)
             return "a shelf page is free and in use";
-        page = entry->next;
+        page = side->next;
     }
     if (listed != empty)
         return "a shelf's free pages are not all on its free list";

@@ -4,7 +4,7 @@
  *
  * A persistent vector whose pages are handed to owners (rows to servers, agents to models), so that an owner's records
  * lie together, no record needs to name its owner, and no posting list is needed to find them. A record's number is
- * page * SHELF_SLOTS + slot and never changes while it is in use. Free slots are a bitmap in the page's entry.
+ * page * SHELF_SLOTS + slot and never changes while it is in use. Free slots are a bitmap beside the page.
  *
  * An owner keeps a struct shelf_list: its pages with a free slot, and its full ones, each doubly linked.
  * Copying a struct shelf (and the owners' lists, which are versioned where they stand) is taking a snapshot.
@@ -31,29 +31,46 @@ struct shelf {
 /* slots: at most SHELF_SLOTS to a page. */
 void shelf_init(struct shelf *shelf, size_t slot_bytes, unsigned slots);
 
-static inline const struct pv_entry *shelf_entry(const struct shelf *shelf, uint32_t number)
+/* A shelf's pages are arrays of records, or records of arrays (a column for each part, each SHELF_SLOTS long): that is its
+ * user's choice. The page of a record, and where in its columns it stands: */
+static inline const void *shelf_page(const struct shelf *shelf, uint32_t number)
 {
-    return pv_entry(&shelf->pv, number >> SHELF_SLOT_BITS);
+    return pv_page(&shelf->pv, number >> SHELF_SLOT_BITS);
 }
 
-static inline const void *shelf_at(const struct shelf *shelf, const struct pv_entry *entry, uint32_t number)
+static inline unsigned shelf_slot(uint32_t number)
 {
-    return (const char *)entry->page + (size_t)(number & (SHELF_SLOTS - 1)) * shelf->slot_bytes;
+    return number & (SHELF_SLOTS - 1);
 }
 
+static inline uint32_t shelf_owner(const struct shelf *shelf, uint32_t number)
+{
+    return pv_side(&shelf->pv, number >> SHELF_SLOT_BITS)->owner;
+}
+
+/* In an array of records: the record. */
 static inline const void *shelf_get(const struct shelf *shelf, uint32_t number)
 {
-    return shelf_at(shelf, shelf_entry(shelf, number), number);
+    return (const char *)shelf_page(shelf, number) + (size_t)shelf_slot(number) * shelf->slot_bytes;
 }
 
 static inline bool shelf_in_use(const struct shelf *shelf, uint32_t number)
 {
     uint32_t page = number >> SHELF_SLOT_BITS;
-    return page < shelf->pv.pages && (pv_entry(&shelf->pv, page)->used >> (number & (SHELF_SLOTS - 1)) & 1);
+    return page < shelf->pv.pages && (pv_side(&shelf->pv, page)->used >> shelf_slot(number) & 1);
 }
 
 /* For the writer, under a reserve; never fail. */
-void *shelf_edit(struct shelf *shelf, struct versions *versions, uint32_t number);
+static inline void *shelf_edit_page(struct shelf *shelf, struct versions *versions, uint32_t number)
+{
+    return pv_edit_page(&shelf->pv, versions, number >> SHELF_SLOT_BITS);
+}
+
+static inline void *shelf_edit(struct shelf *shelf, struct versions *versions, uint32_t number)
+{
+    return (char *)shelf_edit_page(shelf, versions, number) + (size_t)shelf_slot(number) * shelf->slot_bytes;
+}
+
 /* A free record of that owner; its contents are whatever was there. SHELF_NONE: all numbers are in use. */
 uint32_t shelf_take(struct shelf *shelf, struct versions *versions, struct shelf_list *list, uint32_t owner);
 void shelf_give(struct shelf *shelf, struct versions *versions, struct shelf_list *list, uint32_t number);
@@ -64,13 +81,12 @@ static inline uint32_t shelf_first(const struct shelf_list *list)
     return list->full ? list->full : list->open;
 }
 
-static inline uint32_t shelf_next(const struct shelf_list *list, const struct shelf *shelf,
-                                  const struct pv_entry *entry)
+static inline uint32_t shelf_next(const struct shelf_list *list, const struct shelf *shelf, const struct pv_side *side)
 {
-    uint16_t all = (uint16_t)(((uint32_t)1 << shelf->slots) - 1);
-    if (entry->next)
-        return entry->next;
-    return entry->used == all ? list->open : 0;
+    uint32_t all = ((uint32_t)1 << shelf->slots) - 1;
+    if (side->next)
+        return side->next;
+    return side->used == all ? list->open : 0;
 }
 
 /* Gives back what numbers at the end need that nobody uses. Only where there is no snapshot. O(pages). */
