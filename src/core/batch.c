@@ -14,28 +14,29 @@ static void prefetch_ids(const struct registry *registry, uint32_t server, const
                          bool removing)
 {
     const struct roots *now = &registry->now;
+    uint64_t hash = server_get(now, server)->hash;
     uint32_t rows[GROUP];
     for (size_t i = 0; i < count; i++)
-        index_prefetch(&now->by_connection, connection_hash(registry, server, ids[i]));
+        index_prefetch(&now->by_connection, connection_hash(registry, hash, ids[i]));
     for (size_t i = 0; i < count; i++) {
-        struct index_probe probe = index_probe_start(&now->by_connection, connection_hash(registry, server, ids[i]));
+        struct index_probe probe = index_probe_start(&now->by_connection, connection_hash(registry, hash, ids[i]));
         if (!index_probe_next(&probe, &rows[i]))
             rows[i] = NONE;
         else
             memory_prefetch(row_get(now, rows[i]));
     }
-    for (size_t i = 0; i < count && removing; i++)
-        if (rows[i] != NONE)
-            recorder_prefetch_agent_record(now, row_get(now, rows[i])->agent);
-    for (size_t i = 0; i < count && removing; i++)
-        if (rows[i] != NONE)
-            registry_prefetch_agent_removal(registry, row_get(now, rows[i])->agent);
+    for (size_t i = 0; i < count && removing; i++) {
+        if (rows[i] == NONE)
+            continue;
+        recorder_prefetch_agent_record(now, row_get(now, rows[i])->agent);
+        index_prefetch(&now->by_agent, row_get(now, rows[i])->agent_hash);
+    }
 }
 
 /* Under the lock, for one group: the server is looked up and the clock read once. Each element is a change of its
  * own, but
  * all happen in the same moment. */
-static int ids_group(struct presence_recorder *recorder, struct span name, const uint64_t *ids, size_t count,
+static int ids_group(struct presence_recorder *recorder, struct server_name name, const uint64_t *ids, size_t count,
                      bool removing, size_t *done)
 {
     uint32_t server;
@@ -75,10 +76,11 @@ static int ids_many(struct presence_recorder *recorder, const char *server, cons
     struct span name;
     if (text_check_name(server, &name) || (!ids && count))
         return PRESENCE_E_INVALID;
+    struct server_name server_name = recorder_server_name(recorder, name);
     int code = PRESENCE_OK;
     for (size_t at = 0; at < count && code == PRESENCE_OK; at += GROUP) {
         recorder_lock(recorder);
-        code = ids_group(recorder, name, ids + at, count - at < GROUP ? count - at : GROUP, removing, done);
+        code = ids_group(recorder, server_name, ids + at, count - at < GROUP ? count - at : GROUP, removing, done);
         recorder_unlock(recorder);
     }
     return code;
@@ -98,19 +100,6 @@ int presence_recorder_disconnect_many(presence_recorder *recorder, const char *s
 
 /* ------------------------------------------------------------------------------------------------------- handles -- */
 
-static void prefetch_handles(const struct presence_recorder *recorder, const presence_handle *handles, size_t count,
-                             bool removing)
-{
-    const struct roots *now = &recorder->registry->now;
-    for (size_t i = 0; i < count; i++)
-        recorder_prefetch_handle(recorder, &handles[i], removing);
-    for (size_t i = 0; i < count && removing; i++) {
-        uint32_t agent = (uint32_t)handles[i].opaque[2];
-        if (handles[i].opaque[3] == recorder->instance && shelf_in_use(&now->agents, agent))
-            registry_prefetch_agent_removal(recorder->registry, agent);
-    }
-}
-
 static int handles_many(struct presence_recorder *recorder, const presence_handle *handles, size_t count, bool removing,
                         size_t *done)
 {
@@ -125,9 +114,11 @@ static int handles_many(struct presence_recorder *recorder, const presence_handl
     for (size_t at = 0; at < count; at += GROUP) {
         size_t group = count - at < GROUP ? count - at : GROUP;
         recorder_lock(recorder);
-        prefetch_handles(recorder, handles + at, group, removing);
+        for (size_t i = at; i < at + group; i++)
+            recorder_prefetch_handle(recorder, &handles[i], removing);
+        presence_time when = recorder_now(recorder);
         for (size_t i = at; i < at + group; i++) {
-            int code = recorder_touch_handle(recorder, &handles[i], removing);
+            int code = recorder_touch_handle(recorder, &handles[i], removing, when);
             *done += code == PRESENCE_OK;
             if (code && code != PRESENCE_E_NOT_FOUND) {
                 recorder_unlock(recorder);
@@ -154,17 +145,14 @@ int presence_recorder_disconnect_handles(presence_recorder *recorder, const pres
 /* ------------------------------------------------------------------------------------------------------- connect -- */
 
 struct connecting {
-    struct span server;
+    struct server_name server;
     struct facts facts;
 };
 
 static void prefetch_connecting(const struct presence_recorder *recorder, const struct connecting *group, size_t count)
 {
-    const struct registry *registry = recorder->registry;
     for (size_t i = 0; i < count; i++) {
-        uint32_t server = registry_server(registry, &registry->now, group[i].server);
-        if (server != NONE)
-            index_prefetch(&registry->now.by_connection, connection_hash(registry, server, group[i].facts.id));
+        recorder_prefetch_connection(recorder, group[i].server, group[i].facts.id);
         recorder_prefetch_agent(recorder, &group[i].facts);
     }
 }
@@ -186,9 +174,12 @@ int presence_recorder_connect_many(presence_recorder *recorder, const presence_v
         int wrong = PRESENCE_OK;
         for (; size < GROUP / 4 && at + size < count && !wrong; size++) {
             const presence_value *value = &values[at + size];
-            wrong = recorder_check_name("server", value->server, &group[size].server, error);
-            if (!wrong)
-                wrong = recorder_facts(recorder, value, &group[size].facts, (long)(at + size), error);
+            struct span server;
+            wrong = recorder_check_name("server", value->server, &server, error);
+            if (wrong)
+                break;
+            group[size].server = recorder_server_name(recorder, server);
+            wrong = recorder_facts(recorder, value, &group[size].facts, (long)(at + size), error);
             if (wrong)
                 break;
         }

@@ -205,14 +205,12 @@ static int stage_value(struct bulk *bulk, size_t i)
 static void prefetch_step(const struct bulk *bulk, size_t from, size_t to)
 {
     const struct registry *registry = bulk->registry;
+    uint64_t hash = server_get(&registry->now, bulk->server)->hash;
     for (size_t i = from; i < to; i++) {
         const presence_value *value = &bulk->request->values[i];
-        index_prefetch(&registry->now.by_connection, connection_hash(registry, bulk->server, value->connection_id));
-        uint32_t model =
-            registry_model(registry, &registry->now, (struct span){value->model, bulk->items[i].model_length},
-                           bulk->items[i].model_hash);
-        if (model != NONE)
-            index_prefetch(&registry->now.by_agent, agent_hash(registry, model, bulk->items[i].agent_hash));
+        index_prefetch(&registry->now.by_connection, connection_hash(registry, hash, value->connection_id));
+        index_prefetch(&registry->now.by_agent,
+                       agent_hash(registry, bulk->items[i].model_hash, bulk->items[i].agent_hash));
     }
 }
 
@@ -591,7 +589,8 @@ static int begin(struct bulk *bulk, bool *nothing, presence_error *error)
     struct presence_recorder *recorder = bulk->recorder;
     const struct bulk_request *request = bulk->request;
     *nothing = false;
-    int code = recorder_begin_server(recorder, request->server, stating_of(request), &bulk->server);
+    struct server_name name = recorder_server_name(recorder, request->server);
+    int code = recorder_begin_server(recorder, name, stating_of(request), &bulk->server);
     if (code)
         return recorder_error_code(error, code);
     struct registry *registry = recorder->registry;
@@ -610,7 +609,7 @@ static int begin(struct bulk *bulk, bool *nothing, presence_error *error)
         if (code || *nothing)
             return recorder_error_code(error, code);
     }
-    code = recorder_add_server(recorder, request->server, &bulk->server);
+    code = recorder_add_server(recorder, name, &bulk->server);
     if (code)
         return recorder_error_code(error, code);
     struct server *server = server_edit(registry, bulk->server);

@@ -119,7 +119,6 @@ void change_disconnect(struct presence_recorder *recorder, const struct statemen
 {
     struct registry *registry = recorder->registry;
     uint64_t id = row_get(&registry->now, row)->id;
-    registry_prefetch_agent_removal(registry, row_get(&registry->now, row)->agent);
     registry_count(registry, row, -1);
     advance(recorder, statement);
     remove_row(recorder, statement, row, HISTORY_ALONE);

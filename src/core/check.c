@@ -12,26 +12,32 @@ struct sums {
     presence_digest digest;
 };
 
+static uint64_t text_hash_of(const struct registry *registry, const struct text *name)
+{
+    return name_hash(registry, text_span(name));
+}
+
 static uint32_t row_hash(const void *context, uint32_t number)
 {
     const struct registry *registry = context;
-    uint32_t server = row_server(&registry->now, number);
-    return (uint32_t)connection_hash(registry, server, row_get(&registry->now, number)->id) &
+    const struct server *server = server_get(&registry->now, row_server(&registry->now, number));
+    return (uint32_t)connection_hash(registry, text_hash_of(registry, server->name),
+                                     row_get(&registry->now, number)->id) &
            (((uint32_t)1 << INDEX_HASH_BITS) - 1);
 }
 
 static uint32_t agent_low_hash(const void *context, uint32_t number)
 {
     const struct registry *registry = context;
-    uint64_t hash = name_hash(registry, agent_name(agent_get(&registry->now, number)));
-    return (uint32_t)agent_hash(registry, agent_get(&registry->now, number)->model, hash) &
+    const struct agent *agent = agent_get(&registry->now, number);
+    uint64_t model_hash = text_hash_of(registry, model_get(&registry->now, agent->model)->name);
+    return (uint32_t)agent_hash(registry, model_hash, name_hash(registry, agent_name(agent))) &
            (((uint32_t)1 << INDEX_HASH_BITS) - 1);
 }
 
 static uint32_t text_low_hash(const struct registry *registry, const struct text *name)
 {
-    return (uint32_t)name_hash(registry, (struct span){name->bytes, text_length(name)}) &
-           (((uint32_t)1 << INDEX_HASH_BITS) - 1);
+    return (uint32_t)text_hash_of(registry, name) & (((uint32_t)1 << INDEX_HASH_BITS) - 1);
 }
 
 static uint32_t model_low_hash(const void *context, uint32_t number)
@@ -61,7 +67,7 @@ static const char *check_row(const struct registry *registry, uint32_t number, c
         return "a row and its extras disagree on whether there are any";
     if (server->bulk == BULK_NONE) {
         struct index_probe probe =
-            index_probe_start(&now->by_connection, connection_hash(registry, row_server(now, number), row.id));
+            index_probe_start(&now->by_connection, connection_hash(registry, server->hash, row.id));
         uint32_t candidate, found = 0;
         while (index_probe_next(&probe, &candidate))
             found += row_get(now, candidate)->id == row.id && row_server(now, candidate) == row_server(now, number);
@@ -100,6 +106,8 @@ static const char *check_server(const struct registry *registry, uint32_t number
     const struct server *server = server_get(now, number);
     struct sums sums = {0};
     uint64_t pages = 0;
+    if (server->hash != text_hash_of(registry, server->name))
+        return "a server's hash does not fit its name";
     for (uint32_t page = shelf_first(&server->rows); page; pages++) {
         const struct pv_side *side = pv_side(&now->rows.pv, page - 1);
         if (side->owner != number || !side->used || pages > now->rows.pv.pages)
@@ -163,6 +171,8 @@ static const char *check_model(const struct registry *registry, uint32_t number)
     const struct roots *now = &registry->now;
     const struct model *model = model_get(now, number);
     uint64_t agents = 0, rows = 0, pages = 0;
+    if (model->hash != text_hash_of(registry, model->name))
+        return "a model's hash does not fit its name";
     for (uint32_t page = shelf_first(&model->agents); page; pages++) {
         const struct pv_side *side = pv_side(&now->agents.pv, page - 1);
         if (side->owner != number || !side->used || pages > now->agents.pv.pages)

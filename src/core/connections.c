@@ -113,9 +113,8 @@ presence_connections *presence_connections_for_model(const presence_connections 
     if (!made)
         return NULL;
     const struct registry *registry = made->snapshot->registry;
-    uint32_t number = text_check_name(model, &name)
-                          ? NONE
-                          : registry_model(registry, roots_of(made), name, name_hash(registry, name));
+    uint32_t number =
+        text_check_name(model, &name) ? NONE : registry_model(roots_of(made), name, name_hash(registry, name));
     made->empty = made->empty || number == NONE || (made->by_model && made->model != number);
     made->by_model = true;
     made->model = number;
@@ -130,8 +129,9 @@ presence_connections *presence_connections_for_server(const presence_connections
     presence_connections *made = slice(connections, own_agent(connections));
     if (!made)
         return NULL;
-    uint32_t number =
-        text_check_name(server, &name) ? NONE : registry_server(made->snapshot->registry, roots_of(made), name);
+    uint32_t number = text_check_name(server, &name)
+                          ? NONE
+                          : registry_server(roots_of(made), name, name_hash(made->snapshot->registry, name));
     made->empty = made->empty || number == NONE || (made->by_server && made->server != number);
     made->by_server = true;
     made->server = number;
@@ -393,7 +393,7 @@ int presence_connections_find(const presence_connections *connections, const cha
     if (connections->empty)
         return PRESENCE_E_NOT_FOUND;
     const struct registry *registry = connections->snapshot->registry;
-    uint32_t number = registry_server(registry, roots_of(connections), name);
+    uint32_t number = registry_server(roots_of(connections), name, name_hash(registry, name));
     uint32_t row = number == NONE ? NONE : registry_row(registry, roots_of(connections), number, id);
     if (row == NONE || !belongs(connections, row))
         return PRESENCE_E_NOT_FOUND;

@@ -67,7 +67,7 @@ static uint32_t agent_in(const struct snapshot *snapshot, const presence_value *
 {
     struct span model = {value->model, strlen(value->model)}, agent = {value->agent, strlen(value->agent)};
     const struct registry *registry = snapshot->registry;
-    uint32_t number = registry_model(registry, &snapshot->at, model, name_hash(registry, model));
+    uint32_t number = registry_model(&snapshot->at, model, name_hash(registry, model));
     return number == NONE ? NONE : registry_agent(registry, &snapshot->at, number, agent, name_hash(registry, agent));
 }
 
@@ -98,7 +98,7 @@ static uint32_t first_on_server(const struct roots *roots, uint32_t agent, uint3
 static uint32_t server_there(const struct snapshot *here, uint32_t row, const struct snapshot *there)
 {
     const struct text *name = server_get(&here->at, row_server(&here->at, row))->name;
-    return registry_server(there->registry, &there->at, (struct span){name->bytes, text_length(name)});
+    return registry_server(&there->at, text_span(name), name_hash(there->registry, text_span(name)));
 }
 
 /* One event an agent: at its first row on the server before the change; if it had none, at its first after it. */

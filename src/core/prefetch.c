@@ -8,12 +8,10 @@
 #include "recorder.h"
 
 /* Asks for what finding this connection will need, while the call is still busy with other things. */
-void recorder_prefetch_connection(const struct presence_recorder *recorder, struct span server, uint64_t id)
+void recorder_prefetch_connection(const struct presence_recorder *recorder, struct server_name server, uint64_t id)
 {
     const struct registry *registry = recorder->registry;
-    uint32_t number = registry_server(registry, &registry->now, server);
-    if (number != NONE)
-        index_prefetch(&registry->now.by_connection, connection_hash(registry, number, id));
+    index_prefetch(&registry->now.by_connection, connection_hash(registry, server.hash, id));
 }
 
 /* The same for the agent of a new connection: its bucket, and the page that it will stand on. */
@@ -21,10 +19,10 @@ void recorder_prefetch_agent(const struct presence_recorder *recorder, const str
 {
     const struct registry *registry = recorder->registry;
     const struct roots *now = &registry->now;
-    uint32_t model = registry_model(registry, now, facts->model, facts->model_hash);
+    index_prefetch(&now->by_agent, agent_hash(registry, facts->model_hash, facts->agent_hash));
+    uint32_t model = registry_model(now, facts->model, facts->model_hash);
     if (model == NONE)
         return;
-    index_prefetch(&now->by_agent, agent_hash(registry, model, facts->agent_hash));
     uint32_t open = model_get(now, model)->agents.open;
     if (open) {
         unsigned slot = (unsigned)__builtin_popcount(pv_side(&now->agents.pv, open - 1)->used) & (SHELF_SLOTS - 1);
@@ -47,6 +45,7 @@ void recorder_prefetch_removal(const struct presence_recorder *recorder, uint32_
     const struct roots *now = &registry->now;
     const struct departures *departures = &recorder->departures;
     uint32_t agent = row_get(now, row)->agent;
+    index_prefetch(&now->by_agent, row_get(now, row)->agent_hash);
     recorder_prefetch_agent_record(now, agent);
     if (departures->room)
         memory_prefetch(&departures->at[departures->next & (departures->room - 1)]);
@@ -59,13 +58,16 @@ void recorder_prefetch_handle(const struct presence_recorder *recorder, const pr
     const struct registry *registry = recorder->registry;
     const struct roots *now = &registry->now;
     uint32_t row = (uint32_t)(handle->opaque[1] >> 32), agent = (uint32_t)handle->opaque[2];
-    if (handle->opaque[3] != recorder->instance || !shelf_in_use(&now->rows, row))
+    if (handle->opaque[3] >> INDEX_HASH_BITS != recorder->instance || !shelf_in_use(&now->rows, row))
         return;
-    memory_prefetch(row_get(now, row));
+    const struct row_page *page = shelf_page(&now->rows, row);
+    memory_prefetch(&page->generation[shelf_slot(row)]);
+    memory_prefetch(&page->at[shelf_slot(row)]);
     if (!removing)
         return;
+    index_prefetch(&now->by_agent, (uint32_t)handle->opaque[3]);
     uint32_t server = (uint32_t)(handle->opaque[2] >> 32);
-    index_prefetch(&now->by_connection, connection_hash(registry, server, handle->opaque[0]));
+    index_prefetch(&now->by_connection, connection_hash(registry, server_get(now, server)->hash, handle->opaque[0]));
     if (shelf_in_use(&now->agents, agent))
         recorder_prefetch_agent_record(now, agent);
 }

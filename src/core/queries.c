@@ -21,7 +21,8 @@ static uint32_t find_agent(const struct presence_recorder *recorder, struct span
     const struct registry *registry = recorder->registry;
     uint64_t model_hash = text_hash(recorder->secret, model.bytes, model.length);
     uint64_t agent_name_hash = text_hash(recorder->secret, agent.bytes, agent.length);
-    uint32_t number = registry_model(registry, &registry->now, model, model_hash);
+    index_prefetch(&registry->now.by_agent, agent_hash(registry, model_hash, agent_name_hash));
+    uint32_t number = registry_model(&registry->now, model, model_hash);
     if (number == NONE)
         return NONE;
     return registry_agent(registry, &registry->now, number, agent, agent_name_hash);
@@ -95,7 +96,7 @@ int presence_recorder_server_counts(presence_recorder *recorder, const char *ser
     if (code)
         return code;
     const struct registry *registry = recorder->registry;
-    uint32_t number = registry_server(registry, &registry->now, name);
+    uint32_t number = registry_server(&registry->now, name, name_hash(registry, name));
     *counts = (presence_counts){0};
     if (number != NONE) {
         const struct server *record = server_get(&registry->now, number);
@@ -139,7 +140,7 @@ int presence_recorder_model_counts(presence_recorder *recorder, const char *mode
         return code;
     const struct registry *registry = recorder->registry;
     const struct roots *now = &registry->now;
-    uint32_t number = registry_model(registry, now, name, name_hash(registry, name));
+    uint32_t number = registry_model(now, name, name_hash(registry, name));
     *connections = *agents = 0;
     if (number != NONE && now->bulks) {
         count_visible(now, number, connections, agents);

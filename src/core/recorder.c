@@ -182,8 +182,23 @@ void presence_recorder_free(presence_recorder *recorder)
 
 /* ------------------------------------------------------------------------------------------------------- locking -- */
 
+/* Where glibc knows that the process has one thread, its pthread_mutex_lock needs no atomic instruction. */
+#if defined __has_include
+#if __has_include(<sys/single_threaded.h>)
+#include <sys/single_threaded.h>
+#define ONE_THREAD __libc_single_threaded
+#endif
+#endif
+#ifndef ONE_THREAD
+#define ONE_THREAD false
+#endif
+
 void recorder_lock(struct presence_recorder *recorder)
 {
+    if (ONE_THREAD) {
+        pthread_mutex_lock(&recorder->lock);
+        return;
+    }
     if (pthread_mutex_trylock(&recorder->lock) == 0)
         return;
     atomic_fetch_add_explicit(&recorder->waiting, 1, memory_order_relaxed);
@@ -244,14 +259,15 @@ int recorder_begin(struct presence_recorder *recorder)
     return code;
 }
 
-int recorder_begin_server(struct presence_recorder *recorder, struct span name, enum stating stating, uint32_t *server)
+int recorder_begin_server(struct presence_recorder *recorder, struct server_name name, enum stating stating,
+                          uint32_t *server)
 {
     for (;;) {
         int code = recorder_begin(recorder);
         if (code)
             return code;
         const struct roots *now = &recorder->registry->now;
-        *server = registry_server(recorder->registry, now, name);
+        *server = registry_server(now, name.span, name.hash);
         if (*server == NONE)
             return PRESENCE_OK;
         const struct server *record = server_get(now, *server);
@@ -264,7 +280,7 @@ int recorder_begin_server(struct presence_recorder *recorder, struct span name, 
     }
 }
 
-int recorder_add_server(struct presence_recorder *recorder, struct span name, uint32_t *server)
+int recorder_add_server(struct presence_recorder *recorder, struct server_name name, uint32_t *server)
 {
     struct registry *registry = recorder->registry;
     registry->wanted_server = NONE;
@@ -275,7 +291,7 @@ int recorder_add_server(struct presence_recorder *recorder, struct span name, ui
         registry->wanted_server = *server;
         return PRESENCE_OK;
     }
-    int code = registry_add_server(registry, name, server);
+    int code = registry_add_server(registry, name.span, name.hash, server);
     if (code)
         return code;
     registry->wanted_server = *server;
@@ -356,12 +372,12 @@ static void fill_handle(const struct presence_recorder *recorder, uint32_t row, 
     const struct roots *now = &recorder->registry->now;
     struct row record = *row_get(now, row);
     handle->opaque[0] = record.id;
-    handle->opaque[1] = (uint64_t)row << 32 | record.generation;
+    handle->opaque[1] = (uint64_t)row << 32 | row_generation(now, row);
     handle->opaque[2] = (uint64_t)row_server(now, row) << 32 | record.agent;
-    handle->opaque[3] = recorder->instance;
+    handle->opaque[3] = recorder->instance << INDEX_HASH_BITS | record.agent_hash;
 }
 
-int recorder_connect_locked(struct presence_recorder *recorder, struct span server, const struct facts *facts,
+int recorder_connect_locked(struct presence_recorder *recorder, struct server_name server, const struct facts *facts,
                             presence_handle *handle, bool *is_new)
 {
     struct statement statement = {.server = NONE};
@@ -404,10 +420,11 @@ int presence_recorder_connect_handle(presence_recorder *recorder, const presence
     code = recorder_facts(recorder, value, &facts, -1, error);
     if (code)
         return code;
+    struct server_name name = recorder_server_name(recorder, server);
     recorder_lock(recorder);
-    recorder_prefetch_connection(recorder, server, facts.id);
+    recorder_prefetch_connection(recorder, name, facts.id);
     recorder_prefetch_agent(recorder, &facts);
-    code = recorder_connect_locked(recorder, server, &facts, handle, is_new);
+    code = recorder_connect_locked(recorder, name, &facts, handle, is_new);
     recorder_unlock(recorder);
     return recorder_error_code(error, code);
 }
@@ -426,14 +443,15 @@ int presence_recorder_connect(presence_recorder *recorder, const char *server, c
 
 enum touch { TOUCH_ACTIVITY, TOUCH_DISCONNECT };
 
-static void touch_row(struct presence_recorder *recorder, uint32_t server, uint32_t row, enum touch touch)
+static void touch_row(struct presence_recorder *recorder, uint32_t server, uint32_t row, enum touch touch,
+                      presence_time when)
 {
     if (touch == TOUCH_ACTIVITY) {
-        change_activity(recorder, row, recorder_now(recorder));
+        change_activity(recorder, row, when);
         return;
     }
     recorder_prefetch_removal(recorder, row);
-    struct statement statement = {.server = server, .when = recorder_now(recorder)};
+    struct statement statement = {.server = server, .when = when};
     change_disconnect(recorder, &statement, row);
 }
 
@@ -444,15 +462,18 @@ static int touch_one(struct presence_recorder *recorder, const char *name, uint6
     struct span span;
     if (text_check_name(name, &span))
         return PRESENCE_E_INVALID;
+    struct server_name server_name = recorder_server_name(recorder, span);
     recorder_lock(recorder);
+    recorder_prefetch_connection(recorder, server_name, id);
     uint32_t server;
-    int code = recorder_begin_server(recorder, span, STATE_LOCALLY, &server);
+    int code = recorder_begin_server(recorder, server_name, STATE_LOCALLY, &server);
     if (code == PRESENCE_OK) {
+        presence_time when = recorder_now(recorder); /* while the bucket is on its way */
         uint32_t row = server == NONE ? NONE : registry_row(recorder->registry, &recorder->registry->now, server, id);
         if (row == NONE)
             code = PRESENCE_E_NOT_FOUND;
         else
-            touch_row(recorder, server, row, touch);
+            touch_row(recorder, server, row, touch, when);
     }
     recorder_unlock(recorder);
     return code;
@@ -482,7 +503,7 @@ int presence_recorder_server_down_because(presence_recorder *recorder, const cha
     *became_missing = 0;
     recorder_lock(recorder);
     struct statement statement = {.reason = reason};
-    int code = recorder_begin_server(recorder, name, STATE_LOCALLY, &statement.server);
+    int code = recorder_begin_server(recorder, recorder_server_name(recorder, name), STATE_LOCALLY, &statement.server);
     if (code == PRESENCE_OK && statement.server != NONE) {
         statement.when = recorder_now(recorder);
         code = change_server_down(recorder, &statement, became_missing);
@@ -522,7 +543,8 @@ int presence_recorder_merge_server_since(presence_recorder *recorder, const char
  * -- */
 
 /* The row that the handle means, or NONE. The lock is held; waits for a list being applied to its server. */
-static int begin_handle(struct presence_recorder *recorder, const presence_handle *handle, uint32_t *row)
+static int begin_handle(struct presence_recorder *recorder, const presence_handle *handle, bool removing, uint32_t *row,
+                        presence_time *when)
 {
     for (;;) {
         int code = recorder_begin(recorder);
@@ -531,14 +553,17 @@ static int begin_handle(struct presence_recorder *recorder, const presence_handl
         const struct roots *now = &recorder->registry->now;
         uint32_t number = (uint32_t)(handle->opaque[1] >> 32), server = (uint32_t)(handle->opaque[2] >> 32);
         *row = NONE;
-        if (handle->opaque[3] != recorder->instance || !shelf_in_use(&now->rows, number))
+        if (handle->opaque[3] >> INDEX_HASH_BITS != recorder->instance || !shelf_in_use(&now->rows, number))
             return PRESENCE_E_NOT_FOUND;
-        if (row_get(now, number)->generation != (uint32_t)handle->opaque[1] ||
-            row_get(now, number)->id != handle->opaque[0] || row_server(now, number) != server)
+        /* A generation is one use of one row. They repeat after 2^32 connects: what changes more than a stamp looks
+         * twice. */
+        if (row_generation(now, number) != (uint32_t)handle->opaque[1] || row_server(now, number) != server ||
+            (removing && row_get(now, number)->id != handle->opaque[0]))
             return PRESENCE_E_NOT_FOUND;
         const struct server *owner = server_get(now, server);
         if (owner->bulk != BULK_NONE) {
             bulk_wait(recorder, server);
+            *when = recorder_now(recorder);
             continue;
         }
         if ((owner->flags & (SERVER_CLAIMED | SERVER_LOCAL)) == SERVER_CLAIMED)
@@ -548,12 +573,14 @@ static int begin_handle(struct presence_recorder *recorder, const presence_handl
     }
 }
 
-int recorder_touch_handle(struct presence_recorder *recorder, const presence_handle *handle, bool removing)
+int recorder_touch_handle(struct presence_recorder *recorder, const presence_handle *handle, bool removing,
+                          presence_time when)
 {
     uint32_t row;
-    int code = begin_handle(recorder, handle, &row);
+    int code = begin_handle(recorder, handle, removing, &row, &when);
     if (code == PRESENCE_OK)
-        touch_row(recorder, (uint32_t)(handle->opaque[2] >> 32), row, removing ? TOUCH_DISCONNECT : TOUCH_ACTIVITY);
+        touch_row(recorder, (uint32_t)(handle->opaque[2] >> 32), row, removing ? TOUCH_DISCONNECT : TOUCH_ACTIVITY,
+                  when);
     return code;
 }
 
@@ -564,9 +591,8 @@ static int touch_by_handle(struct presence_recorder *recorder, const presence_ha
     if (!handle)
         return PRESENCE_E_INVALID;
     recorder_lock(recorder);
-    if (removing)
-        recorder_prefetch_handle(recorder, handle, removing);
-    int code = recorder_touch_handle(recorder, handle, removing);
+    recorder_prefetch_handle(recorder, handle, removing);
+    int code = recorder_touch_handle(recorder, handle, removing, recorder_now(recorder));
     recorder_unlock(recorder);
     return code;
 }
@@ -590,7 +616,7 @@ int presence_recorder_find_handle(presence_recorder *recorder, const char *serve
         return PRESENCE_E_INVALID;
     recorder_lock(recorder);
     const struct registry *registry = recorder->registry;
-    uint32_t number = registry_server(registry, &registry->now, name);
+    uint32_t number = registry_server(&registry->now, name, name_hash(registry, name));
     uint32_t row = number == NONE ? NONE : registry_row(registry, &registry->now, number, id);
     if (row != NONE)
         fill_handle(recorder, row, handle);

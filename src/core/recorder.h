@@ -120,12 +120,24 @@ static inline bool recorder_enabled(const struct presence_recorder *recorder)
 
 /* With the lock held, at the beginning of every change: enabled, memory reserved, released snapshots worked off. */
 int recorder_begin(struct presence_recorder *recorder);
+/* A valid name and its hash, computed outside the lock. */
+struct server_name {
+    struct span span;
+    uint64_t hash;
+};
+
+static inline struct server_name recorder_server_name(const struct presence_recorder *recorder, struct span name)
+{
+    return (struct server_name){name, text_hash(recorder->secret, name.bytes, name.length)};
+}
+
 /* As recorder_begin, then finds the server for a local statement (or, remote: for its replication); waits for a list
  * that is being applied to it. *server is NONE if it is not recorded. DISABLED, STALE, NO_MEMORY, LIMIT. */
 enum stating { STATE_LOCALLY, STATE_REMOTELY };
-int recorder_begin_server(struct presence_recorder *recorder, struct span name, enum stating stating, uint32_t *server);
+int recorder_begin_server(struct presence_recorder *recorder, struct server_name name, enum stating stating,
+                          uint32_t *server);
 /* The server's number, adding it if need be. */
-int recorder_add_server(struct presence_recorder *recorder, struct span name, uint32_t *server);
+int recorder_add_server(struct presence_recorder *recorder, struct server_name name, uint32_t *server);
 
 /* Writes `"what" why` into the error, if there is one; returns the code. */
 int recorder_error(presence_error *error, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
@@ -137,15 +149,16 @@ int recorder_facts(const struct presence_recorder *recorder, const presence_valu
 int recorder_check_name(const char *what, const char *name, struct span *out, presence_error *error);
 
 /* Single calls, with the lock held; for the batches. */
-int recorder_connect_locked(struct presence_recorder *recorder, struct span server, const struct facts *facts,
+int recorder_connect_locked(struct presence_recorder *recorder, struct server_name server, const struct facts *facts,
                             presence_handle *handle, bool *is_new);
 /* prefetch.c */
-void recorder_prefetch_connection(const struct presence_recorder *recorder, struct span server, uint64_t id);
+void recorder_prefetch_connection(const struct presence_recorder *recorder, struct server_name server, uint64_t id);
 void recorder_prefetch_removal(const struct presence_recorder *recorder, uint32_t row);
 void recorder_prefetch_agent_record(const struct roots *now, uint32_t agent);
 void recorder_prefetch_agent(const struct presence_recorder *recorder, const struct facts *facts);
 void recorder_prefetch_handle(const struct presence_recorder *recorder, const presence_handle *handle, bool removing);
-int recorder_touch_handle(struct presence_recorder *recorder, const presence_handle *handle, bool removing);
+int recorder_touch_handle(struct presence_recorder *recorder, const presence_handle *handle, bool removing,
+                          presence_time when);
 
 /* ------------------------------------------------------------------------------------------------------ changes -- */
 

@@ -11,7 +11,7 @@
 
 #include <assert.h>
 
-_Static_assert(sizeof(struct row) == 32 && sizeof(struct agent) == 48, "pages of 512 and 768 bytes");
+_Static_assert(sizeof(struct row_page) == 576 && sizeof(struct agent_page) == 768, "whole cache lines");
 _Static_assert(sizeof(struct extra) == 24, "16 to a page of 384 bytes");
 _Static_assert(sizeof(struct model) == 48 && sizeof(struct server) == 256, "pages of 384 and 512 bytes");
 
@@ -37,9 +37,9 @@ presence_status row_status_in_bulk(uint64_t stamp, const struct server *server)
     }
 }
 
-uint32_t registry_server(const struct registry *registry, const struct roots *roots, struct span name)
+uint32_t registry_server(const struct roots *roots, struct span name, uint64_t hash)
 {
-    struct index_probe probe = index_probe_start(&roots->server_names, name_hash(registry, name));
+    struct index_probe probe = index_probe_start(&roots->server_names, hash);
     uint32_t server;
     while (index_probe_next(&probe, &server))
         if (text_equals(server_get(roots, server)->name, name.bytes, name.length))
@@ -47,9 +47,8 @@ uint32_t registry_server(const struct registry *registry, const struct roots *ro
     return NONE;
 }
 
-uint32_t registry_model(const struct registry *registry, const struct roots *roots, struct span name, uint64_t hash)
+uint32_t registry_model(const struct roots *roots, struct span name, uint64_t hash)
 {
-    (void)registry;
     struct index_probe probe = index_probe_start(&roots->model_names, hash);
     uint32_t model;
     while (index_probe_next(&probe, &model))
@@ -67,7 +66,8 @@ static bool agent_is(const struct roots *roots, uint32_t number, uint32_t model,
 uint32_t registry_agent(const struct registry *registry, const struct roots *roots, uint32_t model, struct span name,
                         uint64_t agent_name_hash)
 {
-    struct index_probe probe = index_probe_start(&roots->by_agent, agent_hash(registry, model, agent_name_hash));
+    uint64_t hash = agent_hash(registry, model_get(roots, model)->hash, agent_name_hash);
+    struct index_probe probe = index_probe_start(&roots->by_agent, hash);
     uint32_t number;
     while (index_probe_next(&probe, &number))
         if (agent_is(roots, number, model, name))
@@ -77,13 +77,13 @@ uint32_t registry_agent(const struct registry *registry, const struct roots *roo
 
 uint32_t registry_row(const struct registry *registry, const struct roots *roots, uint32_t server, uint64_t id)
 {
-    struct index_probe probe = index_probe_start(&roots->by_connection, connection_hash(registry, server, id));
+    const struct server *record = server_get(roots, server);
+    struct index_probe probe = index_probe_start(&roots->by_connection, connection_hash(registry, record->hash, id));
     uint32_t number;
     while (index_probe_next(&probe, &number)) {
         const struct row *row = row_get(roots, number);
         if (row->id != id || row_server(roots, number) != server)
             continue;
-        const struct server *record = server_get(roots, server);
         if (__builtin_expect(record->bulk == BULK_NONE, 1) ||
             row_status_in_bulk(row->stamp, record) != PRESENCE_UNKNOWN)
             return number;
@@ -128,8 +128,8 @@ static uint32_t hash_of_row(const void *context, uint32_t number)
 {
     const struct registry *registry = context;
     const struct roots *now = &registry->now;
-    uint64_t id = row_get(now, number)->id;
-    return (uint32_t)connection_hash(registry, row_server(now, number), id) & INDEX_HASH_MASK;
+    const struct server *server = server_get(now, row_server(now, number));
+    return (uint32_t)connection_hash(registry, server->hash, row_get(now, number)->id) & INDEX_HASH_MASK;
 }
 
 static uint32_t hash_of_agent(const void *context, uint32_t number)
@@ -141,25 +141,27 @@ static uint32_t hash_of_agent(const void *context, uint32_t number)
 static uint32_t hash_of_model(const void *context, uint32_t number)
 {
     const struct registry *registry = context;
-    return model_get(&registry->now, number)->hash & INDEX_HASH_MASK;
+    return (uint32_t)model_get(&registry->now, number)->hash & INDEX_HASH_MASK;
 }
 
 static uint32_t hash_of_server(const void *context, uint32_t number)
 {
     const struct registry *registry = context;
-    return server_get(&registry->now, number)->hash & INDEX_HASH_MASK;
+    return (uint32_t)server_get(&registry->now, number)->hash & INDEX_HASH_MASK;
 }
 
 /* ------------------------------------------------------------------------------------------------------- edits -- */
 
 struct row *row_edit(struct registry *registry, uint32_t row)
 {
-    return shelf_edit(&registry->now.rows, &registry->versions, row);
+    struct row_page *page = shelf_edit_page(&registry->now.rows, &registry->versions, row);
+    return &page->at[shelf_slot(row)];
 }
 
 struct agent *agent_edit(struct registry *registry, uint32_t agent)
 {
-    return shelf_edit(&registry->now.agents, &registry->versions, agent);
+    struct agent_page *page = shelf_edit_page(&registry->now.agents, &registry->versions, agent);
+    return &page->at[shelf_slot(agent)];
 }
 
 struct model *model_edit(struct registry *registry, uint32_t model)
@@ -288,17 +290,16 @@ bool registry_name_limit_reached(const struct registry *registry)
 
 /* ----------------------------------------------------------------------------------- servers, models and agents -- */
 
-int registry_add_server(struct registry *registry, struct span name, uint32_t *server)
+int registry_add_server(struct registry *registry, struct span name, uint64_t hash, uint32_t *server)
 {
     if (registry_name_limit_reached(registry))
         return PRESENCE_E_LIMIT;
-    uint64_t hash = name_hash(registry, name);
     struct roots *now = &registry->now;
     uint32_t number = shelf_take(&now->servers, &registry->versions, &now->all_servers, 0);
     if (number == NONE)
         return PRESENCE_E_LIMIT;
     *server_edit(registry, number) =
-        (struct server){.name = new_name(registry, name), .hash = (uint32_t)hash, .flags = SERVER_COMPLETE};
+        (struct server){.name = new_name(registry, name), .hash = hash, .flags = SERVER_COMPLETE};
     index_insert(&now->server_names, &registry->versions, hash, number, hash_of_server, registry);
     *server = number;
     return PRESENCE_OK;
@@ -311,7 +312,7 @@ void registry_drop_idle_server(struct registry *registry, uint32_t number)
         server->bulk != BULK_NONE || server->departures)
         return;
     struct text *name = server->name;
-    uint64_t hash = name_hash(registry, (struct span){name->bytes, text_length(name)});
+    uint64_t hash = server->hash;
     if (server->downs)
         server_set_downs(registry, server_edit(registry, number), NULL);
     index_remove(&registry->now.server_names, &registry->versions, hash, number);
@@ -327,7 +328,7 @@ static int add_model(struct registry *registry, struct span name, uint64_t hash,
     uint32_t number = shelf_take(&now->models, &registry->versions, &now->all_models, 0);
     if (number == NONE)
         return PRESENCE_E_LIMIT;
-    *model_edit(registry, number) = (struct model){.name = new_name(registry, name), .hash = (uint32_t)hash};
+    *model_edit(registry, number) = (struct model){.name = new_name(registry, name), .hash = hash};
     index_insert(&now->model_names, &registry->versions, hash, number, hash_of_model, registry);
     *model = number;
     return PRESENCE_OK;
@@ -336,7 +337,7 @@ static int add_model(struct registry *registry, struct span name, uint64_t hash,
 static void drop_model(struct registry *registry, uint32_t number)
 {
     struct text *name = model_get(&registry->now, number)->name;
-    uint64_t hash = name_hash(registry, (struct span){name->bytes, text_length(name)});
+    uint64_t hash = model_get(&registry->now, number)->hash;
     index_remove(&registry->now.model_names, &registry->versions, hash, number);
     retire_name(registry, name);
     shelf_give(&registry->now.models, &registry->versions, &registry->now.all_models, number);
@@ -352,7 +353,7 @@ static int add_agent(struct registry *registry, uint32_t model, const struct fac
     if (number == NONE)
         return PRESENCE_E_LIMIT;
     record->agent_count++;
-    uint64_t hash = agent_hash(registry, model, facts->agent_hash);
+    uint64_t hash = agent_hash(registry, record->hash, facts->agent_hash);
     struct agent *fresh = agent_edit(registry, number);
     *fresh = (struct agent){
         .model = model, .events = UINT32_MAX, .first = NONE, .hash_reason = (uint32_t)hash & INDEX_HASH_MASK};
@@ -364,7 +365,7 @@ static int add_agent(struct registry *registry, uint32_t model, const struct fac
 
 int registry_find_or_add_agent(struct registry *registry, const struct facts *facts, uint32_t *agent)
 {
-    uint32_t model = registry_model(registry, &registry->now, facts->model, facts->model_hash);
+    uint32_t model = registry_model(&registry->now, facts->model, facts->model_hash);
     bool fresh = model == NONE;
     if (fresh) {
         int code = add_model(registry, facts->model, facts->model_hash, &model);
@@ -387,7 +388,7 @@ static void drop_agent(struct registry *registry, uint32_t number)
     const struct agent *agent = agent_get(now, number);
     uint32_t model = agent->model;
     /* The index needs the whole hash for the tag; it is not kept, so it is computed again from the name. */
-    uint64_t hash = agent_hash(registry, model, name_hash(registry, agent_name(agent)));
+    uint64_t hash = agent_hash(registry, model_get(now, model)->hash, name_hash(registry, agent_name(agent)));
     index_remove(&now->by_agent, &registry->versions, hash, number);
     retire_agent_name(registry, agent);
     struct model *record = model_edit(registry, model);
@@ -448,24 +449,20 @@ uint32_t registry_add_row(struct registry *registry, uint32_t server, uint32_t a
     if (number == NONE)
         return NONE;
     record->physical++;
-    *row_edit(registry, number) = (struct row){.id = id,
-                                               .last_seen = last_seen,
-                                               .stamp = stamp_bits & ~(uint64_t)ROW_EXTRA,
-                                               .agent = agent,
-                                               .generation = ++registry->generation};
+    struct row_page *page = shelf_edit_page(&now->rows, &registry->versions, number);
+    page->generation[shelf_slot(number)] = ++registry->generation;
+    page->at[shelf_slot(number)] = (struct row){.id = id,
+                                                .last_seen = last_seen,
+                                                .stamp = stamp_bits & ~(uint64_t)ROW_EXTRA,
+                                                .agent = agent,
+                                                .agent_hash = agent_get(now, agent)->hash_reason & INDEX_HASH_MASK};
     link_row(registry, agent, number);
     model_edit(registry, agent_get(now, agent)->model)->rows++;
     if (data)
         extra_edit(registry, number)->data = data;
-    index_insert(&now->by_connection, &registry->versions, connection_hash(registry, server, id), number, hash_of_row,
-                 registry);
+    uint64_t hash = connection_hash(registry, server_get(now, server)->hash, id);
+    index_insert(&now->by_connection, &registry->versions, hash, number, hash_of_row, registry);
     return number;
-}
-
-void registry_prefetch_agent_removal(const struct registry *registry, uint32_t number)
-{
-    uint32_t hash = agent_get(&registry->now, number)->hash_reason;
-    index_prefetch(&registry->now.by_agent, hash & INDEX_HASH_MASK);
 }
 
 void registry_remove_row(struct registry *registry, uint32_t number)
@@ -473,7 +470,8 @@ void registry_remove_row(struct registry *registry, uint32_t number)
     struct roots *now = &registry->now;
     uint32_t server = row_server(now, number);
     struct row row = *row_get(now, number);
-    index_remove(&now->by_connection, &registry->versions, connection_hash(registry, server, row.id), number);
+    uint64_t hash = connection_hash(registry, server_get(now, server)->hash, row.id);
+    index_remove(&now->by_connection, &registry->versions, hash, number);
     const struct extra *extra = row.stamp & ROW_EXTRA ? extra_get(now, number) : NULL;
     if (extra)
         registry_drop_text(registry, extra->data);

@@ -55,7 +55,14 @@ struct row {
     presence_time last_seen;
     uint64_t stamp;
     uint32_t agent;
-    uint32_t generation; /* of this use of the row: handles compare it */
+    uint32_t agent_hash; /* low 28 bits: the agent's bucket can be asked for together with the agent */
+};
+
+/* Generations tell one use of a row from the next; handles carry them. They stand apart, so that an activity by handle
+ * has to read one of few lines, and of the row only writes. */
+struct row_page {
+    struct row at[SHELF_SLOTS];
+    uint32_t generation[SHELF_SLOTS];
 };
 
 /* What few rows have; in pages parallel to the rows'. */
@@ -81,12 +88,16 @@ struct agent {
     presence_time since;  /* of the recorded status */
 };
 
+struct agent_page {
+    struct agent at[SHELF_SLOTS];
+};
+
 struct model {
     struct text *name;
-    uint32_t hash, agent_count;
+    uint64_t hash; /* of the name */
     struct shelf_list agents;
     uint64_t rows; /* of all its agents, whatever their visibility */
-    uint64_t unused[2];
+    uint32_t agent_count, unused[3];
 };
 
 enum { DOWNS_MOST = 16 };
@@ -116,9 +127,10 @@ enum server_flags {
 struct server {
     struct text *name;
     struct shelf_list rows;
-    uint32_t hash;
+    uint64_t hash; /* of the name */
     uint8_t bulk, flags;
     uint16_t unused;
+    uint32_t departures;         /* remembered ones */
     uint64_t physical;           /* rows, whatever their visibility */
     uint64_t connections, alive; /* visible ones; alive leaves the lapse out of account */
     uint64_t floor;              /* revisions: rows at or below are missing */
@@ -134,7 +146,6 @@ struct server {
     presence_digest digest;                    /* of those */
     uint64_t mark_number[2], mark_revision[2]; /* where some numbers stood, for activity; [0] is the older */
     uint64_t departed_revision;                /* disconnections up to here are no longer remembered */
-    uint32_t departures, padding;              /* remembered ones */
     presence_time forgotten_at;
     uint64_t numbered_since; /* the revision at which the numbers began anew */
 };
@@ -200,7 +211,14 @@ bool registry_drain(struct registry *registry, size_t steps);
 
 static inline const struct row *row_get(const struct roots *roots, uint32_t row)
 {
-    return shelf_get(&roots->rows, row);
+    const struct row_page *page = shelf_page(&roots->rows, row);
+    return &page->at[shelf_slot(row)];
+}
+
+static inline uint32_t row_generation(const struct roots *roots, uint32_t row)
+{
+    const struct row_page *page = shelf_page(&roots->rows, row);
+    return page->generation[shelf_slot(row)];
 }
 
 static inline uint64_t row_stamp(const struct roots *roots, uint32_t row)
@@ -232,7 +250,8 @@ static inline bool row_is_fresh(uint64_t stamp)
 
 static inline const struct agent *agent_get(const struct roots *roots, uint32_t agent)
 {
-    return shelf_get(&roots->agents, agent);
+    const struct agent_page *page = shelf_page(&roots->agents, agent);
+    return &page->at[shelf_slot(agent)];
 }
 
 static inline uint8_t agent_meta(const struct agent *agent)
@@ -332,9 +351,11 @@ static inline bool server_is_known(const struct server *server)
 
 /* ---------------------------------------------------------------------------------------------------- look-ups -- */
 
-static inline uint64_t connection_hash(const struct registry *registry, uint32_t server, uint64_t id)
+/* Connections and agents are hashed with the hashes of names, not with numbers, so that a bucket can be asked for before
+ * its server or model is found. */
+static inline uint64_t connection_hash(const struct registry *registry, uint64_t server_hash, uint64_t id)
 {
-    return text_mix(registry->secret, id, server);
+    return text_mix(registry->secret, id, server_hash);
 }
 
 static inline uint64_t name_hash(const struct registry *registry, struct span name)
@@ -342,14 +363,14 @@ static inline uint64_t name_hash(const struct registry *registry, struct span na
     return text_hash(registry->secret, name.bytes, name.length);
 }
 
-static inline uint64_t agent_hash(const struct registry *registry, uint32_t model, uint64_t agent_name_hash)
+static inline uint64_t agent_hash(const struct registry *registry, uint64_t model_hash, uint64_t agent_name_hash)
 {
-    return text_mix(registry->secret, agent_name_hash, model);
+    return text_mix(registry->secret, agent_name_hash, model_hash);
 }
 
 /* Each gives a number or NONE. */
-uint32_t registry_server(const struct registry *registry, const struct roots *roots, struct span name);
-uint32_t registry_model(const struct registry *registry, const struct roots *roots, struct span name, uint64_t hash);
+uint32_t registry_server(const struct roots *roots, struct span name, uint64_t hash);
+uint32_t registry_model(const struct roots *roots, struct span name, uint64_t hash);
 uint32_t registry_agent(const struct registry *registry, const struct roots *roots, uint32_t model, struct span name,
                         uint64_t agent_name_hash);
 /* Visible rows only. */
@@ -370,7 +391,7 @@ struct facts {
 
 bool registry_name_limit_reached(const struct registry *registry);
 /* OK, NO_MEMORY or LIMIT; nothing is left behind. New servers, models and agents come without rows. */
-int registry_add_server(struct registry *registry, struct span name, uint32_t *server);
+int registry_add_server(struct registry *registry, struct span name, uint64_t hash, uint32_t *server);
 int registry_find_or_add_agent(struct registry *registry, const struct facts *facts, uint32_t *agent);
 /* Undo the two above where no row followed; nothing if there are rows, or other reasons to keep them. */
 void registry_drop_idle_agent(struct registry *registry, uint32_t agent);
@@ -383,8 +404,6 @@ void registry_drop_text(struct registry *registry, struct text *text);
 /* A new row, linked and indexed, not counted anywhere: see registry_count. Takes the data. NONE: all in use. */
 uint32_t registry_add_row(struct registry *registry, uint32_t server, uint32_t agent, uint64_t id, struct text *data,
                           uint64_t stamp_bits, presence_time last_seen);
-/* Asks for what registry_remove_row touches behind the agent. */
-void registry_prefetch_agent_removal(const struct registry *registry, uint32_t agent);
 /* Unlinks and frees it, and its agent and model if they have no other. */
 void registry_remove_row(struct registry *registry, uint32_t row);
 /* Replaces the row's data (taken). */

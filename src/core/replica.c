@@ -32,7 +32,7 @@ static int lock_server(struct presence_recorder *recorder, const char *name, uin
     if (text_check_name(name, &span))
         return PRESENCE_E_INVALID;
     recorder_lock(recorder);
-    int code = recorder_begin_server(recorder, span, STATE_REMOTELY, server);
+    int code = recorder_begin_server(recorder, recorder_server_name(recorder, span), STATE_REMOTELY, server);
     if (code == PRESENCE_OK && *server == NONE)
         code = PRESENCE_E_NOT_FOUND;
     if (code)
@@ -147,11 +147,11 @@ static int claim_locked(struct presence_recorder *recorder, struct span name, co
                         bool *take_in)
 {
     uint32_t number;
-    int code = recorder_begin_server(recorder, name, STATE_REMOTELY, &number);
+    int code = recorder_begin_server(recorder, recorder_server_name(recorder, name), STATE_REMOTELY, &number);
     if (code)
         return code;
     bool fresh = number == NONE;
-    code = recorder_add_server(recorder, name, &number);
+    code = recorder_add_server(recorder, recorder_server_name(recorder, name), &number);
     if (code)
         return code;
     struct registry *registry = recorder->registry;
@@ -289,7 +289,7 @@ int presence_replica_apply(presence_recorder *recorder, const char *server, cons
         return code;
     uint32_t number;
     recorder_lock(recorder);
-    code = recorder_begin_server(recorder, name, STATE_REMOTELY, &number);
+    code = recorder_begin_server(recorder, recorder_server_name(recorder, name), STATE_REMOTELY, &number);
     bool seen = false;
     if (!code)
         code = number == NONE
@@ -519,7 +519,8 @@ static int find_change(presence_change_reader *reader)
     struct presence_recorder *recorder = reader->recorder;
     const struct history *history = &recorder->history;
     const struct registry *registry = recorder->registry;
-    uint32_t number = registry_server(registry, &registry->now, (struct span){reader->server, reader->server_length});
+    uint32_t number = registry_server(&registry->now, (struct span){reader->server, reader->server_length},
+                                      name_hash(registry, (struct span){reader->server, reader->server_length}));
     if (number == NONE || reader->instance != recorder->instance)
         return PRESENCE_E_LAGGED;
     const struct server *server = server_get(&registry->now, number);

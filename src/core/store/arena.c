@@ -112,7 +112,7 @@ struct guard_mark {
 
 bool arena_guards_size(size_t bytes)
 {
-    return bytes == 384 || bytes == 512 || bytes == 768 || bytes == 1024;
+    return bytes == 384 || bytes == 512 || bytes == 576 || bytes == 768 || bytes == 1024;
 }
 
 static struct guard_mark *guard_mark(void *block)
@@ -306,7 +306,7 @@ static bool is_covered(const struct arena *arena, uint32_t changes)
 {
     static const struct {
         uint16_t bytes, blocks; /* what one change can need at most, in practice far less */
-    } needs[] = {{1024, 130}, {1008, 4}, {768, 8}, {512, 40}, {384, 24}};
+    } needs[] = {{1024, 130}, {1008, 4}, {768, 8}, {576, 8}, {512, 40}, {384, 24}};
     uint32_t spans = 4; /* for texts */
     for (size_t i = 0; i < sizeof needs / sizeof needs[0]; i++) {
         const struct arena_size *size = &arena->sizes[needs[i].bytes / 8];

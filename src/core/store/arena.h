@@ -24,9 +24,9 @@ enum {
     ARENA_SMALL_BYTES = 1280,
     ARENA_SIZES = ARENA_SMALL_BYTES / 8 + 1,
 #ifdef PRESENCE_GUARD_PAGES
-    ARENA_RESERVED_SPANS = 34 /* only seven guarded blocks fit a span */
+    ARENA_RESERVED_SPANS = 36 /* only seven guarded blocks fit a span */
 #else
-    ARENA_RESERVED_SPANS = 14 /* eight for pages and nodes, the others for a first block of each size used */
+    ARENA_RESERVED_SPANS = 15 /* eight for pages and nodes, the others for a first block of each size used */
 #endif
 };
 

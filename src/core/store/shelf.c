@@ -9,10 +9,10 @@
 
 #include <assert.h>
 
-void shelf_init(struct shelf *shelf, size_t slot_bytes, unsigned slots)
+void shelf_init(struct shelf *shelf, size_t page_bytes, size_t slot_bytes, unsigned slots)
 {
     *shelf = (struct shelf){.slot_bytes = (uint16_t)slot_bytes, .slots = (uint16_t)slots};
-    pv_init(&shelf->pv, slot_bytes * slots);
+    pv_init(&shelf->pv, page_bytes);
 }
 
 static uint32_t all_slots(const struct shelf *shelf)

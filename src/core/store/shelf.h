@@ -28,11 +28,9 @@ struct shelf {
     uint16_t slot_bytes, slots;
 };
 
-/* slots: at most SHELF_SLOTS to a page. */
-void shelf_init(struct shelf *shelf, size_t slot_bytes, unsigned slots);
+/* A page of page_bytes begins with `slots` records (at most SHELF_SLOTS); what follows them is its user's. */
+void shelf_init(struct shelf *shelf, size_t page_bytes, size_t slot_bytes, unsigned slots);
 
-/* A shelf's pages are arrays of records, or records of arrays (a column for each part, each SHELF_SLOTS long): that is its
- * user's choice. The page of a record, and where in its columns it stands: */
 static inline const void *shelf_page(const struct shelf *shelf, uint32_t number)
 {
     return pv_page(&shelf->pv, number >> SHELF_SLOT_BITS);
@@ -48,7 +46,6 @@ static inline uint32_t shelf_owner(const struct shelf *shelf, uint32_t number)
     return pv_side(&shelf->pv, number >> SHELF_SLOT_BITS)->owner;
 }
 
-/* In an array of records: the record. */
 static inline const void *shelf_get(const struct shelf *shelf, uint32_t number)
 {
     return (const char *)shelf_page(shelf, number) + (size_t)shelf_slot(number) * shelf->slot_bytes;
