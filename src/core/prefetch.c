@@ -49,7 +49,6 @@ void recorder_prefetch_removal(const struct presence_recorder *recorder, uint32_
     recorder_prefetch_agent_record(now, agent);
     if (departures->room)
         memory_prefetch(&departures->at[departures->next & (departures->room - 1)]);
-    memory_prefetch(model_get(now, agent_get(now, agent)->model));
 }
 
 /* Asks for the row, and for what removing it will touch: a handle names all of it. */

@@ -21,7 +21,12 @@ static uint32_t find_agent(const struct presence_recorder *recorder, struct span
     const struct registry *registry = recorder->registry;
     uint64_t model_hash = text_hash(recorder->secret, model.bytes, model.length);
     uint64_t agent_name_hash = text_hash(recorder->secret, agent.bytes, agent.length);
-    index_prefetch(&registry->now.by_agent, agent_hash(registry, model_hash, agent_name_hash));
+    /* Only a guess, before the model is found: the agent's record is on its way meanwhile. */
+    struct index_probe probe =
+        index_probe_start(&registry->now.by_agent, agent_hash(registry, model_hash, agent_name_hash));
+    uint32_t guess;
+    if (index_probe_next(&probe, &guess))
+        memory_prefetch(agent_get(&registry->now, guess));
     uint32_t number = registry_model(&registry->now, model, model_hash);
     if (number == NONE)
         return NONE;

@@ -246,7 +246,7 @@ int recorder_begin(struct presence_recorder *recorder)
     if (!recorder_enabled(recorder))
         return PRESENCE_E_DISABLED;
     struct registry *registry = recorder->registry;
-    bool drains = registry_drain(registry, DRAIN_STEPS);
+    bool drains = registry_drains(registry) && registry_drain(registry, DRAIN_STEPS);
     registry->versions.written = true;
     if (!drains && recorder->history.bulks && history_pins_too_much(recorder))
         history_drop_bulk(&recorder->history);

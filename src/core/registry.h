@@ -206,6 +206,12 @@ struct snapshot *snapshot_borrow(struct snapshot *snapshot); /* one holder more 
 void snapshot_release(struct snapshot *snapshot);            /* from any thread, without the lock */
 /* Takes in released snapshots and works off about `steps` dead blocks. Needs no memory. True if there is more. */
 bool registry_drain(struct registry *registry, size_t steps);
+/* Is there anything to work off? */
+static inline bool registry_drains(const struct registry *registry)
+{
+    return atomic_load_explicit(&registry->released, memory_order_relaxed) || registry->versions.draining ||
+           registry->versions.dying_first;
+}
 
 /* ------------------------------------------------------------------------------------------------- small reads -- */
 
