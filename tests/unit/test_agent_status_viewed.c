@@ -5,6 +5,8 @@
  */
 #include "../support/story.h"
 
+#include <stdio.h>
+
 enum { AGENTS = 5000 };
 
 static uint64_t used_bytes(struct world *world)
