@@ -418,7 +418,7 @@ typedef struct {
     uint64_t left_agents;   /* agents that left and are remembered */
 } presence_stats;
 
-/* Errors: INVALID (struct_bytes of another version). O(servers). */
+/* Errors: INVALID (struct_bytes of another version). O(1). */
 PRESENCE_API int presence_recorder_stats(presence_recorder *recorder, presence_stats *stats);
 /* Finishes what released views left to do and returns unused memory to the allocator. O(what there is to free). */
 PRESENCE_API void presence_recorder_trim(presence_recorder *recorder);

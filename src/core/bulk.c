@@ -489,6 +489,7 @@ static void end_sweep(struct bulk *bulk)
     struct registry *registry = bulk->registry;
     struct server *server = server_edit(registry, bulk->server);
     server->bulk = BULK_NONE;
+    server_settle(registry, bulk->server, server);
     registry->now.bulks--;
     if (server->alive == server->connections && server->downs)
         server_set_downs(registry, server, NULL);
@@ -614,6 +615,7 @@ static int begin(struct bulk *bulk, bool *nothing, presence_error *error)
         return recorder_error_code(error, code);
     struct server *server = server_edit(registry, bulk->server);
     server->bulk = BULK_STAGING;
+    server_settle(registry, bulk->server, server);
     registry->now.bulks++;
     bulk->registry = registry;
     bulk->next = recorder->running;

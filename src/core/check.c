@@ -121,6 +121,8 @@ static const char *check_server(const struct registry *registry, uint32_t number
         }
         page = shelf_next(&server->rows, &now->rows, side);
     }
+    if (server->idle == server_is_known(server))
+        return "a server is counted as idle and known, or as neither";
     if (sums.physical != server->physical)
         return "a server counts other rows than it has";
     if (sums.connections != server->connections || sums.alive != server->alive)
@@ -210,7 +212,7 @@ const char *registry_check(struct registry *registry)
 {
     const struct roots *now = &registry->now;
     const char *wrong = check_structure(registry);
-    uint64_t connections = 0, alive = 0, physical = 0, rows = 0;
+    uint64_t connections = 0, alive = 0, physical = 0, rows = 0, idle = 0, idle_bytes = 0;
     for (uint32_t number = 0; !wrong && number >> SHELF_SLOT_BITS < now->servers.pv.pages; number++) {
         if (!shelf_in_use(&now->servers, number))
             continue;
@@ -219,6 +221,8 @@ const char *registry_check(struct registry *registry)
         connections += server->connections;
         alive += server_alive_now(server);
         physical += server->physical;
+        idle += server->idle;
+        idle_bytes += server->idle ? text_length(server->name) : 0;
     }
     for (uint32_t number = 0; !wrong && number >> SHELF_SLOT_BITS < now->models.pv.pages; number++) {
         if (!shelf_in_use(&now->models, number))
@@ -233,6 +237,8 @@ const char *registry_check(struct registry *registry)
     if (now->by_agent.count != now->agents.count || now->model_names.count != now->models.count ||
         now->server_names.count != now->servers.count)
         return "an index of names counts another number than there are records";
+    if (idle != registry->idle_servers || idle_bytes != registry->idle_name_bytes)
+        return "the counts of idle servers do not fit the servers";
     if (connections != now->connections || alive != now->alive)
         return "the counts of everything do not fit the servers'";
     return registry->arena.used_bytes >= registry->versions.retained_bytes ? NULL : "more is retained than is in use";

@@ -167,15 +167,7 @@ int presence_recorder_stats(presence_recorder *recorder, presence_stats *stats)
     const struct registry *registry = recorder->registry;
     const struct roots *now = &registry->now;
     const struct snapshot *oldest = (const struct snapshot *)registry->versions.oldest;
-    uint64_t servers = 0, idle_bytes = 0; /* kept only for the departures that are remembered: not counted */
-    for (uint32_t number = 0; number >> SHELF_SLOT_BITS < now->servers.pv.pages; number++) {
-        if (!shelf_in_use(&now->servers, number))
-            continue;
-        const struct server *server = server_get(now, number);
-        bool known = server_is_known(server);
-        servers += known;
-        idle_bytes += known ? 0 : text_length(server->name);
-    }
+    uint64_t servers = now->servers.count - registry->idle_servers;
     uint64_t names = now->models.count + servers + now->agents.count;
     *stats = (presence_stats){
         .struct_bytes = sizeof *stats,
@@ -186,7 +178,7 @@ int presence_recorder_stats(presence_recorder *recorder, presence_stats *stats)
         .servers = servers,
         .agents = now->agents.count,
         .names = names,
-        .name_bytes = registry->name_bytes - idle_bytes,
+        .name_bytes = registry->name_bytes - registry->idle_name_bytes,
         .data_bytes = registry->data_bytes,
         .allocated_bytes = registry->arena.taken_bytes + sizeof *registry + sizeof *recorder +
                            recorder->departures.room * sizeof *recorder->departures.at,

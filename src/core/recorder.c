@@ -218,6 +218,7 @@ void recorder_give_way(struct presence_recorder *recorder)
     for (int i = 0; i < 20 && atomic_load_explicit(&recorder->waiting, memory_order_relaxed); i++)
         nanosleep(&(struct timespec){0, 1000}, NULL);
     recorder_lock(recorder);
+    recorder->registry->wanted_server = NONE; /* whoever was let in may have stated another */
 }
 
 /* Changes of many are kept with the views before and after them. What these views alone pin is at most twice what is
@@ -248,6 +249,7 @@ int recorder_begin(struct presence_recorder *recorder)
     struct registry *registry = recorder->registry;
     bool drains = registry_drains(registry) && registry_drain(registry, DRAIN_STEPS);
     registry->versions.written = true;
+    registry->wanted_server = NONE;
     if (!drains && recorder->history.bulks && history_pins_too_much(recorder))
         history_drop_bulk(&recorder->history);
     int code = arena_reserve(&registry->arena);
@@ -283,10 +285,8 @@ int recorder_begin_server(struct presence_recorder *recorder, struct server_name
 int recorder_add_server(struct presence_recorder *recorder, struct server_name name, uint32_t *server)
 {
     struct registry *registry = recorder->registry;
-    registry->wanted_server = NONE;
     if (*server != NONE) {
-        bool idle = !server_is_known(server_get(&registry->now, *server));
-        if (idle && registry_name_limit_reached(registry))
+        if (server_get(&registry->now, *server)->idle && registry_name_limit_reached(registry))
             return PRESENCE_E_LIMIT;
         registry->wanted_server = *server;
         return PRESENCE_OK;

@@ -274,21 +274,28 @@ static void retire_agent_name(struct registry *registry, const struct agent *age
         registry->name_bytes -= agent_name(agent).length;
 }
 
-/* Servers that are kept only for the departures that are remembered do not count. */
+/* Servers that are kept only for the departures that are remembered do not count. O(1). */
 bool registry_name_limit_reached(const struct registry *registry)
 {
     const struct roots *now = &registry->now;
     uint64_t names = now->agents.count + now->models.count + now->servers.count;
     if (!registry->limit_names || names < registry->limit_names)
         return false;
-    for (uint32_t number = 0; number >> SHELF_SLOT_BITS < now->servers.pv.pages; number++)
-        if (shelf_in_use(&now->servers, number) && number != registry->wanted_server &&
-            !server_is_known(server_get(now, number)))
-            names--;
-    return names >= registry->limit_names;
+    uint32_t wanted = registry->wanted_server;
+    bool wanted_is_idle = wanted != NONE && server_get(now, wanted)->idle;
+    return names - registry->idle_servers + wanted_is_idle >= registry->limit_names;
 }
 
 /* ----------------------------------------------------------------------------------- servers, models and agents -- */
+
+void registry_count_idle(struct registry *registry, uint32_t number)
+{
+    struct server *server = server_edit(registry, number);
+    server->idle = !server->idle;
+    uint64_t sign = server->idle ? 1 : UINT64_MAX; /* adding it modulo 2^64 adds or takes one */
+    registry->idle_servers += sign;
+    registry->idle_name_bytes += sign * text_length(server->name);
+}
 
 int registry_add_server(struct registry *registry, struct span name, uint64_t hash, uint32_t *server)
 {
@@ -300,6 +307,7 @@ int registry_add_server(struct registry *registry, struct span name, uint64_t ha
         return PRESENCE_E_LIMIT;
     *server_edit(registry, number) =
         (struct server){.name = new_name(registry, name), .hash = hash, .flags = SERVER_COMPLETE};
+    registry_count_idle(registry, number); /* until it is given something that makes it known */
     index_insert(&now->server_names, &registry->versions, hash, number, hash_of_server, registry);
     *server = number;
     return PRESENCE_OK;
@@ -308,9 +316,10 @@ int registry_add_server(struct registry *registry, struct span name, uint64_t ha
 void registry_drop_idle_server(struct registry *registry, uint32_t number)
 {
     const struct server *server = server_get(&registry->now, number);
-    if (server->physical || server->flags & (SERVER_CLAIMED | SERVER_FORGOTTEN | SERVER_LAPSED) ||
-        server->bulk != BULK_NONE || server->departures)
+    if (server_is_known(server) || server->departures)
         return;
+    registry_count_idle(registry, number);
+    server = server_get(&registry->now, number);
     struct text *name = server->name;
     uint64_t hash = server->hash;
     if (server->downs)
@@ -449,6 +458,7 @@ uint32_t registry_add_row(struct registry *registry, uint32_t server, uint32_t a
     if (number == NONE)
         return NONE;
     record->physical++;
+    server_settle(registry, server, record);
     struct row_page *page = shelf_edit_page(&now->rows, &registry->versions, number);
     page->generation[shelf_slot(number)] = ++registry->generation;
     page->at[shelf_slot(number)] = (struct row){.id = id,
@@ -480,6 +490,7 @@ void registry_remove_row(struct registry *registry, uint32_t number)
         extra_drop(registry, number);
     struct server *record = server_edit(registry, server);
     record->physical--;
+    server_settle(registry, server, record);
     shelf_give(&now->rows, &registry->versions, &record->rows, number);
     model_edit(registry, agent_get(now, row.agent)->model)->rows--;
     registry_drop_idle_agent(registry, row.agent);

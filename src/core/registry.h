@@ -129,7 +129,8 @@ struct server {
     struct shelf_list rows;
     uint64_t hash; /* of the name */
     uint8_t bulk, flags;
-    uint16_t unused;
+    bool idle; /* counted in registry.idle_servers: see server_settle */
+    uint8_t unused;
     uint32_t departures;         /* remembered ones */
     uint64_t physical;           /* rows, whatever their visibility */
     uint64_t connections, alive; /* visible ones; alive leaves the lapse out of account */
@@ -174,6 +175,7 @@ struct registry {
     uint32_t generation;
     uint32_t wanted_server; /* the one that the present call states: its name counts though it may have no row yet */
     uint64_t name_bytes, data_bytes;
+    uint64_t idle_servers, idle_name_bytes; /* servers that are not known (server_is_known), and their names */
     uint64_t limit_names, limit_connections;
     atomic_uint_least64_t holders;       /* the recorder and each live snapshot */
     _Atomic(struct snapshot *) released; /* snapshots that nobody holds, not yet seen by the writer */
@@ -353,6 +355,14 @@ static inline bool server_is_known(const struct server *server)
 {
     return server->physical || server->bulk != BULK_NONE ||
            server->flags & (SERVER_CLAIMED | SERVER_FORGOTTEN | SERVER_LAPSED);
+}
+
+/* Counts a server that became known, or is no longer. To be called wherever what server_is_known asks for changes. */
+void registry_count_idle(struct registry *registry, uint32_t number);
+static inline void server_settle(struct registry *registry, uint32_t number, const struct server *server)
+{
+    if (__builtin_expect(server->idle == server_is_known(server), 0))
+        registry_count_idle(registry, number);
 }
 
 /* ---------------------------------------------------------------------------------------------------- look-ups -- */

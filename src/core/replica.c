@@ -115,6 +115,7 @@ static void begin_claim(struct presence_recorder *recorder, uint32_t number, con
     server->digest = (presence_digest){0, 0};
     server->mark_number[0] = server->mark_number[1] = 0;
     server->mark_revision[0] = server->mark_revision[1] = base;
+    server_settle(registry, number, server);
 }
 
 static int take_claim(struct presence_recorder *recorder, uint32_t number, const presence_claim *claim, bool local)
@@ -386,8 +387,10 @@ static int lapse_or_restore(struct presence_recorder *recorder, const char *serv
         return code;
     code = server_is_known(server_get(&recorder->registry->now, number)) ? change_lapse(recorder, number, lapse)
                                                                          : PRESENCE_E_NOT_FOUND;
-    if (!lapse)
-        recorder_drop_idle_server(recorder, number); /* the lapse may have been all that kept it */
+    if (!lapse) { /* the lapse may have been all that kept it */
+        server_settle(recorder->registry, number, server_get(&recorder->registry->now, number));
+        recorder_drop_idle_server(recorder, number);
+    }
     recorder_unlock(recorder);
     return code;
 }
@@ -430,6 +433,7 @@ size_t presence_replica_bury(presence_recorder *recorder, presence_time before)
         edit->claim = (presence_claim){0, 0, 0};
         edit->number = edit->floor_number = 0;
         edit->digest = (presence_digest){0, 0};
+        server_settle(registry, number, edit);
         recorder_drop_idle_server(recorder, number);
         buried++;
     }

@@ -57,6 +57,8 @@ static void init_registry(struct registry *registry, const presence_options *opt
     versions_init(&registry->versions, &registry->arena, snapshot_gone, registry);
     init_roots(&registry->now, revision);
     registry->name_bytes = registry->data_bytes = 0;
+    registry->idle_servers = registry->idle_name_bytes = 0;
+    registry->wanted_server = NONE;
 }
 
 struct registry *registry_new(const presence_options *options, const presence_allocator *memory,

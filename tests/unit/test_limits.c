@@ -2,9 +2,7 @@
 /*
  * test_limits.c - limits of connections, names and bytes: each answered LIMIT, with nothing changed.
  */
-#include "../support/story.h"
-
-#define S0 "machine-0"
+#include "replica_words.h"
 
 static int connect_one(struct world *world, const char *server, const char *model, const char *agent, uint64_t id)
 {
@@ -117,6 +115,74 @@ static void names_that_nobody_bears_make_room(void **state)
     }
 }
 
+/* So many servers are recorded; all others are kept for what left them, and their names do not count. */
+static void expect_servers(struct world *world, uint64_t servers)
+{
+    presence_stats stats = {.struct_bytes = sizeof stats};
+    expect_code(PRESENCE_OK, presence_recorder_stats(world->recorder, &stats));
+    assert_int_equal(stats.servers, servers);
+    assert_int_equal(stats.names, servers + stats.models + stats.agents);
+    size_t others = stats.models * strlen(MODEL_A) + stats.agents * strlen("a");
+    assert_int_equal(stats.name_bytes, others + servers * strlen(S0));
+    presence_error error;
+    expect_code(PRESENCE_OK, presence_recorder_check(world->recorder, &error));
+}
+
+static void servers_that_all_left_do_not_count_until_they_are_known_again(void **state)
+{
+    struct world *world = *state;
+    limit_names(world, 4); /* a model, an agent, two servers */
+    char server[TEST_NAME_BYTES];
+    for (uint64_t i = 0; i < 10; i++) {
+        connects(world, test_name(server, "machine", i), MODEL_A, "a", 1);
+        disconnects(world, server, 1);
+        expect_servers(world, 0);
+    }
+    connects(world, S0, MODEL_A, "a", 1);
+    expect_servers(world, 1);
+    expect_refused(world, PRESENCE_E_LIMIT, connect_one(world, "machine-2", MODEL_A, "new", 1)); /* two names */
+    claims(world, S1, claim_of(1, 1, 1), false); /* known by its claim alone */
+    expect_servers(world, 2);
+    expect_refused(world, PRESENCE_E_LIMIT, connect_one(world, "machine-2", MODEL_A, "a", 1));
+    expect_refused(world, PRESENCE_E_LIMIT, connect_one(world, "machine-10", MODEL_A, "a", 1));
+    expect_code(PRESENCE_OK, presence_replica_forget(world->recorder, S1, NULL)); /* by its tombstone */
+    expect_servers(world, 2);
+    assert_int_equal(presence_replica_bury(world->recorder, INT64_MAX), 1);
+    expect_servers(world, 1);
+    connects(world, "machine-2", MODEL_A, "a", 1);
+    expect_servers(world, 2);
+    expect_code(PRESENCE_OK, presence_replica_lapse(world->recorder, "machine-2"));
+    disconnects(world, "machine-2", 1); /* by its lapse */
+    expect_servers(world, 2);
+    expect_code(PRESENCE_OK, presence_replica_restore(world->recorder, "machine-2"));
+    expect_servers(world, 1);
+    const presence_value list[] = {test_value("machine-3", 1, MODEL_A, "a"), test_value("machine-3", 2, MODEL_A, "b")};
+    expect_refused(world, PRESENCE_E_LIMIT,
+                   presence_recorder_update_server(world->recorder, "machine-3", list, 2, NULL));
+    expect_servers(world, 1); /* a list that failed leaves it as it was */
+    updates(world, "machine-3", list, 1);
+    expect_servers(world, 2);
+    updates(world, "machine-3", NULL, 0);
+    expect_servers(world, 1);
+    presence_recorder_disable(world->recorder);
+    presence_recorder_enable(world->recorder);
+    expect_servers(world, 0);
+}
+
+static void a_server_that_all_left_takes_no_name_from_a_replicated_one(void **state)
+{
+    struct world *world = *state;
+    limit_names(world, 4);
+    claims(world, S0, claim_of(1, 1, 1), false);
+    applies(world, S0, claim_of(1, 1, 1), connect_change(1, test_value(S0, 1, MODEL_A, "a")), true);
+    connects(world, S1, MODEL_A, "a", 1); /* the fourth name */
+    disconnects(world, S1, 1);
+    applies(world, S0, claim_of(1, 1, 1), connect_change(2, test_value(S0, 2, MODEL_A, "b")), true);
+    presence_change fifth = connect_change(3, test_value(S0, 3, MODEL_A, "c"));
+    presence_claim claim = claim_of(1, 1, 1);
+    expect_refused(world, PRESENCE_E_LIMIT, presence_replica_apply(world->recorder, S0, &claim, &fifth, NULL, NULL));
+}
+
 static void so_many_bytes_and_no_more(void **state)
 {
     struct world *world = *state;
@@ -187,10 +253,16 @@ static void without_limits_there_are_none(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        story(so_many_connections_and_no_more),   story(lists_count_by_what_they_leave),
-        story(a_batch_stops_at_the_limit),        story(so_many_names_and_no_more),
-        story(names_that_nobody_bears_make_room), story(so_many_bytes_and_no_more),
-        story(views_count_towards_the_bytes),     story(without_limits_there_are_none),
+        story(so_many_connections_and_no_more),
+        story(lists_count_by_what_they_leave),
+        story(a_batch_stops_at_the_limit),
+        story(so_many_names_and_no_more),
+        story(names_that_nobody_bears_make_room),
+        story(servers_that_all_left_do_not_count_until_they_are_known_again),
+        story(a_server_that_all_left_takes_no_name_from_a_replicated_one),
+        story(so_many_bytes_and_no_more),
+        story(views_count_towards_the_bytes),
+        story(without_limits_there_are_none),
     };
     return cmocka_run_group_tests_name("limits", tests, NULL, NULL);
 }
