@@ -3,8 +3,8 @@
  * bench_recorder.c - measures the recorder beside its yardsticks, in one run, at several numbers of connections.
  *
  * Keeps true: each size is measured in a process of its own, so that memory that an earlier one left behind changes
- * nothing; the figures come back through shared memory; a size that fails ends the run with 1, a missed target does
- * not.
+ * nothing; what is judged is measured in a process of one thread, and cases that start one run in a second process; the
+ * figures come back through shared memory; a size that fails ends the run with 1, a missed target does not.
  * Started by `make bench` or by hand; see tests/bench/README.md. Costs: about a minute with the default sizes, and
  * 4 GiB and a few minutes more with --all.
  */
@@ -35,12 +35,16 @@ static const struct bench_case cases[] = {
     {"writes", "writes with snapshots held, against without", case_writes},
     {"listing", "list a model of 100 agents", case_listing},
     {"server_down", "server_down and update_server", case_server_down},
-    {"held_up", "a writer of other servers beside update_server", case_held_up},
     {"watch", "what 0, 1 and 100 watches cost a writer", case_watch},
     {"memory_after", "bytes a connection after all of the above, and trimmed", case_memory_after},
     {"naive", "the naive array's connect, activity and view", case_naive},
     {"digest", "connect and disconnect on claimed servers, against unclaimed", case_digest},
-    {"churn", "distinct agents in turn: memory stays flat", NULL}, /* once, on a recorder of its own */
+    /* In a second process, for a C library that once saw a second thread may take locks otherwise ever after. */
+    {"two_threads", "single operations while a second thread is blocked", case_two_threads, true},
+    {"held_up", "a writer of other servers beside update_server", case_held_up, true},
+    /* Once, whatever the sizes. */
+    {"latency", "a dependent load, by footprint", NULL},
+    {"churn", "distinct agents in turn: memory stays flat", NULL},
 };
 
 enum { CASES = sizeof cases / sizeof cases[0], SIZES_MAX = 16 };
@@ -81,17 +85,17 @@ static void show_progress(size_t size, const char *name)
     }
 }
 
-static void measure_size(struct report *report, const struct options *options, size_t size)
+static void measure_cases(struct report *report, const struct options *options, size_t size, bool threads)
 {
     struct workload *workload = allocate_or_die(1, sizeof *workload);
-    uint32_t *costs_ns = wanted(options, "growth") ? allocate_or_die(size, sizeof costs_ns[0]) : NULL;
+    uint32_t *costs_ns = !threads && wanted(options, "growth") ? allocate_or_die(size, sizeof costs_ns[0]) : NULL;
     workload_init(workload, options, size);
     workload->yardstick = yardstick_new(workload, false);
     struct context context = {.options = options, .workload = workload, .report = report, .costs_ns = costs_ns};
     memory_note_start();
     workload_fill(workload, costs_ns);
     for (size_t i = 0; i < CASES; i++) {
-        if (cases[i].run && wanted(options, cases[i].name)) {
+        if (cases[i].run && cases[i].starts_threads == threads && wanted(options, cases[i].name)) {
             show_progress(size, cases[i].name);
             cases[i].run(&context);
         }
@@ -101,6 +105,28 @@ static void measure_size(struct report *report, const struct options *options, s
     workload_free(workload);
     free(workload);
     free(costs_ns);
+}
+
+/* Everything judged: in a process that never has a second thread. */
+static void measure_size(struct report *report, const struct options *options, size_t size)
+{
+    bool one_thread = process_has_one_thread();
+    measure_cases(report, options, size, false);
+    if (process_has_one_thread() != one_thread) {
+        die("a case that was not to start a thread started one");
+    }
+}
+
+static void measure_threads(struct report *report, const struct options *options, size_t size)
+{
+    measure_cases(report, options, size, true);
+}
+
+static void measure_latency(struct report *report, const struct options *options, size_t size)
+{
+    struct workload workload = {.options = options, .size = size};
+    struct context context = {.options = options, .workload = &workload, .report = report};
+    case_latency(&context);
 }
 
 static void measure_churn(struct report *report, const struct options *options, size_t size)
@@ -117,7 +143,6 @@ static void measure_churn(struct report *report, const struct options *options, 
 static bool run_apart(struct report *report, const struct options *options, size_t size,
                       void (*measure)(struct report *, const struct options *, size_t), const char *title)
 {
-    size_t first = report->count;
     fflush(NULL);
     pid_t child = fork();
     if (child == 0) {
@@ -127,9 +152,6 @@ static bool run_apart(struct report *report, const struct options *options, size
     }
     int status = 0;
     while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR) {}
-    if (report->count > first) {
-        report_print_table(report, first, title);
-    }
     if (child < 0 || status != 0) {
         fprintf(stderr, "bench_recorder: \"%s\" did not come to its end (status %d)\n", title, status);
         return false;
@@ -137,18 +159,52 @@ static bool run_apart(struct report *report, const struct options *options, size
     return true;
 }
 
+static bool any_wanted(const struct options *options, bool threads)
+{
+    for (size_t i = 0; i < CASES; i++) {
+        if (cases[i].run && cases[i].starts_threads == threads && wanted(options, cases[i].name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool run_size(struct report *report, const struct options *options, size_t size)
+{
+    char title[64];
+    size_t first = report->count;
+    bool well = true;
+    snprintf(title, sizeof title, "%zu connections", size);
+    if (any_wanted(options, false)) {
+        well = run_apart(report, options, size, measure_size, title);
+    }
+    if (any_wanted(options, true)) {
+        well = run_apart(report, options, size, measure_threads, title) && well;
+    }
+    report_print_table(report, first, title);
+    return well;
+}
+
+static bool run_once(struct report *report, const struct options *options, const char *name, size_t size,
+                     void (*measure)(struct report *, const struct options *, size_t), const char *title)
+{
+    if (!wanted(options, name)) {
+        return true;
+    }
+    size_t first = report->count;
+    bool well = run_apart(report, options, size, measure, title);
+    report_print_table(report, first, title);
+    return well;
+}
+
 static bool run_all(struct report *report, const struct command *command)
 {
-    bool well = true;
+    const struct options *options = &command->options;
+    bool well = run_once(report, options, "latency", 0, measure_latency, "the machine");
     for (size_t i = 0; i < command->size_count; i++) {
-        char title[64];
-        snprintf(title, sizeof title, "%zu connections", command->sizes[i]);
-        well = run_apart(report, &command->options, command->sizes[i], measure_size, title) && well;
+        well = run_size(report, options, command->sizes[i]) && well;
     }
-    if (wanted(&command->options, "churn")) {
-        well = run_apart(report, &command->options, 1000, measure_churn, "distinct agents in turn") && well;
-    }
-    return well;
+    return run_once(report, options, "churn", 1000, measure_churn, "distinct agents in turn") && well;
 }
 
 static int run_benchmark(const struct command *command)

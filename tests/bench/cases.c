@@ -157,7 +157,7 @@ uint64_t activity_one_chunk(struct workload *workload)
     return time_chunk(workload, call_activity, "presence_recorder_activity");
 }
 
-static void round_activity(struct workload *workload, size_t operations, double *out)
+void round_activity(struct workload *workload, size_t operations, double *out)
 {
     uint64_t spent = 0;
     size_t chunks = operations / CHUNK;
@@ -186,7 +186,7 @@ static int call_agent_status(struct workload *workload, size_t i)
     return code | (status != PRESENCE_ALIVE);
 }
 
-static void round_agent_status(struct workload *workload, size_t operations, double *out)
+void round_agent_status(struct workload *workload, size_t operations, double *out)
 {
     uint64_t spent = 0;
     size_t chunks = operations / CHUNK;
@@ -269,19 +269,24 @@ void run_cycles(struct workload *workload, size_t operations, uint64_t (*connect
     out[1] = (double)disconnecting / (double)(done * CHUNK);
 }
 
-static void round_connect(struct workload *workload, size_t operations, double *out)
+void round_connect(struct workload *workload, size_t operations, double *out)
 {
     run_cycles(workload, operations, connect_chunks, disconnect_chunks, out);
 }
 
+/* The whole tenth in each round, so that the table grows and shrinks as far as is said. */
+size_t connects_of_round(const struct workload *workload)
+{
+    size_t tenth = workload->size / 10;
+    return tenth > 20000 ? tenth : 20000;
+}
+
 void case_connect(struct context *context)
 {
-    /* The whole tenth in each round, so that the table grows and shrinks as far as is said. */
-    size_t tenth = context->workload->size / 10;
     struct round_case connect = {
         .round = round_connect,
         .warm = true,
-        .operations = tenth > 20000 ? tenth : 20000,
+        .operations = connects_of_round(context->workload),
         .output_count = 2,
         .outputs = {{"connect", BASE_FIND, 0, TARGET_RATIO, 3.5, SIZE_MILLIONS, "new ones, growing N by a tenth"},
                     {"disconnect", BASE_FIND, 0, TARGET_RATIO, 4, SIZE_MILLIONS, "random ones, back to N"}},

@@ -61,6 +61,7 @@ void add_samples(struct context *context, const char *name, const char *unit, co
 struct bench_case {
     const char *name, *what;
     void (*run)(struct context *context);
+    bool starts_threads;
 };
 
 /* Nanoseconds of call(workload, i) for each i of the chunk. Inlined, so that the call is direct. */
@@ -78,7 +79,11 @@ static inline __attribute__((always_inline)) uint64_t time_chunk(struct workload
     return spent;
 }
 
-/* cases.c: single operations on a steady population */
+/* cases.c: single operations on a steady population. The rounds are for a process of several threads too. */
+void round_activity(struct workload *workload, size_t operations, double *out);
+void round_agent_status(struct workload *workload, size_t operations, double *out);
+void round_connect(struct workload *workload, size_t operations, double *out); /* connect, disconnect */
+size_t connects_of_round(const struct workload *workload);
 uint64_t connect_one_chunk(struct workload *workload);    /* prepared and measured */
 uint64_t disconnect_one_chunk(struct workload *workload); /* prepared and measured */
 uint64_t activity_one_chunk(struct workload *workload);   /* prepared and measured */
@@ -91,6 +96,7 @@ void case_agent_status(struct context *context);
 void case_connect(struct context *context);
 
 /* cases_batch.c: handles and batches */
+void round_handle(struct workload *workload, size_t operations, double *out); /* activity, connect, disconnect */
 void case_handle(struct context *context);
 void case_many(struct context *context);
 void case_handles(struct context *context);
@@ -102,7 +108,11 @@ void case_listing(struct context *context);
 
 /* cases_bulk.c: a whole server at once */
 void case_server_down(struct context *context);
-void case_held_up(struct context *context);
+void case_held_up(struct context *context); /* starts a thread */
+
+/* cases_machine.c: what no recorder can change, and what a second thread does to the lock */
+void case_latency(struct context *context);     /* needs no recorder */
+void case_two_threads(struct context *context); /* starts a thread */
 
 /* cases_cost.c: memory, growth, and what watches and digests cost */
 void memory_note_start(void); /* just before filling */

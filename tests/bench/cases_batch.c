@@ -57,7 +57,7 @@ static int call_activity_handle(struct workload *workload, size_t i)
     return presence_recorder_activity_handle(workload->recorder, &workload->chunk_handles[i]);
 }
 
-static void round_handle(struct workload *workload, size_t operations, double *out)
+void round_handle(struct workload *workload, size_t operations, double *out)
 {
     uint64_t spent = 0;
     size_t chunks = operations / CHUNK;

@@ -18,6 +18,15 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/utsname.h>
+#if defined __has_include
+#if __has_include(<sys/single_threaded.h>)
+#include <sys/single_threaded.h>
+#define ONE_THREAD __libc_single_threaded
+#endif
+#endif
+#ifndef ONE_THREAD
+#define ONE_THREAD false
+#endif
 #include <unistd.h>
 
 clockid_t stopwatch_clock = CLOCK_MONOTONIC;
@@ -281,6 +290,37 @@ uint64_t resident_bytes(void)
     return strtoull(after_total, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
+enum { HUGE_PAGE_BYTES = 2 * 1024 * 1024 };
+
+static size_t whole_huge_pages(size_t bytes)
+{
+    return (bytes + HUGE_PAGE_BYTES - 1) / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
+}
+
+void *huge_memory_new(size_t bytes)
+{
+    size_t rounded = whole_huge_pages(bytes);
+    char *memory = mmap(NULL, rounded + HUGE_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) {
+        return NULL;
+    }
+    size_t before = (HUGE_PAGE_BYTES - (uintptr_t)memory % HUGE_PAGE_BYTES) % HUGE_PAGE_BYTES;
+    if (before > 0) {
+        munmap(memory, before);
+    }
+    munmap(memory + before + rounded, HUGE_PAGE_BYTES - before);
+    (void)madvise(memory + before, rounded, MADV_HUGEPAGE); /* only advice: refused where there are none */
+    memset(memory + before, 0, rounded);
+    return memory + before;
+}
+
+void huge_memory_free(void *memory, size_t bytes)
+{
+    if (memory) {
+        munmap(memory, whole_huge_pages(bytes));
+    }
+}
+
 void huge_page_faults(struct samples *samples, size_t pages)
 {
     const size_t huge = (size_t)2 << 20;
@@ -298,6 +338,11 @@ void huge_page_faults(struct samples *samples, size_t pages)
         samples_add(samples, (double)(thread_cpu_ns() - start));
     }
     munmap(memory, bytes);
+}
+
+bool process_has_one_thread(void)
+{
+    return ONE_THREAD;
 }
 
 uint64_t thread_preemptions(void)

@@ -98,8 +98,15 @@ int machine_pin(int cpu);
 /* Any other processor that this process may use (as it was before machine_pin), or -1. */
 int machine_other_cpu(int cpu);
 uint64_t resident_bytes(void);
+/* Zeroed memory at a multiple of 2 MiB for which huge pages were asked, all of it written; NULL: out of memory. Freed
+ * with huge_memory_free. */
+void *huge_memory_new(size_t bytes);
+void huge_memory_free(void *memory, size_t bytes);
 /* Thread CPU time of the first write to fresh huge pages, asked for and kept until all were written. */
 void huge_page_faults(struct samples *samples, size_t pages);
+/* Whether the C library knows that this process has one thread, and so takes a mutex without an atomic instruction.
+ * False where it cannot tell. */
+bool process_has_one_thread(void);
 /* How often this thread was taken off its processor against its will so far. */
 uint64_t thread_preemptions(void);
 

@@ -84,16 +84,50 @@ static void print_result(const struct result *result)
         snprintf(target, sizeof target, "<= %s", limit);
     }
     const char *verdict = !result->judged ? "" : result_reached(result) ? "yes" : "NO";
-    printf("%-26s %11s %11s %11s %11s %6s  %-12s %-4s %s\n", result->name, median, least, most, base, ratio, target,
+    printf("%-30s %11s %11s %11s %11s %6s  %-12s %-4s %s\n", result->name, median, least, most, base, ratio, target,
            verdict, result->note);
+}
+
+/* `name` with more behind it: "activity_two_threads" for "activity". */
+static bool is_twin(const struct result *result, const struct result *of)
+{
+    static const char suffix[] = "_two_threads";
+    size_t length = strlen(of->name);
+    return strncmp(result->name, of->name, length) == 0 && strcmp(result->name + length, suffix) == 0;
+}
+
+static bool result_has_line_before(const struct report *report, size_t first, size_t index)
+{
+    for (size_t i = first; i < index; i++) {
+        if (is_twin(&report->results[index], &report->results[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What was measured later, in another process, next to the line that it is to be read beside. */
+static void print_twins(const struct report *report, size_t index)
+{
+    for (size_t i = index + 1; i < report->count; i++) {
+        if (is_twin(&report->results[i], &report->results[index])) {
+            print_result(&report->results[i]);
+        }
+    }
 }
 
 void report_print_table(const struct report *report, size_t first, const char *title)
 {
-    printf("\n== %s ==\n%-26s %11s %11s %11s %11s %6s  %-12s %-4s %s\n", title, "what", "median", "min", "max",
+    if (first == report->count) {
+        return;
+    }
+    printf("\n== %s ==\n%-30s %11s %11s %11s %11s %6s  %-12s %-4s %s\n", title, "what", "median", "min", "max",
            "F or base", "ratio", "target", "met", "note");
     for (size_t i = first; i < report->count; i++) {
-        print_result(&report->results[i]);
+        if (!result_has_line_before(report, first, i)) {
+            print_result(&report->results[i]);
+            print_twins(report, i);
+        }
     }
     fflush(stdout);
 }

@@ -180,12 +180,20 @@ static presence_time coarse_now(void *context)
     return (presence_time)clock_read_ns(CLOCK_REALTIME_COARSE);
 }
 
-presence_recorder *recorder_new_enabled(const struct options *options)
+presence_recorder *recorder_new_enabled(const struct options *options, const presence_allocator *memory)
 {
-    presence_clock coarse = {coarse_now, NULL};
-    presence_recorder *recorder = presence_recorder_new(strcmp(options->clock, "coarse") == 0 ? &coarse : NULL);
+    presence_options wanted;
+    presence_options_init(&wanted);
+    if (strcmp(options->clock, "coarse") == 0) {
+        wanted.clock.now = coarse_now;
+    }
+    if (memory) {
+        wanted.memory = *memory;
+    }
+    presence_error error;
+    presence_recorder *recorder = presence_recorder_new_with(&wanted, &error);
     if (!recorder) {
-        die("presence_recorder_new: out of memory");
+        die("presence_recorder_new_with: %s", error.message);
     }
     presence_recorder_enable(recorder);
     return recorder;
@@ -228,7 +236,7 @@ void workload_init(struct workload *workload, const struct options *options, siz
     for (size_t i = size; i > 1; i--) {
         swap_entities(workload, i - 1, random_below(&workload->random, i));
     }
-    workload->recorder = recorder_new_enabled(options);
+    workload->recorder = recorder_new_enabled(options, NULL);
 }
 
 void workload_free(struct workload *workload)
@@ -268,12 +276,12 @@ void workload_fill(struct workload *workload, uint32_t *costs_ns)
     workload->handles_are_stale = true;
 }
 
-void workload_fill_again(struct workload *workload, uint32_t *costs_ns)
+void workload_fill_again(struct workload *workload, const presence_allocator *memory, uint32_t *costs_ns)
 {
     presence_recorder *kept = workload->recorder;
     size_t live = workload->live;
     bool stale = workload->handles_are_stale;
-    workload->recorder = recorder_new_enabled(workload->options);
+    workload->recorder = recorder_new_enabled(workload->options, memory);
     workload->live = 0;
     workload_fill(workload, costs_ns);
     presence_recorder_free(workload->recorder);

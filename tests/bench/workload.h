@@ -86,14 +86,15 @@ size_t chunks_to_grow(const struct workload *workload);
 
 /* Connects the first N of `order`. With `costs_ns`, the thread CPU time of connect number i goes to costs_ns[i]. */
 void workload_fill(struct workload *workload, uint32_t *costs_ns);
-/* The same once more, on a recorder of its own that is freed again. The workload stays as it is: N connected. */
-void workload_fill_again(struct workload *workload, uint32_t *costs_ns);
+/* The same once more, on a recorder of its own that is freed again, with that memory (NULL: the C library's). The
+ * workload stays as it is: N connected. */
+void workload_fill_again(struct workload *workload, const presence_allocator *memory, uint32_t *costs_ns);
 /* Connects or disconnects until exactly N are connected. Not measured. */
 void workload_settle(struct workload *workload);
 /* Makes `handles` of all that are connected valid. */
 void workload_refresh_handles(struct workload *workload);
 
-presence_recorder *recorder_new_enabled(const struct options *options);
+presence_recorder *recorder_new_enabled(const struct options *options, const presence_allocator *memory);
 presence_stats recorder_stats(presence_recorder *recorder);
 
 /* Ends the process if a measured call failed. */

@@ -18,9 +18,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-
-enum { HUGE_PAGE_BYTES = 2 * 1024 * 1024 };
 
 static size_t slot_of(const struct yardstick *yardstick, uint64_t id, uint32_t server)
 {
@@ -33,13 +30,10 @@ static struct yardstick_slot *slots_new(size_t bytes, bool huge_pages)
     if (!huge_pages) {
         return allocate_or_die(bytes, 1);
     }
-    size_t rounded = (bytes + HUGE_PAGE_BYTES - 1) / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
-    void *memory = aligned_alloc(HUGE_PAGE_BYTES, rounded);
+    void *memory = huge_memory_new(bytes);
     if (!memory) {
-        die("out of memory for a table of %zu bytes", rounded);
+        die("out of memory for a table of %zu bytes", bytes);
     }
-    (void)madvise(memory, rounded, MADV_HUGEPAGE); /* only advice: refused where the system has no huge pages */
-    memset(memory, 0, rounded);
     return memory;
 }
 
@@ -69,7 +63,11 @@ struct yardstick *yardstick_new(const struct workload *workload, bool huge_pages
 void yardstick_free(struct yardstick *yardstick)
 {
     if (yardstick) {
-        free(yardstick->slots);
+        if (yardstick->huge_pages) {
+            huge_memory_free(yardstick->slots, yardstick->bytes);
+        } else {
+            free(yardstick->slots);
+        }
         free(yardstick);
     }
 }
