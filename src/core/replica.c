@@ -5,7 +5,7 @@
  * Keeps true: a server has one claim at a time, and it only grows; numbers under a claim only grow, one by one or by a
  * whole state; the digest is of exactly the rows stated under the claim (at or above server.base), and lives where
  * the rows' counts live (registry_count), so that it cannot drift from them.
- * Any thread. O(1) under the mutex, but for what goes through bulk.c.
+ * Any thread. O(1) under the mutex, but for what goes through bulk.c; changes are read from the history in stretches.
  */
 #include "recorder.h"
 
@@ -444,6 +444,8 @@ size_t presence_replica_bury(presence_recorder *recorder, presence_time before)
 /* ------------------------------------------------------------------------------------------------- changes, state --
  * */
 
+enum { RECORDS_A_STRETCH = 256 };
+
 struct presence_change_reader {
     struct presence_recorder *recorder;
     presence_claim claim;
@@ -455,6 +457,15 @@ struct presence_change_reader {
     size_t server_length;
     char server[];
 };
+
+/* No change of the server after that number stands before this position: as near to the change as is known at once. */
+static uint64_t position_after(const struct presence_recorder *recorder, const struct server *server, uint64_t number)
+{
+    if (!recorder->history.ring)
+        return 0;
+    uint64_t revision = revision_at_number(&recorder->registry->now, server, number);
+    return history_find(&recorder->history, revision > server->numbered_since ? revision : server->numbered_since);
+}
 
 int presence_replica_changes(presence_recorder *recorder, const char *server, uint64_t after,
                              presence_change_reader **reader)
@@ -477,15 +488,14 @@ int presence_replica_changes(presence_recorder *recorder, const char *server, ui
     else if (!(made = memory_take(&recorder->memory, bytes)))
         code = PRESENCE_E_NO_MEMORY;
     if (made) {
-        *made = (presence_change_reader){
-            .recorder = recorder,
-            .claim = record->claim,
-            .instance = recorder->instance,
-            .told = after,
-            .position = recorder->history.ring ? history_find(&recorder->history, record->numbered_since) : 0,
-            .numbered_since = record->numbered_since,
-            .bytes = bytes,
-            .server_length = length};
+        *made = (presence_change_reader){.recorder = recorder,
+                                         .claim = record->claim,
+                                         .instance = recorder->instance,
+                                         .told = after,
+                                         .position = position_after(recorder, record, after),
+                                         .numbered_since = record->numbered_since,
+                                         .bytes = bytes,
+                                         .server_length = length};
         memcpy(made->server, record->name->bytes, length + 1);
         *reader = made;
     }
@@ -517,7 +527,7 @@ static int copy_change(presence_change_reader *reader, const struct history_reco
     return 1;
 }
 
-/* With the lock held: 1 copied, 0 no more, or an error. */
+/* With the lock held: 1 copied, 0 no more, 2 the stretch is over, or an error. */
 static int find_change(presence_change_reader *reader)
 {
     struct presence_recorder *recorder = reader->recorder;
@@ -536,22 +546,27 @@ static int find_change(presence_change_reader *reader)
         return PRESENCE_E_LAGGED;
     if (reader->position < history->tail)
         reader->position = history->tail;
-    const struct history_record *record;
-    while ((record = history_at(history, &reader->position))) {
+    for (unsigned i = 0; i < RECORDS_A_STRETCH; i++) {
+        const struct history_record *record = history_at(history, &reader->position);
+        if (!record)
+            return PRESENCE_E_LAGGED;
         if (is_of_reader(reader, record))
             return copy_change(reader, record);
         reader->position += record->bytes;
     }
-    return PRESENCE_E_LAGGED;
+    return 2;
 }
 
 int presence_change_next(presence_change_reader *reader, presence_change *change)
 {
     if (!reader || !change)
         return PRESENCE_E_INVALID;
-    recorder_lock(reader->recorder);
-    int found = find_change(reader);
-    recorder_unlock(reader->recorder);
+    int found;
+    do {
+        recorder_lock(reader->recorder);
+        found = find_change(reader);
+        recorder_unlock(reader->recorder);
+    } while (found == 2);
     if (found <= 0)
         return found;
     const struct history_record *record = (const struct history_record *)(const void *)reader->buffer;

@@ -151,6 +151,52 @@ static void too_many_to_be_kept_is_lagged(void **state)
     presence_change_reader_free(reader);
 }
 
+/* One change of the server's among hundreds of others', and so on: each is found, from whatever number. */
+static void few_among_many_of_others_are_found(void **state)
+{
+    struct world *world = *state;
+    enum { CHANGES = 600, OTHERS = 30 };
+    presence_options options = world_options(world);
+    options.history_bytes = 16 * 1024 * 1024;
+    world_restart(world, &options);
+    claims(world, S0, claim, true);
+    for (uint64_t number = 1; number <= CHANGES; number++) {
+        for (uint64_t id = 0; id < (number % 100 ? OTHERS : 40 * OTHERS); id++)
+            connects(world, S1, id % 2 ? MODEL_A : MODEL_B, "other", number * 10000 + id);
+        connects(world, S0, MODEL_A, "a", number);
+    }
+    for (uint64_t after = 0; after <= CHANGES; after += after > 500 ? 7 : 51) {
+        presence_change_reader *reader = read_after(world, after);
+        for (uint64_t number = after + 1; number <= CHANGES; number++) {
+            const presence_value value = seen(test_value(S0, number, MODEL_A, "a"), 0);
+            expect_change(reader, number, PRESENCE_CHANGE_CONNECT, &value);
+        }
+        presence_change change;
+        assert_int_equal(presence_change_next(reader, &change), 0);
+        connects(world, S1, MODEL_A, "other", after);
+        assert_int_equal(presence_change_next(reader, &change), 0);
+        presence_change_reader_free(reader);
+    }
+}
+
+static void what_goes_while_it_is_looked_for_is_lagged(void **state)
+{
+    struct world *world = *state;
+    presence_options options = world_options(world);
+    options.history_bytes = 1; /* the least */
+    world_restart(world, &options);
+    claims(world, S0, claim, true);
+    connects(world, S0, MODEL_A, "a", 1);
+    presence_change_reader *reader = read_after(world, 0);
+    for (uint64_t id = 0; id < 30000; id++)
+        connects(world, S1, MODEL_A, "other", id);
+    presence_change change;
+    expect_code(PRESENCE_E_LAGGED, presence_change_next(reader, &change));
+    connects(world, S0, MODEL_A, "b", 2); /* kept, but not what comes next */
+    expect_code(PRESENCE_E_LAGGED, presence_change_next(reader, &change));
+    presence_change_reader_free(reader);
+}
+
 static void completion_is_a_change(void **state)
 {
     struct world *world = *state;
@@ -221,10 +267,16 @@ static void a_copy_follows_by_reading(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        story(each_change_in_its_order),       story(a_whole_list_between_asks_for_the_whole_state),
-        story(what_is_not_kept_is_lagged),     story(with_a_watch_open_changes_are_kept),
-        story(too_many_to_be_kept_is_lagged),  story(completion_is_a_change),
-        story(a_claim_begins_its_own_numbers), story(a_copy_follows_by_reading),
+        story(each_change_in_its_order),
+        story(a_whole_list_between_asks_for_the_whole_state),
+        story(what_is_not_kept_is_lagged),
+        story(with_a_watch_open_changes_are_kept),
+        story(too_many_to_be_kept_is_lagged),
+        story(few_among_many_of_others_are_found),
+        story(what_goes_while_it_is_looked_for_is_lagged),
+        story(completion_is_a_change),
+        story(a_claim_begins_its_own_numbers),
+        story(a_copy_follows_by_reading),
     };
     return cmocka_run_group_tests_name("replica_changes", tests, NULL, NULL);
 }
