@@ -179,6 +179,7 @@ struct registry {
     uint64_t limit_names, limit_connections;
     atomic_uint_least64_t holders;       /* the recorder and each live snapshot */
     _Atomic(struct snapshot *) released; /* snapshots that nobody holds, not yet seen by the writer */
+    struct snapshot *arrived;            /* of those, what the writer has seen and not yet taken in */
     struct snapshot *spare;              /* of the last one that went: saves an allocation */
     presence_allocator memory;
 };
@@ -206,13 +207,14 @@ void registry_release(struct registry *registry);
 struct snapshot *registry_snapshot(struct registry *registry, presence_time now);
 struct snapshot *snapshot_borrow(struct snapshot *snapshot); /* one holder more */
 void snapshot_release(struct snapshot *snapshot);            /* from any thread, without the lock */
-/* Takes in released snapshots and works off about `steps` dead blocks. Needs no memory. True if there is more. */
+/* Takes in at most `steps` released snapshots and works off about `steps` dead blocks. Needs no memory. True if there
+ * is more. */
 bool registry_drain(struct registry *registry, size_t steps);
 /* Is there anything to work off? */
 static inline bool registry_drains(const struct registry *registry)
 {
-    return atomic_load_explicit(&registry->released, memory_order_relaxed) || registry->versions.draining ||
-           registry->versions.dying_first;
+    return atomic_load_explicit(&registry->released, memory_order_relaxed) || registry->arrived ||
+           registry->versions.draining || registry->versions.dying_first;
 }
 
 /* ------------------------------------------------------------------------------------------------- small reads -- */

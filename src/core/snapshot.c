@@ -58,6 +58,7 @@ static void init_registry(struct registry *registry, const presence_options *opt
     init_roots(&registry->now, revision);
     registry->name_bytes = registry->data_bytes = 0;
     registry->idle_servers = registry->idle_name_bytes = 0;
+    registry->arrived = NULL;
     registry->wanted_server = NONE;
 }
 
@@ -167,13 +168,15 @@ void snapshot_release(struct snapshot *snapshot)
 
 bool registry_drain(struct registry *registry, size_t steps)
 {
-    if (atomic_load_explicit(&registry->released, memory_order_relaxed)) {
-        struct snapshot *snapshot = atomic_exchange_explicit(&registry->released, NULL, memory_order_acquire);
-        while (snapshot) {
-            struct snapshot *next = snapshot->next_released;
-            versions_release(&registry->versions, &snapshot->version);
-            snapshot = next;
-        }
+    for (size_t taken = 0; taken < steps; taken++) {
+        if (!registry->arrived && atomic_load_explicit(&registry->released, memory_order_relaxed))
+            registry->arrived = atomic_exchange_explicit(&registry->released, NULL, memory_order_acquire);
+        struct snapshot *snapshot = registry->arrived;
+        if (!snapshot)
+            break;
+        registry->arrived = snapshot->next_released;
+        versions_release(&registry->versions, &snapshot->version);
     }
-    return versions_drain(&registry->versions, steps);
+    bool more = versions_drain(&registry->versions, steps);
+    return more || registry->arrived;
 }

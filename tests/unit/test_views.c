@@ -5,6 +5,8 @@
  */
 #include "../support/story.h"
 
+#include "recorder.h"
+
 #include <stdlib.h>
 
 #define S0 "machine-0"
@@ -164,6 +166,67 @@ static void many_views_freed_in_any_order(void **state)
     }
 }
 
+enum { MOST_VIEWS = 6000 };
+
+static size_t taken_in_and_not_gone(const struct world *world)
+{
+    size_t count = 0;
+    for (const struct version *version = world->recorder->registry->versions.dying_first; version;
+         version = version->next_dying)
+        count++;
+    return count;
+}
+
+static uint64_t versions_left(const struct world *world)
+{
+    presence_stats stats = {.struct_bytes = sizeof stats};
+    expect_code(PRESENCE_OK, presence_recorder_stats(world->recorder, &stats));
+    return stats.snapshots;
+}
+
+/* Views of so many versions, with changes between them or not. */
+static void take_and_give_back(struct world *world, size_t views, bool with_changes)
+{
+    static presence_connections *held[MOST_VIEWS];
+    for (size_t i = 0; i < views; i++) {
+        held[i] = presence_recorder_connections(world->recorder);
+        if (with_changes)
+            connects(world, S0, MODEL_A, i % 3 ? "a" : "b", i % 10);
+        else
+            expect_code(PRESENCE_E_NOT_FOUND, presence_recorder_activity(world->recorder, S0, UINT64_MAX));
+    }
+    assert_true(versions_left(world) >= views);
+    for (size_t i = 0; i < views; i++)
+        presence_connections_free(held[(i * 7) % views]);
+}
+
+/* However many views are given back at once, a write has to do with few of them. */
+static void a_write_takes_in_few_of_the_views_given_back(void **state)
+{
+    struct world *world = *state;
+    enum { VIEWS = 2000, FEW = 32 };
+    take_and_give_back(world, VIEWS, true);
+    uint64_t writes = 0;
+    for (; versions_left(world) > 0; writes++) {
+        size_t before = taken_in_and_not_gone(world);
+        connects(world, S0, MODEL_A, "a", writes);
+        assert_in_range(taken_in_and_not_gone(world), 0, before + FEW);
+        if (writes == VIEWS / 100) /* more come while there are some to take in */
+            presence_connections_free(presence_recorder_connections(world->recorder));
+        assert_true(writes < 10 * VIEWS);
+    }
+    assert_true(writes > VIEWS / FEW);
+    take_and_give_back(world, VIEWS, false); /* and none is left over when nothing else comes */
+    for (writes = 0; versions_left(world) > 0; writes++) {
+        expect_code(PRESENCE_OK, presence_recorder_activity(world->recorder, S0, 1));
+        assert_true(writes < VIEWS);
+    }
+    assert_true(writes > VIEWS / FEW);
+    take_and_give_back(world, MOST_VIEWS, false);
+    presence_recorder_trim(world->recorder); /* takes in all */
+    assert_int_equal(versions_left(world), 0);
+}
+
 static void a_cursor_walks_each_connection_once(void **state)
 {
     struct world *world = *state;
@@ -235,7 +298,7 @@ int main(void)
         story(no_later_change_touches_a_view),        story(every_index_of_a_view_is_as_old_as_the_view),
         story(views_and_slices_outlive_the_recorder), story(many_views_freed_in_any_order),
         story(a_cursor_walks_each_connection_once),   story(a_cursor_is_plain_data),
-        story(strings_live_as_long_as_the_slice),
+        story(strings_live_as_long_as_the_slice),     story(a_write_takes_in_few_of_the_views_given_back),
     };
     return cmocka_run_group_tests_name("views", tests, NULL, NULL);
 }
