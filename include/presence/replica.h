@@ -42,18 +42,21 @@ typedef struct {
 } presence_digest;
 
 typedef struct {
-    presence_claim claim;       /* all zero: unclaimed */
-    bool local;                 /* the claim is this recorder's */
-    bool complete;              /* this claim's life has stated itself whole */
-    bool lapsed;                /* the lapse flag */
-    bool forgotten;             /* a tombstone: no connections, claim and number kept as a fence */
-    uint64_t number;            /* changes stated under the claim so far */
-    uint64_t floor;             /* the number of the last server_down under the claim; 0: none */
-    presence_digest digest;     /* zero when unclaimed */
-    size_t connections;         /* stated under this claim */
-    size_t alive;               /* of those, not missing (the lapse does not count) */
-    size_t inherited;           /* of an older claim, not yet restated nor dropped */
-    presence_time forgotten_at; /* this recorder's clock */
+    presence_claim claim;         /* all zero: unclaimed */
+    bool local;                   /* the claim is this recorder's */
+    bool complete;                /* this claim's life has stated itself whole */
+    bool lapsed;                  /* the lapse flag */
+    bool forgotten;               /* a tombstone: no connections, claim and number kept as a fence */
+    uint64_t number;              /* changes stated under the claim so far */
+    uint64_t floor;               /* the number of the last server_down under the claim; 0: none */
+    presence_reason floor_reason; /* why connections stated under the claim are missing, as apply_state wants it: of the
+                                     last server_down that made some missing. NONE: none is */
+    presence_time floor_time;     /* since when they are, by the stating clock; 0: none is */
+    presence_digest digest;       /* zero when unclaimed */
+    size_t connections;           /* stated under this claim */
+    size_t alive;                 /* of those, not missing (the lapse does not count) */
+    size_t inherited;             /* of an older claim, not yet restated nor dropped */
+    presence_time forgotten_at;   /* this recorder's clock */
 } presence_server_description;
 
 /* What is known of a server. NOT_FOUND if nothing is. O(1). */
@@ -106,9 +109,9 @@ PRESENCE_API int presence_replica_apply(presence_recorder *recorder, const char 
 PRESENCE_API int presence_replica_activity(presence_recorder *recorder, const char *server, const presence_claim *claim,
                                            uint64_t number, uint64_t id, presence_time last_seen);
 /* Replaces all that is known of the server by its origin's whole state at `number`: status and last_seen are taken from
- * the values (missing ones carry the reason and time of `floor_reason`, `floor_time`). Staged beside other writers and
- * visible in one step. A claim smaller than the known, or an older number of the same claim: STALE. Larger claims are
- * taken. Errors as update_server. */
+ * the values (missing ones carry the reason and time of `floor_reason`, `floor_time`, which its description tells). Staged
+ * beside other writers and visible in one step. A claim smaller than the known, or an older number of the same claim:
+ * STALE. Larger claims are taken. Errors as update_server. */
 PRESENCE_API int presence_replica_apply_state(presence_recorder *recorder, const char *server,
                                               const presence_claim *claim, uint64_t number, uint64_t floor,
                                               presence_reason floor_reason, presence_time floor_time,

@@ -59,6 +59,11 @@ static void fill_description(const struct server *server, presence_server_descri
     };
     if (server->flags & SERVER_CLAIMED)
         out->digest = server->digest;
+    size_t downs = server->downs ? server->downs->born_count & 0xffff : 0;
+    if (downs && server->stated_alive < server->stated) {
+        out->floor_reason = (presence_reason)server->downs->at[downs - 1].reason;
+        out->floor_time = server->downs->at[downs - 1].time;
+    }
 }
 
 int presence_replica_describe(presence_recorder *recorder, const char *server, presence_server_description *description)

@@ -184,14 +184,105 @@ static void a_state_carried_over_gives_the_same_digest(void **state)
     world_free(other);
 }
 
+/* The whole state as one recorder describes it, applied to another. */
+static void carries_over(struct world *from, struct world *to, const presence_claim *as)
+{
+    presence_server_description origin;
+    presence_connections *taken = presence_replica_state(from->recorder, S0, &origin);
+    struct content *content = content_of(taken);
+    expect_code(PRESENCE_OK,
+                presence_replica_apply_state(to->recorder, S0, as, origin.number, origin.floor, origin.floor_reason,
+                                             origin.floor_time, content->values, content->count, NULL));
+    content_free(content);
+    presence_connections_free(taken);
+}
+
+static void expect_same_evidence(struct world *world, struct world *other, const char *agent)
+{
+    presence_evidence here, there;
+    expect_code(PRESENCE_OK, presence_recorder_agent_evidence(world->recorder, MODEL_A, agent, &here));
+    expect_code(PRESENCE_OK, presence_recorder_agent_evidence(other->recorder, MODEL_A, agent, &there));
+    assert_int_equal(there.status, here.status);
+    assert_int_equal(there.reason, here.reason);
+    assert_int_equal(there.since, here.since);
+    assert_int_equal(there.last_seen, here.last_seen);
+    assert_int_equal(there.missing, here.missing);
+}
+
+static void a_state_carried_over_tells_why_and_since_when_agents_are_missing(void **state)
+{
+    struct world *world = *state;
+    struct world *other = world_new(), *third = world_new();
+    at(other, 777);
+    at(third, 888);
+    claims(world, S0, claim, true);
+    at(world, 1);
+    connects(world, S0, MODEL_A, "back", 1);
+    at(world, 2);
+    connects(world, S0, MODEL_A, "gone", 2);
+    connects(world, S0, MODEL_A, "gone", 3);
+    assert_int_equal(describe(world, S0).floor_reason, PRESENCE_REASON_NONE);
+    assert_int_equal(describe(world, S0).floor_time, 0);
+    at(world, 3);
+    expect_code(PRESENCE_OK, presence_recorder_server_down_because(world->recorder, S0, PRESENCE_REASON_DRAINED, NULL));
+    at(world, 4);
+    connects(world, S0, MODEL_A, "back", 1);
+    assert_int_equal(describe(world, S0).floor_reason, PRESENCE_REASON_DRAINED);
+    assert_int_equal(describe(world, S0).floor_time, STORY_BEGIN + 3);
+    carries_over(world, other, &claim);
+    carries_over(other, third, &claim); /* any peer may serve what it holds */
+    expect_evidence(third, MODEL_A, "gone", PRESENCE_MISSING, PRESENCE_REASON_DRAINED, 3, 2, 0, 2);
+    expect_same_evidence(world, other, "gone");
+    expect_status(other, MODEL_A, "back", PRESENCE_ALIVE);
+
+    at(world, 5); /* of two that they went missing in, the last is told */
+    goes_down(world, S0);
+    assert_int_equal(describe(world, S0).floor_reason, PRESENCE_REASON_SERVER_DOWN);
+    assert_int_equal(describe(world, S0).floor_time, STORY_BEGIN + 5);
+    carries_over(world, other, &claim);
+    expect_same_evidence(world, other, "back");
+    for (uint64_t id = 1; id <= 3; id++)
+        connects(world, S0, MODEL_A, id == 1 ? "back" : "gone", id);
+    assert_int_equal(describe(world, S0).floor_reason, PRESENCE_REASON_NONE);
+    assert_int_equal(describe(world, S0).floor_time, 0);
+    world_free(third);
+    world_free(other);
+}
+
+static void what_was_missing_before_the_first_claim_is_told_too(void **state)
+{
+    struct world *world = *state;
+    struct world *other = world_new();
+    connects(world, S0, MODEL_A, "gone", 1);
+    at(world, 9);
+    goes_down(world, S0);
+    claims(world, S0, claim, true); /* takes it in, as number 0 */
+    assert_int_equal(describe(world, S0).floor, 0);
+    carries_over(world, other, &claim);
+    expect_same_evidence(world, other, "gone");
+    expect_evidence(other, MODEL_A, "gone", PRESENCE_MISSING, PRESENCE_REASON_SERVER_DOWN, 9, 0, 0, 1);
+    claims(world, S0, claim_of(5, 1, 1), true); /* of an older life: not this claim's to tell */
+    connects(world, S0, MODEL_A, "new", 2);
+    assert_int_equal(describe(world, S0).inherited, 1);
+    assert_int_equal(describe(world, S0).floor_reason, PRESENCE_REASON_NONE);
+    assert_int_equal(describe(world, S0).floor_time, 0);
+    world_free(other);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        story(a_state_comes_with_its_statuses_and_times),      story(it_replaces_all_that_was_known),
-        story(an_older_number_is_stale_and_the_same_is_taken), story(a_larger_claim_is_taken_and_a_smaller_is_stale),
-        story(it_takes_a_server_over_from_local_calls),        story(its_list_is_checked_like_an_updates),
-        story(a_state_taken_agrees_with_its_description),      story(a_state_leaves_out_what_is_inherited),
+        story(a_state_comes_with_its_statuses_and_times),
+        story(it_replaces_all_that_was_known),
+        story(an_older_number_is_stale_and_the_same_is_taken),
+        story(a_larger_claim_is_taken_and_a_smaller_is_stale),
+        story(it_takes_a_server_over_from_local_calls),
+        story(its_list_is_checked_like_an_updates),
+        story(a_state_taken_agrees_with_its_description),
+        story(a_state_leaves_out_what_is_inherited),
         story(a_state_carried_over_gives_the_same_digest),
+        story(a_state_carried_over_tells_why_and_since_when_agents_are_missing),
+        story(what_was_missing_before_the_first_claim_is_told_too),
     };
     return cmocka_run_group_tests_name("replica_state", tests, NULL, NULL);
 }
