@@ -368,7 +368,8 @@ typedef struct {
 
 typedef struct {
     size_t struct_bytes; /* set by presence_watch_options_init */
-    bool from_now;       /* true (the default): from the present on. false: after `after_revision` */
+    bool from_now;       /* true (the default): from the present on; after_revision and skip must be 0 then.
+                            false: after `after_revision` */
     uint64_t after_revision;
     uint64_t skip; /* how many events of the revision after it were seen already: resume inside a bulk change with
                              the revision before it and the index + 1 of the last event seen */
@@ -382,7 +383,8 @@ PRESENCE_API void presence_watch_options_init(presence_watch_options *options);
 /* Opens a feed of changes. options NULL: everything, from now. The history's memory is taken when the first watch
  * opens (see options.history_bytes), so it costs nothing when nobody watches. Changes before that are not kept: to
  * list then watch without gaps, open the watch first, or set history_bytes, and begin after the view's revision.
- * Errors: INVALID, LAGGED (after_revision is older than what is kept, or of the future), NO_MEMORY. */
+ * Errors: INVALID (a bad name; kinds that there are not; from_now together with after_revision or skip, which would be
+ * passed over in silence), LAGGED (after_revision is older than what is kept, or of the future), NO_MEMORY. */
 PRESENCE_API int presence_watch_open(presence_recorder *recorder, const presence_watch_options *options,
                                      presence_watch **watch, presence_error *error);
 /* 1: *event was filled. 0: nothing is pending. PRESENCE_E_LAGGED: the watch was too slow, or the recorder was

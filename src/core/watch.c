@@ -218,6 +218,10 @@ static int check_options(const presence_watch_options *options, presence_error *
         code = recorder_check_name("agent", options->agent, &ignored, error);
     if (!code && options->kinds & ~(uint32_t)0xfe)
         code = recorder_error(error, PRESENCE_E_INVALID, "kinds 0x%x has bits of no event kind", options->kinds);
+    if (!code && options->from_now && (options->after_revision || options->skip))
+        code = recorder_error(error, PRESENCE_E_INVALID,
+                              "from_now does not go with after_revision %llu and skip %llu: to resume, set it to false",
+                              (unsigned long long)options->after_revision, (unsigned long long)options->skip);
     return code;
 }
 

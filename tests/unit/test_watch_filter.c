@@ -122,6 +122,38 @@ static void a_filter_on_a_server_that_goes_down(void **state)
     presence_watch_free(watch);
 }
 
+/* Whoever names a revision and forgets from_now would miss what came since, and never know. */
+static void from_now_and_after_a_revision_is_refused(void **state)
+{
+    struct world *world = *state;
+    presence_options with_history = world_options(world);
+    with_history.history_bytes = 1024 * 1024;
+    world_restart(world, &with_history);
+    connects(world, S0, MODEL_A, "a", 1);
+    connects(world, S0, MODEL_A, "b", 2);
+    presence_watch_options options;
+    presence_watch_options_init(&options);
+    options.after_revision = 1;
+    presence_watch *watch = NULL;
+    presence_error error = {0};
+    expect_code(PRESENCE_E_INVALID, presence_watch_open(world->recorder, &options, &watch, &error));
+    assert_null(watch);
+    assert_int_equal(error.code, PRESENCE_E_INVALID);
+    assert_string_equal(error.message,
+                        "from_now does not go with after_revision 1 and skip 0: to resume, set it to false");
+    options.after_revision = 0;
+    options.skip = 1;
+    expect_code(PRESENCE_E_INVALID, presence_watch_open(world->recorder, &options, &watch, NULL));
+    options.from_now = false;
+    watch = watch_with(world, &options);
+    expect_event(watch, PRESENCE_EVENT_CONNECTED, S0, 2); /* the first is skipped */
+    presence_watch_free(watch);
+    presence_watch_options_init(&options);
+    watch = watch_with(world, &options);
+    expect_quiet(watch);
+    presence_watch_free(watch);
+}
+
 static void a_bad_filter_is_refused(void **state)
 {
     struct world *world = *state;
@@ -149,6 +181,7 @@ int main(void)
         story(the_filters_names_are_copied),
         story(a_filter_on_a_server_that_goes_down),
         story(a_bad_filter_is_refused),
+        story(from_now_and_after_a_revision_is_refused),
     };
     return cmocka_run_group_tests_name("watch_filter", tests, NULL, NULL);
 }
