@@ -20,7 +20,7 @@
 
 #include <assert.h>
 
-enum { STEP = 32, SWEEP_PAGES = 4 };
+enum { STEP = 32, SWEEP_PAGES = 4, SHOWN_BYTES = 96 };
 
 struct item {
     uint64_t model_hash, agent_hash;
@@ -44,6 +44,15 @@ struct bulk {
 
 /* ------------------------------------------------------------------------------------------------------- prepare -- */
 
+/* How much of a checked name is shown in a message: whole characters. */
+static int shown_bytes(struct span name)
+{
+    size_t length = name.length < SHOWN_BYTES ? name.length : SHOWN_BYTES;
+    while (length < name.length && ((unsigned char)name.bytes[length] & 0xc0) == 0x80) /* what is cut is its end */
+        length--;
+    return (int)length;
+}
+
 static int prepare_value(struct bulk *bulk, struct id_set *ids, size_t i, presence_error *error)
 {
     assert(bulk->items);
@@ -54,9 +63,8 @@ static int prepare_value(struct bulk *bulk, struct id_set *ids, size_t i, presen
     if (code)
         return code;
     if (strcmp(value->server, request->server.bytes) != 0)
-        return recorder_error(error, PRESENCE_E_MISMATCH,
-                              "connection server mismatch, got \"%.96s\" expected \"%.96s\"", value->server,
-                              request->server.bytes);
+        return recorder_error(error, PRESENCE_E_MISMATCH, "connection server mismatch, got \"%.*s\" expected \"%.*s\"",
+                              shown_bytes(server), server.bytes, shown_bytes(request->server), request->server.bytes);
     struct facts facts;
     code = recorder_facts(bulk->recorder, value, &facts, (long)i, error);
     if (code)

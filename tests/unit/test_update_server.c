@@ -4,6 +4,8 @@
  */
 #include "../support/story.h"
 
+#include <stdio.h>
+
 #define S0 "machine-0"
 #define S1 "machine-1"
 
@@ -139,6 +141,35 @@ static void long_names_in_a_message_are_shortened_and_quoted(void **state)
     assert_non_null(strstr(error.message, "\"machine-0\""));
 }
 
+static void a_name_is_shortened_between_two_characters(void **state)
+{
+    struct world *world = *state;
+    const presence_value of_s0 = test_value(S0, 1, MODEL_A, "a");
+    static const char *const characters[] = {"\u00e9", "\u20ac", "\U0001f600"}; /* of 2, 3 and 4 bytes */
+    for (size_t i = 0; i < 3; i++)
+        for (size_t ahead = 0; ahead < 4; ahead++) {
+            size_t length = strlen(characters[i]), at = ahead;
+            char name[256] = "aaaa";
+            for (; at < 200; at += length)
+                memcpy(name + at, characters[i], length);
+            name[at] = '\0';
+            presence_value value = test_value(name, 1, MODEL_A, "a");
+            presence_error error;
+            expect_refused(world, PRESENCE_E_MISMATCH,
+                           presence_recorder_update_server(world->recorder, S0, &value, 1, &error));
+            char wanted[sizeof error.message];
+            int whole = (int)(96 - (96 - ahead) % length);
+            snprintf(wanted, sizeof wanted, "connection server mismatch, got \"%.*s\" expected \"machine-0\"", whole,
+                     name);
+            assert_string_equal(error.message, wanted);
+            expect_refused(world, PRESENCE_E_MISMATCH,
+                           presence_recorder_update_server(world->recorder, name, &of_s0, 1, &error));
+            snprintf(wanted, sizeof wanted, "connection server mismatch, got \"machine-0\" expected \"%.*s\"", whole,
+                     name);
+            assert_string_equal(error.message, wanted);
+        }
+}
+
 static void a_connection_id_twice_is_refused(void **state)
 {
     struct world *world = *state;
@@ -266,6 +297,7 @@ int main(void)
         story(an_empty_list_of_an_unknown_server_changes_nothing),
         story(a_value_of_another_server_is_refused_by_name),
         story(long_names_in_a_message_are_shortened_and_quoted),
+        story(a_name_is_shortened_between_two_characters),
         story(a_connection_id_twice_is_refused),
         story(a_duplicate_far_apart_is_found),
         story(a_bad_name_in_the_middle_is_refused),
