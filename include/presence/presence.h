@@ -203,6 +203,17 @@ PRESENCE_API int presence_recorder_server_down(presence_recorder *recorder, cons
 PRESENCE_API int presence_recorder_server_down_because(presence_recorder *recorder, const char *server,
                                                        presence_reason reason, size_t *became_missing);
 
+/* A mark: what is stated from now on can be told from what was stated before. It takes a revision, of which no watch is
+ * told. *mark is the revision before. O(1). Errors: DISABLED, INVALID (mark is NULL), LIMIT. */
+PRESENCE_API int presence_recorder_mark(presence_recorder *recorder, uint64_t *mark);
+/* Marks missing, in one step, those connections of the server that were not connected, nor in one of its lists, since
+ * the mark (activity states nothing): for a server that came back within its grace with only some of its agents.
+ * Reasons as above. One change; none if nothing was alive of them, or the server is not recorded. *became_missing, if
+ * not NULL, is how many became missing. O(connections of the server), counted in small steps beside the writers of other
+ * servers. Errors: DISABLED, INVALID (also a mark that was never given), STALE, LIMIT, NO_MEMORY. */
+PRESENCE_API int presence_recorder_server_down_unstated(presence_recorder *recorder, const char *server, uint64_t mark,
+                                                        presence_reason reason, size_t *became_missing);
+
 /* Replaces all that is known of the server with these values, alive and stamped with the clock; their status and
  * last_seen are ignored. All or nothing, for readers too: it is prepared in small steps beside the writers of other
  * servers and becomes visible in one. Calls on the same server wait for it. A connection that it kept with the same
@@ -227,7 +238,8 @@ PRESENCE_API int presence_recorder_merge_server_since(presence_recorder *recorde
 
 /* Names a recorded connection without a look-up of its names. Plain data: copy it, keep it, drop it. It goes stale
  * when the connection is removed or its (server, id) is stated for another agent, and is then answered NOT_FOUND;
- * it never touches another connection. Zeroed, it is stale. */
+ * it never touches another connection (but that after 2^32 connects of the recorder one might stamp another of the
+ * same server). Zeroed, it is stale. */
 typedef struct {
     uint64_t opaque[4];
 } presence_handle;
@@ -259,6 +271,28 @@ PRESENCE_API int presence_recorder_disconnect_handles(presence_recorder *recorde
 PRESENCE_API int presence_recorder_connect_many(presence_recorder *recorder, const presence_value *values, size_t count,
                                                 size_t *done, presence_error *error);
 
+/* Batches of which each element has its own server and its own answer, for callers that gather what many clients said.
+ * Elements are done in order; one that fails does not stop the others. */
+typedef struct {
+    const char *server;
+    uint64_t connection_id;
+    int code; /* filled: OK, NOT_FOUND, INVALID, STALE, DISABLED, NO_MEMORY */
+} presence_connection_key;
+
+typedef struct {
+    int code;    /* as presence_recorder_connect's */
+    bool is_new; /* it was not recorded before */
+} presence_connect_result;
+
+/* *done, if not NULL, is how many are OK. Errors: INVALID (keys, values or results is NULL), DISABLED; else OK,
+ * whatever the elements' codes. */
+PRESENCE_API int presence_recorder_activity_keys(presence_recorder *recorder, presence_connection_key *keys, size_t count,
+                                                 size_t *done);
+PRESENCE_API int presence_recorder_disconnect_keys(presence_recorder *recorder, presence_connection_key *keys,
+                                                   size_t count, size_t *done);
+PRESENCE_API int presence_recorder_connect_values(presence_recorder *recorder, const presence_value *values, size_t count,
+                                                  presence_connect_result *results, size_t *done);
+
 /* ---------------------------------------------------------------------------------------- live one-shot queries -- */
 
 /* The evidence behind an agent's status. Controller agents' connections are left out of all of it. */
@@ -280,6 +314,15 @@ typedef struct {
  * answers DISABLED. Bad names: INVALID. An agent, server or model that is not recorded is no error: unknown, zeros. */
 PRESENCE_API int presence_recorder_agent_status(presence_recorder *recorder, const char *model, const char *agent,
                                                 presence_status *status); /* O(connections of the agent), mostly 1 */
+/* The same of many agents, each of its own model, with the memory latency overlapped. Errors: DISABLED, INVALID (keys is
+ * NULL); else OK, and each key's code is OK or INVALID (a bad name; its status is then UNKNOWN). */
+typedef struct {
+    const char *model, *agent;
+    presence_status status; /* filled */
+    int code;               /* filled */
+} presence_agent_key;
+
+PRESENCE_API int presence_recorder_agent_statuses(presence_recorder *recorder, presence_agent_key *keys, size_t count);
 /* An agent that left, while it is still remembered (options.left_agents), is status unknown with reason, since and
  * last_seen filled. */
 PRESENCE_API int presence_recorder_agent_evidence(presence_recorder *recorder, const char *model, const char *agent,

@@ -14,6 +14,8 @@
  * If staging fails, a sweep takes fresh rows and marks away again. A sweep that gets no memory (it may have to copy
  * pages that snapshots see) stops, and whoever next needs the server goes on with it.
  *
+ * What was not stated since a mark is made missing by the same means: counted in steps, visible in one, nothing to sweep.
+ *
  * Any thread. Cost: O(values + connections of the server); the lock is held for one step at a time.
  */
 #include "recorder.h"
@@ -37,6 +39,7 @@ struct bulk {
     uint32_t server;
     struct server face; /* of the server, with the claim that the digest is for */
     uint64_t connections, alive;
+    uint64_t stated_alive; /* UNSTATED: of them, those at or above the base */
     presence_digest digest;
     uint64_t missing; /* of them, stated as missing */
     bool news;        /* the list changes more than last_seen */
@@ -319,7 +322,63 @@ static int stage_rest(struct bulk *bulk)
     return PRESENCE_OK;
 }
 
+/* Counts what stays alive when all that was stated up to `since` becomes missing. Marks nothing: the floor says it. */
+static int stage_unstated(struct bulk *bulk)
+{
+    struct registry *registry = bulk->registry;
+    struct page_walk walk = walk_start(bulk);
+    uint32_t page;
+    for (size_t steps = 1; (page = walk_page(bulk, &walk)) != NONE; steps++) {
+        for (uint32_t slot = 0; slot < SHELF_SLOTS; slot++) {
+            uint32_t row = page << SHELF_SLOT_BITS | slot;
+            if (!shelf_in_use(&registry->now.rows, row))
+                continue;
+            uint64_t revision = row_revision(row_stamp(&registry->now, row));
+            if (revision <= bulk->request->since)
+                continue;
+            bulk->alive++;
+            if (bulk->face.flags & SERVER_CLAIMED && revision >= bulk->face.base)
+                bulk->digest.alive += registry_row_digest(&registry->now, &bulk->face, row);
+            bulk->stated_alive += revision >= bulk->face.base;
+        }
+        if (steps % SWEEP_PAGES == 0 && give_way(bulk))
+            return PRESENCE_E_DISABLED;
+    }
+    return PRESENCE_OK;
+}
+
 /* -------------------------------------------------------------------------------------------------------- commit -- */
+
+/* The server's floor rises to the mark, which makes missing all that was not stated since. */
+static int commit_unstated(struct bulk *bulk)
+{
+    struct presence_recorder *recorder = bulk->recorder;
+    struct registry *registry = bulk->registry;
+    const struct bulk_request *request = bulk->request;
+    const struct server *before = server_get(&registry->now, bulk->server);
+    *request->became_missing = before->flags & SERVER_LAPSED ? 0 : before->alive - bulk->alive;
+    if (before->alive == bulk->alive)
+        return PRESENCE_OK;
+    struct whole_change whole = {0};
+    int code = recorder_begin(recorder);
+    code = code ? code : whole_change_begin(recorder, &whole);
+    if (code)
+        return code;
+    registry->now.revision++;
+    registry_note_event(registry);
+    presence_time when = recorder_now(recorder);
+    server_push_down(registry, bulk->server, request->since, when, request->floor_reason);
+    struct server *server = server_edit(registry, bulk->server);
+    registry->now.alive -= server_alive_now(server);
+    server->alive = bulk->alive;
+    registry->now.alive += server_alive_now(server);
+    server->stated_alive = bulk->stated_alive;
+    server->digest.alive = bulk->digest.alive;
+    server->floor = request->since;
+    server->number++;
+    whole_change_end(recorder, &whole, bulk->server, HISTORY_WHOLE, request->floor_reason, when);
+    return PRESENCE_OK;
+}
 
 static enum history_change change_of(const struct bulk_request *request)
 {
@@ -611,6 +670,11 @@ static int begin(struct bulk *bulk, bool *nothing, presence_error *error)
         if (code || *nothing)
             return recorder_error_code(error, code);
     }
+    if (request->mode == BULK_UNSTATED &&
+        (bulk->server == NONE || server_get(&registry->now, bulk->server)->floor >= request->since)) {
+        *nothing = true; /* what was not stated since is missing already */
+        return PRESENCE_OK;
+    }
     if (registry->now.revision >= ROW_REVISION_MOST)
         return recorder_error_code(error, PRESENCE_E_LIMIT);
     if (request->mode == BULK_MERGE_SINCE) {
@@ -643,9 +707,14 @@ static int run_locked(struct bulk *bulk, presence_error *error)
     int code = begin(bulk, &nothing, error);
     if (code || nothing)
         return code;
-    code = stage_list(bulk);
-    code = code ? code : stage_rest(bulk);
-    code = code ? code : commit(bulk);
+    if (bulk->request->mode == BULK_UNSTATED) {
+        code = stage_unstated(bulk);
+        code = code ? code : commit_unstated(bulk);
+    } else {
+        code = stage_list(bulk);
+        code = code ? code : stage_rest(bulk);
+        code = code ? code : commit(bulk);
+    }
     if (bulk->recorder->registry == bulk->registry)
         finish(bulk);
     stop_running(bulk);

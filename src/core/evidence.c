@@ -58,8 +58,8 @@ static struct alive_spans spans_of(uint64_t stamp, const struct server *server, 
     bool up_before = !fresh && connected > server->floor; /* before a list that is being swept, if any */
 
     if (down && !fresh) {
-        end_span(&spans, down->floor + 1, basis, (presence_reason)down->reason, down->time);
-        if (lapse && lapse <= down->floor && (restore < lapse || restore > down->floor)) /* it fell in a lapse */
+        end_span(&spans, down->revision, basis, (presence_reason)down->reason, down->time);
+        if (lapse && lapse < down->revision && (restore < lapse || restore > down->revision)) /* it fell in a lapse */
             end_span(&spans, connected < lapse ? lapse : 0, basis, PRESENCE_REASON_LAPSED, server->lapse_time);
     }
     if (up_before && lapse && connected < lapse)

@@ -455,7 +455,21 @@ static void touch_row(struct presence_recorder *recorder, uint32_t server, uint3
     change_disconnect(recorder, &statement, row);
 }
 
-static int touch_one(struct presence_recorder *recorder, const char *name, uint64_t id, enum touch touch)
+int recorder_touch_locked(struct presence_recorder *recorder, struct server_name name, uint64_t id, bool removing)
+{
+    uint32_t server;
+    int code = recorder_begin_server(recorder, name, STATE_LOCALLY, &server);
+    if (code)
+        return code;
+    presence_time when = recorder_now(recorder); /* while the bucket is on its way */
+    uint32_t row = server == NONE ? NONE : registry_row(recorder->registry, &recorder->registry->now, server, id);
+    if (row == NONE)
+        return PRESENCE_E_NOT_FOUND;
+    touch_row(recorder, server, row, removing ? TOUCH_DISCONNECT : TOUCH_ACTIVITY, when);
+    return PRESENCE_OK;
+}
+
+static int touch_one(struct presence_recorder *recorder, const char *name, uint64_t id, bool removing)
 {
     if (!recorder_enabled(recorder))
         return PRESENCE_E_DISABLED;
@@ -465,28 +479,19 @@ static int touch_one(struct presence_recorder *recorder, const char *name, uint6
     struct server_name server_name = recorder_server_name(recorder, span);
     recorder_lock(recorder);
     recorder_prefetch_connection(recorder, server_name, id);
-    uint32_t server;
-    int code = recorder_begin_server(recorder, server_name, STATE_LOCALLY, &server);
-    if (code == PRESENCE_OK) {
-        presence_time when = recorder_now(recorder); /* while the bucket is on its way */
-        uint32_t row = server == NONE ? NONE : registry_row(recorder->registry, &recorder->registry->now, server, id);
-        if (row == NONE)
-            code = PRESENCE_E_NOT_FOUND;
-        else
-            touch_row(recorder, server, row, touch, when);
-    }
+    int code = recorder_touch_locked(recorder, server_name, id, removing);
     recorder_unlock(recorder);
     return code;
 }
 
 int presence_recorder_disconnect(presence_recorder *recorder, const char *server, uint64_t id)
 {
-    return touch_one(recorder, server, id, TOUCH_DISCONNECT);
+    return touch_one(recorder, server, id, true);
 }
 
 int presence_recorder_activity(presence_recorder *recorder, const char *server, uint64_t id)
 {
-    return touch_one(recorder, server, id, TOUCH_ACTIVITY);
+    return touch_one(recorder, server, id, false);
 }
 
 int presence_recorder_server_down_because(presence_recorder *recorder, const char *server, presence_reason reason,
@@ -515,6 +520,43 @@ int presence_recorder_server_down_because(presence_recorder *recorder, const cha
 int presence_recorder_server_down(presence_recorder *recorder, const char *server)
 {
     return presence_recorder_server_down_because(recorder, server, PRESENCE_REASON_SERVER_DOWN, NULL);
+}
+
+int presence_recorder_mark(presence_recorder *recorder, uint64_t *mark)
+{
+    if (!recorder_enabled(recorder))
+        return PRESENCE_E_DISABLED;
+    if (!mark)
+        return PRESENCE_E_INVALID;
+    recorder_lock(recorder);
+    struct registry *registry = recorder->registry;
+    int code = !recorder_enabled(recorder)                   ? PRESENCE_E_DISABLED
+               : registry->now.revision >= ROW_REVISION_MOST ? PRESENCE_E_LIMIT
+                                                             : PRESENCE_OK;
+    if (code == PRESENCE_OK) {
+        *mark = registry->now.revision++;
+        registry->versions.written = true;
+    }
+    recorder_unlock(recorder);
+    return code;
+}
+
+int presence_recorder_server_down_unstated(presence_recorder *recorder, const char *server, uint64_t mark,
+                                           presence_reason reason, size_t *became_missing)
+{
+    size_t ignored;
+    if (!became_missing)
+        became_missing = &ignored;
+    if (!recorder_enabled(recorder))
+        return PRESENCE_E_DISABLED;
+    struct span name;
+    if (text_check_name(server, &name) || reason < PRESENCE_REASON_SERVER_DOWN || reason > PRESENCE_REASON_SUPERSEDED ||
+        mark >= presence_recorder_revision(recorder))
+        return PRESENCE_E_INVALID;
+    *became_missing = 0;
+    struct bulk_request request = {
+        .mode = BULK_UNSTATED, .server = name, .since = mark, .floor_reason = reason, .became_missing = became_missing};
+    return bulk_run(recorder, &request, NULL);
 }
 
 int presence_recorder_update_server(presence_recorder *recorder, const char *server, const presence_value *values,

@@ -7,7 +7,7 @@
  *   change.c         what one change of one connection or one server does, everywhere at once
  *   bulk.c           whole lists: staged in steps, visible in one
  *   connections.c    views and slices; rows are found by the cheapest index
- *   batch.c          many single calls at once;  queries.c  live questions and statistics
+ *   batch.c, keys.c  many single calls at once;  queries.c  live questions and statistics
  *   watch.c          the feed, with expand.c for changes of many;  replica.c  claims, numbers and states
  *   prefetch.c       hints that overlap cache misses
  *   memories.c       departures (for merge_server_since) and agents that left
@@ -151,6 +151,7 @@ int recorder_check_name(const char *what, const char *name, struct span *out, pr
 /* Single calls, with the lock held; for the batches. */
 int recorder_connect_locked(struct presence_recorder *recorder, struct server_name server, const struct facts *facts,
                             presence_handle *handle, bool *is_new);
+int recorder_touch_locked(struct presence_recorder *recorder, struct server_name server, uint64_t id, bool removing);
 /* prefetch.c */
 void recorder_prefetch_connection(const struct presence_recorder *recorder, struct server_name server, uint64_t id);
 void recorder_prefetch_removal(const struct presence_recorder *recorder, uint32_t row);
@@ -193,19 +194,29 @@ void watches_reset(struct presence_recorder *recorder);
 
 /* -------------------------------------------------------------------------------------------------------- bulk -- */
 
-enum bulk_mode { BULK_UPDATE, BULK_MERGE, BULK_MERGE_SINCE, BULK_STATE, BULK_COMPLETE, BULK_FORGET, BULK_TAKE_IN };
+enum bulk_mode {
+    BULK_UPDATE,
+    BULK_MERGE,
+    BULK_MERGE_SINCE,
+    BULK_STATE,
+    BULK_COMPLETE,
+    BULK_FORGET,
+    BULK_TAKE_IN,
+    BULK_UNSTATED
+};
 
 struct bulk_request {
     enum bulk_mode mode;
     struct span server;
     const presence_value *values;
     size_t count;
-    uint64_t since; /* MERGE_SINCE */
+    uint64_t since; /* MERGE_SINCE, UNSTATED */
     /* STATE, COMPLETE, TAKE_IN */
     presence_claim claim;
     uint64_t number, floor_number;
     presence_reason floor_reason;
     presence_time floor_time;
+    size_t *became_missing; /* UNSTATED, which takes floor_reason too */
 };
 
 int bulk_run(struct presence_recorder *recorder, const struct bulk_request *request, presence_error *error);

@@ -582,6 +582,6 @@ void server_push_down(struct registry *registry, uint32_t number, uint64_t floor
     downs->born_count = registry->versions.epoch << 16 | (kept + 1);
     if (kept)
         memcpy(downs->at, old->at + skip, kept * sizeof(struct down));
-    downs->at[kept] = (struct down){floor, time, (uint64_t)reason};
+    downs->at[kept] = (struct down){floor, registry->now.revision, time, (uint64_t)reason};
     server_set_downs(registry, server, downs);
 }

@@ -104,7 +104,8 @@ enum { DOWNS_MOST = 16 };
 
 /* One server_down, for the evidence of the rows that it made missing. */
 struct down {
-    uint64_t floor; /* rows at or below it, and above the one before, are missing since... */
+    uint64_t floor;    /* rows at or below it, and above the one before, are missing since... */
+    uint64_t revision; /* ...this change of the server */
     presence_time time;
     uint64_t reason;
 };
@@ -439,6 +440,7 @@ struct model *model_edit(struct registry *registry, uint32_t model);
 struct server *server_edit(struct registry *registry, uint32_t server);
 /* Gives the row extras if it has none. */
 struct extra *extra_edit(struct registry *registry, uint32_t row);
+/* At the present revision, which is that of the change. */
 void server_push_down(struct registry *registry, uint32_t server, uint64_t floor, presence_time time,
                       presence_reason reason);
 void server_set_downs(struct registry *registry, struct server *server, struct downs *downs);

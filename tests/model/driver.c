@@ -30,7 +30,7 @@ static const struct operation operations[] = {
     {2, driver_forget, true},          {1, driver_bury, true},           {8, driver_take_view, false},
     {5, driver_slice_view, false},     {11, driver_drop_view, false},    {6, driver_open_watch, false},
     {24, driver_drain_watch, false},   {5, driver_resume_watch, false},  {3, driver_close_watch, false},
-    {2, driver_trim, false},
+    {2, driver_trim, false},           {2, driver_mark, false},          {6, driver_unstated, false},
 };
 
 /* ------------------------------------------------------------------------------------------------------- messages */

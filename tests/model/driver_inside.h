@@ -91,6 +91,8 @@ struct driver {
     struct driver_digest digests[SHADOW_SERVERS][DRIVER_DIGESTS];
     unsigned next_digest[SHADOW_SERVERS];
     struct driver_list list;
+    uint64_t mark; /* the last one taken */
+    bool has_mark;
 };
 
 /* ---- driver.c ---- */
@@ -120,6 +122,8 @@ void driver_reconnect(struct driver *driver);
 void driver_disconnect(struct driver *driver);
 void driver_activity(struct driver *driver);
 void driver_down(struct driver *driver);
+void driver_mark(struct driver *driver);
+void driver_unstated(struct driver *driver);
 void driver_update(struct driver *driver);
 void driver_merge(struct driver *driver);
 void driver_merge_since(struct driver *driver);

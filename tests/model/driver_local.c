@@ -119,6 +119,46 @@ void driver_down(struct driver *driver)
     }
 }
 
+void driver_mark(struct driver *driver)
+{
+    driver_says(driver, "mark");
+    uint64_t mark = 0, expected = 0;
+    int code = presence_recorder_mark(driver->recorder, &mark);
+    driver_expect(driver, "mark", code, shadow_mark(&driver->shadow, &expected));
+    if (code == PRESENCE_OK && mark != expected) {
+        driver_differs(driver, "the mark is %llu, expected %llu", (unsigned long long)mark,
+                       (unsigned long long)expected);
+    }
+    if (code == PRESENCE_OK) {
+        driver->mark = mark;
+        driver->has_mark = true;
+    }
+}
+
+void driver_unstated(struct driver *driver)
+{
+    int server = driver_server(driver);
+    if (!driver->has_mark) {
+        driver_mark(driver);
+        return;
+    }
+    driver_says(driver, "server_down_unstated server %d since %llu", server, (unsigned long long)driver->mark);
+    size_t became = 0, expected = 0;
+    driver_arm(driver);
+    int code = presence_recorder_server_down_unstated(driver->recorder, universe_server(server), driver->mark,
+                                                      PRESENCE_REASON_TIMED_OUT, &became);
+    driver_disarm(driver);
+    if (driver_tolerates(driver, code)) {
+        return;
+    }
+    driver_expect(driver, "server_down_unstated", code,
+                  shadow_unstated(&driver->shadow, server, driver->mark, PRESENCE_REASON_TIMED_OUT, driver_now(driver),
+                                  &expected));
+    if (code == PRESENCE_OK && became != expected) {
+        driver_differs(driver, "%zu became missing, expected %zu", became, expected);
+    }
+}
+
 void driver_disable(struct driver *driver)
 {
     if (script_byte(&driver->script) % 2 == 0) {

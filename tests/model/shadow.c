@@ -336,6 +336,7 @@ int shadow_connect(struct shadow *shadow, int server, unsigned id, const struct 
     shadow_begin(shadow);
     shadow_put(shadow, server, id, facts, now);
     connection->mark = shadow->revision + 1;
+    connection->stated = shadow->revision + changed;
     held->forgotten = false;
     if (changed) {
         held->number++;
@@ -408,6 +409,43 @@ int shadow_down(struct shadow *shadow, int server, presence_reason reason, prese
     return PRESENCE_OK;
 }
 
+int shadow_mark(struct shadow *shadow, uint64_t *mark)
+{
+    if (!shadow->enabled) {
+        return PRESENCE_E_DISABLED;
+    }
+    *mark = shadow->revision;
+    shadow_begin(shadow);
+    shadow_settle(shadow, &(struct shadow_cause){.reason = PRESENCE_REASON_NONE}, true);
+    return PRESENCE_OK;
+}
+
+int shadow_unstated(struct shadow *shadow, int server, uint64_t mark, presence_reason reason, presence_time now,
+                    size_t *became_missing)
+{
+    int code = check_local(shadow, server);
+    if (code != PRESENCE_OK) {
+        return code;
+    }
+    struct shadow_server *held = &shadow->server[server];
+    size_t were_alive = 0;
+    shadow_begin(shadow);
+    for (unsigned id = 0; id < shadow->ids; id++) {
+        struct shadow_connection *connection = &held->connections[id];
+        if (connection->there && !connection->missing && connection->stated <= mark) {
+            connection->missing = true;
+            were_alive++;
+        }
+    }
+    *became_missing = held->lapsed ? 0 : were_alive;
+    if (were_alive > 0) {
+        held->number++;
+        held->downs++;
+    }
+    shadow_settle(shadow, &(struct shadow_cause){.reason = reason, .time = now}, were_alive > 0);
+    return PRESENCE_OK;
+}
+
 /* ----------------------------------------------------------------------------------------------------- whole lists */
 
 static const struct shadow_item *item_of(const struct shadow_item *items, size_t count, unsigned id)
@@ -472,11 +510,11 @@ static void play_list(struct shadow *shadow, int server, uint64_t revision, bool
             connection->inherited = false;
             if (alive_stays && item != NULL) {
                 connection->last_seen = now;
-                connection->mark = shadow->revision + 1;
+                connection->mark = connection->stated = shadow->revision + 1;
             }
         } else if (item != NULL) {
             shadow_put(shadow, server, id, &item->facts, now);
-            connection->mark = shadow->revision + 1;
+            connection->mark = connection->stated = shadow->revision + 1;
             connection->number = held->number + 1;
         } else if (connection->there) {
             shadow_remove(shadow, server, id);
@@ -502,6 +540,7 @@ static int replace_server(struct shadow *shadow, int server, uint64_t revision, 
         uint64_t mark = before.connections[id].mark;
         bool touched = connection->mark != mark;
         connection->mark = touched && mark < shadow->revision ? shadow->revision : mark;
+        connection->stated = connection->mark < shadow->revision ? connection->mark : shadow->revision;
     }
     held->forgotten = false;
     held->complete = true;

@@ -34,6 +34,7 @@ struct shadow_connection {
     struct shadow_facts facts;
     presence_time last_seen;
     uint64_t mark;    /* the revision of its last connect, or what it would have been */
+    uint64_t stated;  /* the revision after it was last stated */
     uint64_t number;  /* of its last connect under the claim */
     uint64_t life;    /* another one when it is stated for another agent: handles of the old one are stale */
     uint64_t wording; /* another one when any fact changes */
@@ -135,6 +136,9 @@ int shadow_connect(struct shadow *shadow, int server, unsigned id, const struct 
 int shadow_disconnect(struct shadow *shadow, int server, unsigned id, presence_time now);
 int shadow_activity(struct shadow *shadow, int server, unsigned id, presence_time now);
 int shadow_down(struct shadow *shadow, int server, presence_reason reason, presence_time now, size_t *became_missing);
+int shadow_mark(struct shadow *shadow, uint64_t *mark);
+int shadow_unstated(struct shadow *shadow, int server, uint64_t mark, presence_reason reason, presence_time now,
+                    size_t *became_missing);
 int shadow_update(struct shadow *shadow, int server, const struct shadow_item *items, size_t count, presence_time now);
 int shadow_merge(struct shadow *shadow, int server, const struct shadow_item *items, size_t count, presence_time now);
 int shadow_merge_since(struct shadow *shadow, int server, uint64_t revision, const struct shadow_item *items,

@@ -125,7 +125,7 @@ static void apply_connect(struct shadow *shadow, int server, const struct shadow
 {
     struct shadow_connection *connection = &shadow->server[server].connections[change->id];
     shadow_put(shadow, server, change->id, &change->facts, change->last_seen);
-    connection->mark = shadow->revision + 1;
+    connection->mark = connection->stated = shadow->revision + 1;
     connection->number = change->number;
     *cause = (struct shadow_cause){.reason = PRESENCE_REASON_LEFT,
                                    .time = change->time,
@@ -260,7 +260,7 @@ static void put_state(struct shadow *shadow, int server, const struct shadow_sta
         connection->missing = item->status == PRESENCE_MISSING;
         connection->wording = ++shadow->lives; /* a whole state may cost its handles */
         connection->number = connection->missing ? state->floor : state->number;
-        connection->mark = shadow->revision + 1;
+        connection->mark = connection->stated = shadow->revision + 1;
     }
 }
 
