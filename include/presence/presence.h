@@ -290,8 +290,8 @@ PRESENCE_API int presence_recorder_activity_keys(presence_recorder *recorder, pr
                                                  size_t *done);
 PRESENCE_API int presence_recorder_disconnect_keys(presence_recorder *recorder, presence_connection_key *keys,
                                                    size_t count, size_t *done);
-PRESENCE_API int presence_recorder_connect_values(presence_recorder *recorder, const presence_value *values, size_t count,
-                                                  presence_connect_result *results, size_t *done);
+PRESENCE_API int presence_recorder_connect_values(presence_recorder *recorder, const presence_value *values,
+                                                  size_t count, presence_connect_result *results, size_t *done);
 
 /* ---------------------------------------------------------------------------------------- live one-shot queries -- */
 
@@ -314,8 +314,8 @@ typedef struct {
  * answers DISABLED. Bad names: INVALID. An agent, server or model that is not recorded is no error: unknown, zeros. */
 PRESENCE_API int presence_recorder_agent_status(presence_recorder *recorder, const char *model, const char *agent,
                                                 presence_status *status); /* O(connections of the agent), mostly 1 */
-/* The same of many agents, each of its own model, with the memory latency overlapped. Errors: DISABLED, INVALID (keys is
- * NULL); else OK, and each key's code is OK or INVALID (a bad name; its status is then UNKNOWN). */
+/* The same of many agents, each of its own model, with the memory latency overlapped. Errors: DISABLED, INVALID (keys
+ * is NULL); else OK, and each key's code is OK or INVALID (a bad name; its status is then UNKNOWN). */
 typedef struct {
     const char *model, *agent;
     presence_status status; /* filled */

@@ -20,10 +20,12 @@ static void prefetch_ids(const struct registry *registry, uint32_t server, const
         index_prefetch(&now->by_connection, connection_hash(registry, hash, ids[i]));
     for (size_t i = 0; i < count; i++) {
         struct index_probe probe = index_probe_start(&now->by_connection, connection_hash(registry, hash, ids[i]));
-        if (!index_probe_next(&probe, &rows[i]))
+        if (!index_probe_next(&probe, &rows[i])) {
             rows[i] = NONE;
-        else
-            memory_prefetch(row_get(now, rows[i]));
+            continue;
+        }
+        memory_prefetch(row_get(now, rows[i]));
+        shelf_prefetch_side(&now->rows, rows[i], true);
     }
     for (size_t i = 0; i < count && removing; i++) {
         if (rows[i] == NONE)

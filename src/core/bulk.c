@@ -14,7 +14,8 @@
  * If staging fails, a sweep takes fresh rows and marks away again. A sweep that gets no memory (it may have to copy
  * pages that snapshots see) stops, and whoever next needs the server goes on with it.
  *
- * What was not stated since a mark is made missing by the same means: counted in steps, visible in one, nothing to sweep.
+ * What was not stated since a mark is made missing by the same means: counted in steps, visible in one, and nothing to
+ * sweep.
  *
  * Any thread. Cost: O(values + connections of the server); the lock is held for one step at a time.
  */

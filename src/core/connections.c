@@ -211,8 +211,11 @@ static uint32_t next_of_agent(const struct roots *roots, presence_cursor *cursor
 static void prefetch_agents(const struct roots *roots, uint32_t used, uint32_t page)
 {
     const struct agent *agents = pv_page(&roots->agents.pv, page);
-    for (; used; used &= used - 1)
-        memory_prefetch(row_get(roots, agents[__builtin_ctz(used)].first));
+    for (; used; used &= used - 1) {
+        uint32_t first = agents[__builtin_ctz(used)].first;
+        memory_prefetch(row_get(roots, first));
+        shelf_prefetch_side(&roots->rows, first, false);
+    }
 }
 
 static uint32_t next_in_model(const presence_connections *connections, presence_cursor *cursor)

@@ -29,8 +29,8 @@ struct evidence {
  * whole
  * since the agent's last own change; else O(connections of the agent up to the first alive one). */
 presence_status evidence_best(const struct roots *roots, uint32_t agent);
-/* The same of the live record. Where servers changed as a whole since the agent's last own change, and its status is what
- * it was, it notes that in the agent's record, so that the next answer is found there. Needs no memory. */
+/* The same of the live record. Where servers changed as a whole since the agent's last own change, and its status is
+ * what it was, it notes that in the agent's record, so that the next answer is found there. Needs no memory. */
 presence_status evidence_best_live(struct registry *registry, uint32_t agent);
 /* The same by looking at the connections in any case. */
 presence_status evidence_walked(const struct roots *roots, uint32_t agent);

@@ -2,8 +2,8 @@
 /*
  * keys.c - batches of which each element has its own server or model and its own answer.
  *
- * In groups: names are checked and hashed outside the lock; under it, all buckets are asked for, then what stands behind
- * their first candidates, then the elements are done one by one, each as its single call would be. The lock is held for
+ * In groups: names are checked and hashed outside the lock; under it, all buckets are asked for, then what stands
+ * behind their first candidates, then the elements are done one by one, each as its single call would be. The lock is held for
  * one group at a time. Any thread.
  */
 #include "recorder.h"
@@ -31,8 +31,10 @@ static void prefetch_rows(const struct presence_recorder *recorder, const struct
         if (keys[i].code)
             continue;
         struct index_probe probe = index_probe_start(&now->by_connection, touched[i].hash);
-        if (index_probe_next(&probe, &rows[i]))
-            memory_prefetch(row_get(now, rows[i]));
+        if (!index_probe_next(&probe, &rows[i]))
+            continue;
+        memory_prefetch(row_get(now, rows[i]));
+        shelf_prefetch_side(&now->rows, rows[i], true);
     }
     for (size_t i = 0; i < count && removing; i++) {
         if (rows[i] == NONE)

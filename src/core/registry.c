@@ -82,6 +82,7 @@ uint32_t registry_row(const struct registry *registry, const struct roots *roots
     uint32_t number;
     while (index_probe_next(&probe, &number)) {
         const struct row *row = row_get(roots, number);
+        shelf_prefetch_side(&roots->rows, number, true);
         if (row->id != id || row_server(roots, number) != server)
             continue;
         if (__builtin_expect(record->bulk == BULK_NONE, 1) ||

@@ -370,8 +370,8 @@ static inline void server_settle(struct registry *registry, uint32_t number, con
 
 /* ---------------------------------------------------------------------------------------------------- look-ups -- */
 
-/* Connections and agents are hashed with the hashes of names, not with numbers, so that a bucket can be asked for before
- * its server or model is found. */
+/* Connections and agents are hashed with the hashes of names, not with numbers, so that a bucket can be asked for
+ * before its server or model is found. */
 static inline uint64_t connection_hash(const struct registry *registry, uint64_t server_hash, uint64_t id)
 {
     return text_mix(registry->secret, id, server_hash);

@@ -13,8 +13,8 @@
  *   (C) the root is handed from writer to reader under the recorder's mutex, which orders the writes before the reads.
  * The live root may be read only by the writer, under the mutex.
  *
- * Beside a page its leaf keeps what the page's owner wants: owner, two links, a bitmap of used slots. They are versioned
- * like the page, and save a second look-up.
+ * Beside a page its leaf keeps what the page's owner wants: owner, two links, a bitmap of used slots. They are
+ * versioned like the page, and save a second look-up.
  *
  * Nodes are arrays side by side, the addresses first: what a reader needs of a million rows' leaves is 8 bytes a page,
  * half a megabyte in all, so that it stays in the second cache.

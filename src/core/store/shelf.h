@@ -57,6 +57,17 @@ static inline bool shelf_in_use(const struct shelf *shelf, uint32_t number)
     return page < shelf->pv.pages && (pv_side(&shelf->pv, page)->used >> shelf_slot(number) & 1);
 }
 
+/* Hints: asks for what stands beside the record's page: its owner, and for the writer its birth. They are on lines of
+ * their own, and the look at the record itself does not wait for them. */
+static inline void shelf_prefetch_side(const struct shelf *shelf, uint32_t number, bool writing)
+{
+    uint32_t page = number >> SHELF_SLOT_BITS;
+    const struct pv_leaf *leaf = pv_leaf(&shelf->pv, page);
+    memory_prefetch(&leaf->side[pv_leaf_slot(page)]);
+    if (writing)
+        memory_prefetch(&leaf->born[pv_leaf_slot(page)]);
+}
+
 /* For the writer, under a reserve; never fail. */
 static inline void *shelf_edit_page(struct shelf *shelf, struct versions *versions, uint32_t number)
 {
