@@ -209,8 +209,8 @@ PRESENCE_API int presence_recorder_mark(presence_recorder *recorder, uint64_t *m
 /* Marks missing, in one step, those connections of the server that were not connected, nor in one of its lists, since
  * the mark (activity states nothing): for a server that came back within its grace with only some of its agents.
  * Reasons as above. One change; none if nothing was alive of them, or the server is not recorded. *became_missing, if
- * not NULL, is how many became missing. O(connections of the server), counted in small steps beside the writers of other
- * servers. Errors: DISABLED, INVALID (also a mark that was never given), STALE, LIMIT, NO_MEMORY. */
+ * not NULL, is how many became missing. O(connections of the server), counted in small steps beside the writers of
+ * other servers. Errors: DISABLED, INVALID (also a mark that was never given), STALE, LIMIT, NO_MEMORY. */
 PRESENCE_API int presence_recorder_server_down_unstated(presence_recorder *recorder, const char *server, uint64_t mark,
                                                         presence_reason reason, size_t *became_missing);
 
@@ -286,8 +286,8 @@ typedef struct {
 
 /* *done, if not NULL, is how many are OK. Errors: INVALID (keys, values or results is NULL), DISABLED; else OK,
  * whatever the elements' codes. */
-PRESENCE_API int presence_recorder_activity_keys(presence_recorder *recorder, presence_connection_key *keys, size_t count,
-                                                 size_t *done);
+PRESENCE_API int presence_recorder_activity_keys(presence_recorder *recorder, presence_connection_key *keys,
+                                                 size_t count, size_t *done);
 PRESENCE_API int presence_recorder_disconnect_keys(presence_recorder *recorder, presence_connection_key *keys,
                                                    size_t count, size_t *done);
 PRESENCE_API int presence_recorder_connect_values(presence_recorder *recorder, const presence_value *values,

@@ -110,8 +110,8 @@ PRESENCE_API int presence_replica_activity(presence_recorder *recorder, const ch
                                            uint64_t number, uint64_t id, presence_time last_seen);
 /* Replaces all that is known of the server by its origin's whole state at `number`: status and last_seen are taken from
  * the values (missing ones carry the reason and time of `floor_reason`, `floor_time`, which its description tells).
- * Staged beside other writers and visible in one step. A claim smaller than the known, or an older number of the same claim:
- * STALE. Larger claims are taken. Errors as update_server. */
+ * Staged beside other writers and visible in one step. A claim smaller than the known, or an older number of the same
+ * claim: STALE. Larger claims are taken. Errors as update_server. */
 PRESENCE_API int presence_replica_apply_state(presence_recorder *recorder, const char *server,
                                               const presence_claim *claim, uint64_t number, uint64_t floor,
                                               presence_reason floor_reason, presence_time floor_time,

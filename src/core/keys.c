@@ -3,8 +3,8 @@
  * keys.c - batches of which each element has its own server or model and its own answer.
  *
  * In groups: names are checked and hashed outside the lock; under it, all buckets are asked for, then what stands
- * behind their first candidates, then the elements are done one by one, each as its single call would be. The lock is held for
- * one group at a time. Any thread.
+ * behind their first candidates, then the elements are done one by one, each as its single call would be. The lock is
+ * held for one group at a time. Any thread.
  */
 #include "recorder.h"
 

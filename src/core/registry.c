@@ -260,7 +260,7 @@ static void set_agent_name(struct registry *registry, struct agent *agent, struc
         agent->name[AGENT_META] = (char)name.length;
         registry->name_bytes += name.length;
     } else {
-        const struct text *text = new_name(registry, name);
+        const void *text = new_name(registry, name);
         memcpy(agent->name, &text, sizeof text);
         agent->name[AGENT_META] = AGENT_NAME_LONG;
     }

@@ -273,7 +273,7 @@ static inline uint8_t agent_meta(const struct agent *agent)
 /* NULL: the name is short and lies in the record. */
 static inline struct text *agent_long_name(const struct agent *agent)
 {
-    struct text *text = NULL;
+    void *text = NULL;
     if ((agent_meta(agent) & AGENT_NAME_LONG) == AGENT_NAME_LONG)
         memcpy(&text, agent->name, sizeof text);
     return text;
