@@ -151,8 +151,9 @@ typedef struct {
     uint64_t
         limit_connections; /* most connections recorded; 0: none but the library's own (about 4 thousand million) */
     uint64_t limit_names;  /* most distinct models + servers + agents-in-a-model; 0: none */
-    uint64_t limit_bytes;  /* most bytes that the record may take from the allocator, views included; 0: none. History,
-                              departures and agents that left come on top, bounded by their own options */
+    uint64_t limit_bytes;  /* most bytes that the record may take from the allocator, views included; 0: none. The
+                              history, the remembered departures and the table of agents that left come on top: each is
+                              bounded by an option of its own, below */
     size_t history_bytes;  /* changes kept for resuming watches, in bytes of memory (raised to 256 KiB if less).
                                    0: none is kept while no watch is open, and 1 MiB while one is. Changes of many
                                    connections keep views, which pin at most twice the record, or 4 MiB:
