@@ -180,7 +180,8 @@ PRESENCE_API void presence_recorder_enable(presence_recorder *recorder);
 PRESENCE_API void presence_recorder_disable(presence_recorder *recorder);
 PRESENCE_API bool presence_recorder_is_enabled(const presence_recorder *recorder);
 
-/* The recorder's revision now. 0 when new; it never goes back, not even when disabled. */
+/* The recorder's revision now. 0 when new; it never goes back, not even when disabled. One more for each call that
+ * alters anything but a last_seen, and for each mark. */
 PRESENCE_API uint64_t presence_recorder_revision(const presence_recorder *recorder);
 
 /* Records a live connection, stamped with the clock. A (server, id) that is known becomes alive again and is stamped;
@@ -194,7 +195,8 @@ PRESENCE_API int presence_recorder_connect(presence_recorder *recorder, const ch
  * Errors: DISABLED, INVALID, NOT_FOUND, STALE, NO_MEMORY. */
 PRESENCE_API int presence_recorder_disconnect(presence_recorder *recorder, const char *server, uint64_t id);
 /* Stamps a connection with the clock and changes nothing else: a missing one stays missing, and the revision stays.
- * O(1). Errors: DISABLED, INVALID, NOT_FOUND, STALE, NO_MEMORY (a held view needs a copy of the page). */
+ * O(1). Errors: DISABLED, INVALID, NOT_FOUND, STALE, NO_MEMORY or LIMIT (a held view needs a copy of the
+ * page). */
 PRESENCE_API int presence_recorder_activity(presence_recorder *recorder, const char *server, uint64_t id);
 /* Marks every connection of that server missing; last_seen stays. O(1) whatever the number. A server that is not
  * recorded, or has nothing alive, is no error and no change. Errors: DISABLED, INVALID, STALE, NO_MEMORY. */
@@ -208,10 +210,11 @@ PRESENCE_API int presence_recorder_server_down_because(presence_recorder *record
  * told. *mark is the revision before. O(1). Errors: DISABLED, INVALID (mark is NULL), LIMIT. */
 PRESENCE_API int presence_recorder_mark(presence_recorder *recorder, uint64_t *mark);
 /* Marks missing, in one step, those connections of the server that were not connected, nor in one of its lists, since
- * the mark (activity states nothing): for a server that came back within its grace with only some of its agents.
+ * the mark (activity states nothing, nor does a merge_server_since for what it finds newer than its own revision): for a server that came back within its grace with only some of its agents.
  * Reasons as above. One change; none if nothing was alive of them, or the server is not recorded. *became_missing, if
  * not NULL, is how many became missing. O(connections of the server), counted in small steps beside the writers of
- * other servers. Errors: DISABLED, INVALID (also a mark that was never given), STALE, LIMIT, NO_MEMORY. */
+ * other servers. Errors: DISABLED, INVALID (also a mark that is not below the present revision), STALE, LIMIT,
+ * NO_MEMORY. Those who replicate learn of it as of a whole list. */
 PRESENCE_API int presence_recorder_server_down_unstated(presence_recorder *recorder, const char *server, uint64_t mark,
                                                         presence_reason reason, size_t *became_missing);
 
@@ -273,11 +276,11 @@ PRESENCE_API int presence_recorder_connect_many(presence_recorder *recorder, con
                                                 size_t *done, presence_error *error);
 
 /* Batches of which each element has its own server and its own answer, for callers that gather what many clients said.
- * Elements are done in order; one that fails does not stop the others. */
+ * Elements are done in order; one that fails does not stop the others (as it does with presence_recorder_connect_many). */
 typedef struct {
     const char *server;
     uint64_t connection_id;
-    int code; /* filled: OK, NOT_FOUND, INVALID, STALE, DISABLED, NO_MEMORY */
+    int code; /* filled: OK, NOT_FOUND, INVALID, STALE, DISABLED, LIMIT, NO_MEMORY */
 } presence_connection_key;
 
 typedef struct {
@@ -315,14 +318,14 @@ typedef struct {
  * answers DISABLED. Bad names: INVALID. An agent, server or model that is not recorded is no error: unknown, zeros. */
 PRESENCE_API int presence_recorder_agent_status(presence_recorder *recorder, const char *model, const char *agent,
                                                 presence_status *status); /* O(connections of the agent), mostly 1 */
-/* The same of many agents, each of its own model, with the memory latency overlapped. Errors: DISABLED, INVALID (keys
- * is NULL); else OK, and each key's code is OK or INVALID (a bad name; its status is then UNKNOWN). */
 typedef struct {
     const char *model, *agent;
     presence_status status; /* filled */
-    int code;               /* filled */
+    int code;               /* filled: OK, or INVALID for a bad name (the status is then UNKNOWN) */
 } presence_agent_key;
 
+/* The status of many agents, each of its own model, with the memory latency overlapped. Errors: DISABLED, INVALID (keys
+ * is NULL); else OK, whatever the keys' codes. */
 PRESENCE_API int presence_recorder_agent_statuses(presence_recorder *recorder, presence_agent_key *keys, size_t count);
 /* An agent that left, while it is still remembered (options.left_agents), is status unknown with reason, since and
  * last_seen filled. */

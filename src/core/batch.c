@@ -36,8 +36,7 @@ static void prefetch_ids(const struct registry *registry, uint32_t server, const
 }
 
 /* Under the lock, for one group: the server is looked up and the clock read once. Each element is a change of its
- * own, but
- * all happen in the same moment. */
+ * own, but all happen in the same moment. */
 static int ids_group(struct presence_recorder *recorder, struct server_name name, const uint64_t *ids, size_t count,
                      bool removing, size_t *done)
 {

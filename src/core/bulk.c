@@ -5,8 +5,7 @@
  * Four phases, for a list of any length:
  *   PREPARE  without the lock: check and hash every value, look for repeated ids.
  *   STAGE    under the lock in steps of STEP values: a value that is recorded as it is gets a mark on its row; any
- * other
- *            becomes a fresh row beside the old one, which nobody sees. The server is busy meanwhile: other calls on it
+ *            other becomes a fresh row beside the old one, which nobody sees. The server is busy meanwhile: other calls on it
  *            wait, calls on other servers run between the steps.
  *   COMMIT   under the lock, O(1): the server's record says "committed", with the new counts and digest. From now on
  *            everybody sees the new list and nothing of the old (row_status_in_bulk).
@@ -357,7 +356,7 @@ static int commit_unstated(struct bulk *bulk)
     struct registry *registry = bulk->registry;
     const struct bulk_request *request = bulk->request;
     const struct server *before = server_get(&registry->now, bulk->server);
-    *request->became_missing = before->flags & SERVER_LAPSED ? 0 : before->alive - bulk->alive;
+    size_t became_missing = before->flags & SERVER_LAPSED ? 0 : before->alive - bulk->alive;
     if (before->alive == bulk->alive)
         return PRESENCE_OK;
     struct whole_change whole = {0};
@@ -378,6 +377,7 @@ static int commit_unstated(struct bulk *bulk)
     server->floor = request->since;
     server->number++;
     whole_change_end(recorder, &whole, bulk->server, HISTORY_WHOLE, request->floor_reason, when);
+    *request->became_missing = became_missing;
     return PRESENCE_OK;
 }
 
@@ -672,7 +672,8 @@ static int begin(struct bulk *bulk, bool *nothing, presence_error *error)
             return recorder_error_code(error, code);
     }
     if (request->mode == BULK_UNSTATED &&
-        (bulk->server == NONE || server_get(&registry->now, bulk->server)->floor >= request->since)) {
+        (bulk->server == NONE || server_get(&registry->now, bulk->server)->alive == 0 ||
+         server_get(&registry->now, bulk->server)->floor >= request->since)) {
         *nothing = true; /* what was not stated since is missing already */
         return PRESENCE_OK;
     }
@@ -716,7 +717,10 @@ static int run_locked(struct bulk *bulk, presence_error *error)
         code = code ? code : stage_rest(bulk);
         code = code ? code : commit(bulk);
     }
-    if (bulk->recorder->registry == bulk->registry)
+    bool ours = bulk->recorder->registry == bulk->registry; /* else it was disabled meanwhile */
+    if (ours && bulk->request->mode == BULK_UNSTATED && recorder_begin(bulk->recorder) == PRESENCE_OK)
+        end_sweep(bulk); /* no row is marked */
+    else if (ours)
         finish(bulk);
     stop_running(bulk);
     return recorder_error_code(error, code);

@@ -359,7 +359,7 @@ int change_server_down(struct presence_recorder *recorder, const struct statemen
     struct registry *registry = recorder->registry;
     struct roots *now = &registry->now;
     const struct server *record = server_get(now, statement->server);
-    *became_missing = server_alive_now(record);
+    size_t were_alive = server_alive_now(record);
     if (record->alive == 0 && !statement->number)
         return PRESENCE_OK;
     struct whole_change whole;
@@ -381,6 +381,7 @@ int change_server_down(struct presence_recorder *recorder, const struct statemen
     server->floor_number = server->number;
     whole_change_end(recorder, &whole, statement->server, (enum history_change)PRESENCE_CHANGE_DOWN, statement->reason,
                      statement->when);
+    *became_missing = were_alive;
     return PRESENCE_OK;
 }
 

@@ -26,8 +26,7 @@ struct evidence {
 };
 
 /* Controller agents' connections do not count. O(1) for an agent with one connection, or if no server changed as a
- * whole
- * since the agent's last own change; else O(connections of the agent up to the first alive one). */
+ * whole since the agent's last own change; else O(connections of the agent up to the first alive one). */
 presence_status evidence_best(const struct roots *roots, uint32_t agent);
 /* The same of the live record. Where servers changed as a whole since the agent's last own change, and its status is
  * what it was, it notes that in the agent's record, so that the next answer is found there. Needs no memory. */

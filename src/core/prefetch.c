@@ -66,7 +66,9 @@ void recorder_prefetch_handle(const struct presence_recorder *recorder, const pr
         return;
     index_prefetch(&now->by_agent, (uint32_t)handle->opaque[3]);
     uint32_t server = (uint32_t)(handle->opaque[2] >> 32);
-    index_prefetch(&now->by_connection, connection_hash(registry, server_get(now, server)->hash, handle->opaque[0]));
+    if (shelf_in_use(&now->servers, server)) /* a stale handle's may be gone */
+        index_prefetch(&now->by_connection,
+                       connection_hash(registry, server_get(now, server)->hash, handle->opaque[0]));
     if (shelf_in_use(&now->agents, agent))
         recorder_prefetch_agent_record(now, agent);
 }

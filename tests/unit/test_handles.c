@@ -204,6 +204,32 @@ static void a_handle_of_anything_at_all_touches_nothing(void **state)
     works(world, good);
 }
 
+static void it_outlives_its_server_and_is_stale(void **state)
+{
+    struct world *world = *state;
+    /* Given a handle of a server of which nothing is recorded or remembered any more, */
+    presence_options options = world_options(world);
+    options.departures = 1;
+    world_restart(world, &options);
+    presence_value value = {.server = "gone-0", .model = MODEL_A, .agent = "a", .connection_id = 1};
+    presence_handle handle;
+    expect_code(PRESENCE_OK, presence_recorder_connect_handle(world->recorder, &value, &handle, NULL, NULL));
+    connects(world, "gone-1", MODEL_A, "b", 1);
+    connects(world, "stays", MODEL_A, "c", 1);
+    disconnects(world, "gone-0", 1);
+    disconnects(world, "gone-1", 1);
+    /* and other connections where its own was, */
+    for (uint64_t id = 2; id < 40; id++)
+        connects(world, "stays", MODEL_A, "c", id);
+    for (uint64_t id = 2; id < 10; id++)
+        disconnects(world, "stays", id);
+    /* then it is stale, alone and in batches. */
+    is_stale(world, handle);
+    size_t done = 99;
+    expect_code(PRESENCE_OK, presence_recorder_disconnect_handles(world->recorder, &handle, 1, &done));
+    assert_int_equal(done, 0);
+}
+
 static void a_refused_connect_writes_no_handle(void **state)
 {
     struct world *world = *state;
@@ -230,6 +256,7 @@ int main(void)
         story(lists_keep_the_handles_of_what_they_keep),
         story(disabling_makes_all_stale),
         story(a_handle_of_anything_at_all_touches_nothing),
+        story(it_outlives_its_server_and_is_stale),
         story(a_refused_connect_writes_no_handle),
     };
     return cmocka_run_group_tests_name("handles", tests, NULL, NULL);

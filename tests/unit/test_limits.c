@@ -4,6 +4,8 @@
  */
 #include "replica_words.h"
 
+#include <stdio.h>
+
 static int connect_one(struct world *world, const char *server, const char *model, const char *agent, uint64_t id)
 {
     return presence_recorder_connect(world->recorder, server, model, agent, id, false, NULL);
@@ -240,6 +242,80 @@ static void views_count_towards_the_bytes(void **state)
     expect_code(PRESENCE_OK, presence_recorder_activity(world->recorder, S0, 1));
 }
 
+/* A number below `bound`; the same ones in each run. */
+static unsigned next_below(uint64_t *seed, unsigned bound)
+{
+    *seed = *seed * 6364136223846793005u + 1442695040888963407u;
+    return (unsigned)(*seed >> 33) % bound;
+}
+
+/* "17xxxxxxxxxx": the number, made that long. */
+static void long_name(char *name, unsigned number, size_t length)
+{
+    memset(name, 'x', length);
+    name[length] = '\0';
+    char digits[16];
+    int count = snprintf(digits, sizeof digits, "%u", number);
+    memcpy(name, digits, (size_t)count);
+}
+
+/* Names, user data and servers of all kinds come and go while up to 16 views are held. Returns how often the limit
+ * refused. */
+static size_t churn_at_the_limit(struct world *world, uint64_t *seed, presence_connections *views[16])
+{
+    size_t refused = 0;
+    for (unsigned i = 0; i < 200000; i++) {
+        char agent[32], model[40], server[32], data[100] = "";
+        unsigned id = next_below(seed, 60000);
+        if (next_below(seed, 3) == 0) {
+            unsigned place = next_below(seed, 16);
+            presence_connections_free(views[place]);
+            views[place] = next_below(seed, 4) ? presence_recorder_connections(world->recorder) : NULL;
+        }
+        size_t length = next_below(seed, 4) ? 12 : 30;
+        long_name(agent, next_below(seed, 30000), length);
+        long_name(model, next_below(seed, 2000), 36);
+        snprintf(server, sizeof server, "server-%u", next_below(seed, next_below(seed, 2) ? 3 : 300));
+        if (next_below(seed, 8) == 0)
+            long_name(data, 0, 20 + next_below(seed, 60));
+        int code = next_below(seed, i < 60000 ? 4 : 2)
+                       ? presence_recorder_connect(world->recorder, server, model, agent, id, false, data)
+                       : presence_recorder_disconnect(world->recorder, server, id);
+        refused += code == PRESENCE_E_LIMIT;
+        if (next_below(seed, 500) == 0)
+            presence_recorder_server_down(world->recorder, server);
+        if (next_below(seed, 3000) == 0)
+            presence_recorder_update_server(world->recorder, server, NULL, 0, NULL);
+    }
+    return refused;
+}
+
+static void at_the_limit_connections_can_still_be_removed_once_views_are_gone(void **state)
+{
+    struct world *world = *state;
+    size_t refused = 0;
+    for (uint64_t run = 1; run <= 8; run++) {
+        uint64_t seed = 12345 + run;
+        presence_options options = world_options(world);
+        options.limit_bytes = (size_t)(6 + next_below(&seed, 10)) << 20;
+        world_restart(world, &options);
+        /* Given a record at its limit, where changes copy what views see until there is no room for copies either, */
+        presence_connections *views[16] = {NULL};
+        refused += churn_at_the_limit(world, &seed, views);
+        /* when the views are gone, */
+        for (unsigned place = 0; place < 16; place++)
+            presence_connections_free(views[place]);
+        /* then connections can be removed. */
+        for (unsigned i = 0; i < 3000; i++) {
+            char server[32];
+            snprintf(server, sizeof server, "server-%u", next_below(&seed, 300));
+            int code = presence_recorder_disconnect(world->recorder, server, next_below(&seed, 60000));
+            assert_true(code == PRESENCE_OK || code == PRESENCE_E_NOT_FOUND);
+        }
+    }
+    assert_true(refused > 0);
+}
+
 static void without_limits_there_are_none(void **state)
 {
     struct world *world = *state;
@@ -262,6 +338,7 @@ int main(void)
         story(a_server_that_all_left_takes_no_name_from_a_replicated_one),
         story(so_many_bytes_and_no_more),
         story(views_count_towards_the_bytes),
+        story(at_the_limit_connections_can_still_be_removed_once_views_are_gone),
         story(without_limits_there_are_none),
     };
     return cmocka_run_group_tests_name("limits", tests, NULL, NULL);

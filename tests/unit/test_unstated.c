@@ -103,7 +103,7 @@ static void views_and_digests_follow(void **state)
     presence_connections_free(view);
 }
 
-static void a_mark_that_was_never_given_is_refused(void **state)
+static void a_mark_of_the_future_is_refused(void **state)
 {
     struct world *world = *state;
     connects(world, "machine-0", MODEL_A, "a", 1);
@@ -127,7 +127,7 @@ int main(void)
         story(a_list_states_too),
         story(an_agent_on_two_servers_keeps_its_evidence),
         story(views_and_digests_follow),
-        story(a_mark_that_was_never_given_is_refused),
+        story(a_mark_of_the_future_is_refused),
     };
     return cmocka_run_group_tests_name("unstated", tests, NULL, NULL);
 }

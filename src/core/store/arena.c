@@ -274,10 +274,10 @@ static int add_chunk(struct arena *arena)
 
 static void trim_size(struct arena *arena, struct arena_size *size);
 
-/* Among the free blocks there may be whole spans. Looks for them only if enough was freed since the last look. */
-static void collect_spans(struct arena *arena)
+/* Among the free blocks there may be whole spans. Looks for them only if enough (least) was freed since the last look. */
+static void collect_spans(struct arena *arena, uint64_t least)
 {
-    if (arena->given_bytes - arena->given_bytes_at_look < ARENA_SPAN_BYTES)
+    if (arena->given_bytes - arena->given_bytes_at_look < least)
         return;
     for (size_t i = 0; i < ARENA_SIZES; i++)
         trim_size(arena, &arena->sizes[i]);
@@ -302,13 +302,18 @@ static uint32_t blocks_a_span(size_t bytes)
 
 /* Near a limit there may be no empty spans, and free blocks enough all the same: those of the sizes that changes use
  * count for the spans that they save. */
+enum { DEAD_CHUNK_BYTES = 1008 }; /* of versions.c, which verifies it */
+
 static bool is_covered(const struct arena *arena, uint32_t changes)
 {
     static const struct {
         uint16_t bytes, blocks; /* what one change can need at most, in practice far less */
-    } needs[] = {{1024, 130}, {1008, 4}, {768, 8}, {576, 8}, {512, 40}, {384, 24}};
-    uint32_t spans = 4; /* for texts */
+    } needs[] = {{1024, 130}, {DEAD_CHUNK_BYTES, 4}, {768, 8}, {576, 8}, {512, 40}, {384, 24}};
+    /* For texts. Near a limit, what does not make the record larger takes one at most: a server's name, or its downs. */
+    uint32_t spans = arena->limit_bytes && changes == 1 ? 1 : 4;
     for (size_t i = 0; i < sizeof needs / sizeof needs[0]; i++) {
+        if (needs[i].bytes == DEAD_CHUNK_BYTES && !arena->seen)
+            continue; /* nothing is retired where no view is held */
         const struct arena_size *size = &arena->sizes[needs[i].bytes / 8];
         uint32_t wanted = needs[i].blocks * changes, have = size->free_count + size->carvable - size->carved;
         if (have < wanted)
@@ -325,7 +330,7 @@ static int reserve(struct arena *arena, uint32_t changes)
             continue;
         if (is_covered(arena, changes))
             return PRESENCE_OK;
-        collect_spans(arena);
+        collect_spans(arena, changes == 1 ? 1 : ARENA_SPAN_BYTES);
         return is_covered(arena, changes) ? PRESENCE_OK : code;
     }
     return PRESENCE_OK;

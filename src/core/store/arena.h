@@ -24,7 +24,7 @@ enum {
     ARENA_SMALL_BYTES = 1280,
     ARENA_SIZES = ARENA_SMALL_BYTES / 8 + 1,
 #ifdef PRESENCE_GUARD_PAGES
-    ARENA_RESERVED_SPANS = 36 /* only seven guarded blocks fit a span */
+    ARENA_RESERVED_SPANS = 40 /* only seven guarded blocks fit a span */
 #else
     ARENA_RESERVED_SPANS = 15 /* eight for pages and nodes, the others for a first block of each size used */
 #endif
@@ -60,6 +60,7 @@ struct arena {
     struct arena_span *free_spans;
     struct arena_large *large;
     uint32_t free_span_count;
+    bool seen; /* some view is held, or not yet worked off: versions.c says so */
     struct arena_size sizes[ARENA_SIZES];
 #ifdef PRESENCE_GUARD_PAGES
     struct arena_guard *guard;

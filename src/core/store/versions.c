@@ -21,6 +21,7 @@ struct dead_chunk {
     uint64_t count;
     struct dead_block at[DEAD_CHUNK_ENTRIES];
 };
+_Static_assert(sizeof(struct dead_chunk) == 1008, "arena.c counts on it");
 
 void versions_init(struct versions *versions, struct arena *arena, void (*gone)(void *context, struct version *version),
                    void *context)
@@ -47,6 +48,7 @@ void versions_add(struct versions *versions, struct version *version)
         versions->oldest = version;
     versions->newest = version;
     versions->seen = version->epoch;
+    versions->arena->seen = true;
     versions->count++;
 #ifdef PRESENCE_GUARD_PAGES
     arena_guard_protect(versions->arena);
@@ -100,6 +102,7 @@ static void unlink_version(struct versions *versions, struct version *version)
     else
         versions->oldest = version->newer;
     versions->seen = versions->newest ? versions->newest->epoch : 0;
+    versions->arena->seen = versions->newest;
 }
 
 static size_t dead_bytes(struct dead_block entry)

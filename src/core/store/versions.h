@@ -13,8 +13,7 @@
  *       (A) to (C) hold in between.
  *
  *   (E) A block born after the newest version that is held is the writer's own, to change in place. So looking at an
- * idle
- *       record costs the next writes no copies once the view is given back.
+ *       idle record costs the next writes no copies once the view is given back.
  *
  * A list is made of blocks of the same arena, covered by the same reserve, so retiring never fails.
  * All of it under the recorder's mutex; readers never come here.
