@@ -210,7 +210,8 @@ PRESENCE_API int presence_recorder_server_down_because(presence_recorder *record
  * told. *mark is the revision before. O(1). Errors: DISABLED, INVALID (mark is NULL), LIMIT. */
 PRESENCE_API int presence_recorder_mark(presence_recorder *recorder, uint64_t *mark);
 /* Marks missing, in one step, those connections of the server that were not connected, nor in one of its lists, since
- * the mark (activity states nothing, nor does a merge_server_since for what it finds newer than its own revision): for a server that came back within its grace with only some of its agents.
+ * the mark (activity states nothing, nor does a merge_server_since for what it finds newer than its revision): for a
+ * server that came back within its grace with only some of its agents.
  * Reasons as above. One change; none if nothing was alive of them, or the server is not recorded. *became_missing, if
  * not NULL, is how many became missing. O(connections of the server), counted in small steps beside the writers of
  * other servers. Errors: DISABLED, INVALID (also a mark that is not below the present revision), STALE, LIMIT,
@@ -276,7 +277,7 @@ PRESENCE_API int presence_recorder_connect_many(presence_recorder *recorder, con
                                                 size_t *done, presence_error *error);
 
 /* Batches of which each element has its own server and its own answer, for callers that gather what many clients said.
- * Elements are done in order; one that fails does not stop the others (as it does with presence_recorder_connect_many). */
+ * Elements are done in order; one that fails does not stop the others, as it does in presence_recorder_connect_many. */
 typedef struct {
     const char *server;
     uint64_t connection_id;

@@ -5,8 +5,8 @@
  * Four phases, for a list of any length:
  *   PREPARE  without the lock: check and hash every value, look for repeated ids.
  *   STAGE    under the lock in steps of STEP values: a value that is recorded as it is gets a mark on its row; any
- *            other becomes a fresh row beside the old one, which nobody sees. The server is busy meanwhile: other calls on it
- *            wait, calls on other servers run between the steps.
+ *            other becomes a fresh row beside the old one, which nobody sees. The server is busy meanwhile: other
+ *            calls on it wait, calls on other servers run between the steps.
  *   COMMIT   under the lock, O(1): the server's record says "committed", with the new counts and digest. From now on
  *            everybody sees the new list and nothing of the old (row_status_in_bulk).
  *   SWEEP    under the lock in steps: dropped rows are removed, marks are taken off. Nothing visible changes.

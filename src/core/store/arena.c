@@ -274,7 +274,7 @@ static int add_chunk(struct arena *arena)
 
 static void trim_size(struct arena *arena, struct arena_size *size);
 
-/* Among the free blocks there may be whole spans. Looks for them only if enough (least) was freed since the last look. */
+/* Among the free blocks there may be whole spans. Looks for them only if so much was freed since the last look. */
 static void collect_spans(struct arena *arena, uint64_t least)
 {
     if (arena->given_bytes - arena->given_bytes_at_look < least)
@@ -309,7 +309,7 @@ static bool is_covered(const struct arena *arena, uint32_t changes)
     static const struct {
         uint16_t bytes, blocks; /* what one change can need at most, in practice far less */
     } needs[] = {{1024, 130}, {DEAD_CHUNK_BYTES, 4}, {768, 8}, {576, 8}, {512, 40}, {384, 24}};
-    /* For texts. Near a limit, what does not make the record larger takes one at most: a server's name, or its downs. */
+    /* For texts. Near a limit, what does not make the record larger takes one at most: a server's name or downs. */
     uint32_t spans = arena->limit_bytes && changes == 1 ? 1 : 4;
     for (size_t i = 0; i < sizeof needs / sizeof needs[0]; i++) {
         if (needs[i].bytes == DEAD_CHUNK_BYTES && !arena->seen)
