@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ask.c - questions about agents and numbers: STATUS, AGENT, COUNT.
+ *
+ * STATUS and AGENT ask the record as it is, O(connections of the agent) each. COUNT of everything, of one server or of
+ * one model is O(1); any other filter walks the smallest slice that holds it. Any loop's thread.
+ */
+#include "commands/groups.h"
+
+static void run_status(struct call *call)
+{
+    const struct arguments *arguments = &call->arguments;
+    presence_recorder *recorder = call->client->node->recorder;
+    presence_status status;
+    /* An error is a whole reply, so nothing is said before every agent has been answered; and each is asked only once
+     * where, as mostly, there are few. */
+    enum { FEW = 64 };
+    presence_status few[FEW];
+    for (size_t i = 0; i < arguments->rest_count; i++) {
+        int code = presence_recorder_agent_status(recorder, arguments->model, arguments->rest[i].text, &status);
+        if (code) {
+            command_failed(call, code, NULL);
+            return;
+        }
+        if (i < FEW)
+            few[i] = status;
+    }
+    reply_array(call->reply, arguments->rest_count);
+    for (size_t i = 0; i < arguments->rest_count; i++) {
+        status = i < FEW ? few[i] : PRESENCE_UNKNOWN;
+        /* The recorder may have been disabled meanwhile: then nothing is known of the agent. */
+        if (i >= FEW &&
+            presence_recorder_agent_status(recorder, arguments->model, arguments->rest[i].text, &status) != PRESENCE_OK)
+            status = PRESENCE_UNKNOWN;
+        reply_word(call->reply, presence_status_string(status));
+    }
+}
+
+static void run_agent(struct call *call)
+{
+    presence_evidence evidence;
+    int code = presence_recorder_agent_evidence(call->client->node->recorder, call->arguments.model,
+                                                call->arguments.agent, &evidence);
+    if (code) {
+        command_failed(call, code, NULL);
+        return;
+    }
+    struct reply *reply = call->reply;
+    reply_map(reply, 6);
+    reply_key(reply, "status");
+    reply_word(reply, presence_status_string(evidence.status));
+    reply_key(reply, "reason");
+    reply_word(reply, presence_reason_string(evidence.reason));
+    reply_key(reply, "since");
+    reply_time(reply, evidence.since);
+    reply_key(reply, "last_seen");
+    reply_time(reply, evidence.last_seen);
+    reply_key(reply, "connections");
+    reply_map(reply, 2);
+    reply_key(reply, "alive");
+    reply_integer(reply, (int64_t)evidence.alive);
+    reply_key(reply, "missing");
+    reply_integer(reply, (int64_t)evidence.missing);
+    reply_key(reply, "freshness");
+    reply_word(reply, "fresh"); /* one node states all of it itself */
+}
+
+/* The slice for the filters that are given, or NULL: out of memory. */
+static presence_connections *slice_of_filters(const struct call *call)
+{
+    const struct arguments *arguments = &call->arguments;
+    presence_connections *(*const narrow[])(const presence_connections *, const char *) = {
+        presence_connections_for_server, presence_connections_for_model, presence_connections_for_agent};
+    const char *const names[] = {arguments->server, arguments->model, arguments->agent};
+    presence_connections *slice = presence_recorder_connections(call->client->node->recorder);
+    for (size_t i = 0; slice && i < 3; i++)
+        if (names[i]) {
+            presence_connections *wider = slice;
+            slice = narrow[i](wider, names[i]);
+            presence_connections_free(wider);
+        }
+    return slice;
+}
+
+static size_t count_status(const presence_connections *slice, presence_status status)
+{
+    presence_cursor cursor = {0};
+    presence_value value;
+    size_t count = 0;
+    while (presence_connections_next(slice, &cursor, &value))
+        count += value.status == status;
+    return count;
+}
+
+static void count_slice(struct call *call)
+{
+    const struct arguments *arguments = &call->arguments;
+    presence_connections *slice = slice_of_filters(call);
+    if (!slice) {
+        command_failed(call, PRESENCE_E_NO_MEMORY, NULL);
+        return;
+    }
+    size_t count = argument_given(arguments, SLOT_STATUS) ? count_status(slice, arguments->status)
+                                                          : presence_connections_count(slice);
+    presence_connections_free(slice);
+    reply_integer(call->reply, (int64_t)count);
+}
+
+static size_t of_status(const struct arguments *arguments, const presence_counts *counts)
+{
+    if (!argument_given(arguments, SLOT_STATUS))
+        return counts->connections;
+    return arguments->status == PRESENCE_ALIVE     ? counts->alive
+           : arguments->status == PRESENCE_MISSING ? counts->missing
+                                                   : 0; /* what is recorded is not unknown */
+}
+
+static void run_count(struct call *call)
+{
+    const struct arguments *arguments = &call->arguments;
+    presence_recorder *recorder = call->client->node->recorder;
+    presence_counts counts;
+    struct slice names[] = {slice_of(arguments->server ? arguments->server : "-"),
+                            slice_of(arguments->model ? arguments->model : "-"),
+                            slice_of(arguments->agent ? arguments->agent : "-")};
+    int code = presence_recorder_is_enabled(recorder) ? PRESENCE_OK : PRESENCE_E_DISABLED;
+    for (size_t i = 0; !code && i < 3; i++)
+        code = name_problem(names[i]) ? PRESENCE_E_INVALID : PRESENCE_OK;
+    if (!code && (arguments->model || arguments->agent)) {
+        count_slice(call);
+        return;
+    }
+    if (!code)
+        code = arguments->server ? presence_recorder_server_counts(recorder, arguments->server, &counts)
+                                 : presence_recorder_counts(recorder, &counts);
+    if (code)
+        command_failed(call, code, NULL);
+    else
+        reply_integer(call->reply, (int64_t)of_status(arguments, &counts));
+}
+
+static const struct command commands[] = {
+    {
+        .name = "PRESENCE.STATUS",
+        .flags = COMMAND_READ,
+        .least_words = 3,
+        .most_words = -1,
+        .syntax = "model agent [agent ...]",
+        .summary = "Whether agents are alive, missing or unknown.",
+        .specs = {{SLOT_MODEL, NULL}, {SLOT_NAMES, NULL}},
+        .spec_count = 2,
+        .run = run_status,
+    },
+    {
+        .name = "PRESENCE.AGENT",
+        .flags = COMMAND_READ,
+        .least_words = 3,
+        .most_words = 3,
+        .syntax = "model agent",
+        .summary = "An agent's status and the evidence for it.",
+        .specs = {{SLOT_MODEL, NULL}, {SLOT_AGENT, NULL}},
+        .spec_count = 2,
+        .run = run_agent,
+    },
+    {
+        .name = "PRESENCE.COUNT",
+        .flags = COMMAND_READ,
+        .least_words = 1,
+        .most_words = 9,
+        .syntax = "[MODEL model] [SERVER server] [AGENT agent] [STATUS status]",
+        .summary = "How many connections are recorded.",
+        .specs = {{SLOT_MODEL, "MODEL"}, {SLOT_SERVER, "SERVER"}, {SLOT_AGENT, "AGENT"}, {SLOT_STATUS, "STATUS"}},
+        .spec_count = 4,
+        .run = run_count,
+    },
+};
+
+const struct command_group group_ask = {commands, sizeof commands / sizeof *commands};

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * command.h - the one table of commands. Every protocol turns what it read into a call of an entry of this table, and
+ * gets one whole reply said to its own writer: one meaning, several spellings.
+ *
+ * A command's arguments are slots with types, so that `MODEL m` in RESP, `?model=m` and `/models/m/` in HTTP are
+ * checked by the same code and seen by the command as `arguments.model`. How to add a command: an entry in the table of
+ * its group's file, with its specs; that is all that RESP needs. For HTTP, a route that names the entry.
+ */
+#ifndef DAEMON_COMMANDS_COMMAND_H
+#define DAEMON_COMMANDS_COMMAND_H
+
+#include "base/slice.h"
+#include "node/client.h"
+#include "reply/reply.h"
+
+enum slot {
+    SLOT_SERVER, /* names: 1 to 1,024 bytes; the recorder checks the rest */
+    SLOT_MODEL,
+    SLOT_AGENT,
+    SLOT_DATA,       /* user data */
+    SLOT_ID,         /* a connection id */
+    SLOT_STATUS,     /* alive, missing, unknown */
+    SLOT_CONTROLLER, /* flags: without a value in RESP, 0 or 1 or false or true elsewhere */
+    SLOT_AGENTS,
+    SLOT_IDS,   /* the rest of the words, at least one: connection ids */
+    SLOT_NAMES, /* the rest of the words, at least one: names of agents */
+    SLOT_COUNT
+};
+
+/* One argument: positional, in the order of the specs; or after its keyword, in any order, behind the positional ones. */
+struct argument_spec {
+    enum slot slot;
+    const char *keyword; /* NULL: positional and required. Else optional, at most once */
+};
+
+enum { MOST_SPECS = 8 };
+
+struct arguments {
+    uint32_t given;                            /* bits 1 << slot */
+    const char *server, *model, *agent, *data; /* NUL-terminated, in the request's memory; NULL if not given */
+    uint64_t id;
+    presence_status status;
+    bool controller, agents;
+    const struct slice *rest; /* of SLOT_IDS and SLOT_NAMES; each followed by a NUL */
+    size_t rest_count;
+};
+
+static inline bool argument_given(const struct arguments *arguments, enum slot slot)
+{
+    return arguments->given >> slot & 1;
+}
+
+struct call {
+    struct client *client;
+    const struct command *command;
+    const struct slice *words; /* RESP only: all words, the name first, each followed by a NUL */
+    size_t word_count;
+    struct arguments arguments; /* of commands with specs */
+    struct reply *reply;
+};
+
+/* What a command needs of its caller, for access control, CPU accounting and COMMAND. */
+enum command_flags {
+    COMMAND_WRITE = 1 << 0,  /* states connections of arguments.server: report:SERVER */
+    COMMAND_READ = 1 << 1,   /* read, or model:MODEL within that model */
+    COMMAND_ADMIN = 1 << 2,  /* admin; logged */
+    COMMAND_OPEN = 1 << 3,   /* before AUTH too */
+    COMMAND_CLIENT = 1 << 4, /* needs a connection that lasts: not for single HTTP requests */
+};
+
+struct run;
+
+struct command {
+    const char *name; /* in capitals; a container's subcommands are its own business */
+    uint32_t flags;
+    int least_words, most_words; /* of RESP, the name counted; most -1: any */
+    const char *syntax, *summary;
+    struct argument_spec specs[MOST_SPECS]; /* ended by keyword NULL and slot SLOT_COUNT, or full */
+    size_t spec_count;                      /* 0: the command reads its words itself */
+    void (*run)(struct call *call);
+    /* Runs of one command in a pipeline, see run.h. Both or none. */
+    bool (*gather)(struct call *call, struct run *run);
+    void (*finish)(struct run *run, struct client *client, struct reply *reply);
+};
+
+/* A group of commands: one file each. */
+struct command_group {
+    const struct command *commands;
+    size_t count;
+};
+
+/* Once, before any look-up, by one thread. False: two entries have one name, or there are too many. */
+bool commands_init(void);
+/* By name, in any case. NULL: no such command. */
+const struct command *command_find(struct slice name);
+/* In the order of the table; NULL: there is no more. */
+const struct command *command_at(size_t index);
+
+/* Checks the number of words, parses the arguments and runs the command; says an error where that fails. */
+void command_run(struct call *call);
+/* The first half: words into call->arguments. False: an error was said. */
+bool command_parse(struct call *call);
+/* One argument from text that is followed by a NUL, whatever the protocol. False: an error was said. */
+bool argument_set(struct call *call, enum slot slot, const char *shown_name, struct slice text);
+/* A call of the recorder failed: says which argument is wrong, if it is one, else what the code means. */
+void command_failed(struct call *call, int code, const char *detail);
+/* What is wrong with a name, or NULL; for messages, once the recorder has refused it. */
+const char *name_problem(struct slice name);
+
+#endif

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * groups.h - the groups that make up the table: one file each, in the order in which COMMAND lists them.
+ */
+#ifndef DAEMON_COMMANDS_GROUPS_H
+#define DAEMON_COMMANDS_GROUPS_H
+
+#include "commands/command.h"
+
+extern const struct command_group group_handshake; /* HELLO, AUTH, PING... what client libraries send by themselves */
+extern const struct command_group group_about;     /* COMMAND, INFO */
+extern const struct command_group group_report;    /* CONNECT, DISCONNECT, ACTIVITY, SERVERDOWN, DRAIN */
+extern const struct command_group group_ask;       /* STATUS, AGENT, COUNT */
+extern const struct command_group group_switch;    /* ENABLE, DISABLE, ENABLED */
+
+#endif

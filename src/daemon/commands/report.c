@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * report.c - commands by which a gateway reports its connections: CONNECT, DISCONNECT, ACTIVITY, SERVERDOWN, DRAIN.
+ *
+ * Each is one call of the recorder (a batch for many ids), whose costs it has. A row of single activities of one server
+ * in a pipeline is one batch. Any loop's thread.
+ */
+#include "commands/groups.h"
+#include "commands/run.h"
+
+static void run_connect(struct call *call)
+{
+    const struct arguments *arguments = &call->arguments;
+    presence_value value = {
+        .server = arguments->server,
+        .model = arguments->model,
+        .agent = arguments->agent,
+        .user_data = arguments->data,
+        .connection_id = arguments->id,
+        .controller_agent = arguments->controller,
+    };
+    presence_error error = {0};
+    bool is_new = false;
+    int code = presence_recorder_connect_handle(call->client->node->recorder, &value, NULL, &is_new, &error);
+    if (code)
+        command_failed(call, code, error.message);
+    else
+        reply_integer(call->reply, is_new);
+}
+
+/* Calls a batch of the recorder with the ids of the call, in blocks, and says how many it did. */
+static void run_batch(struct call *call, int (*batch)(presence_recorder *recorder, const char *server,
+                                                      const uint64_t *ids, size_t count, size_t *done))
+{
+    const struct arguments *arguments = &call->arguments;
+    uint64_t ids[RUN_MOST];
+    size_t sum = 0;
+    /* No id is acted on unless all of them are numbers. */
+    for (size_t i = 0; i < arguments->rest_count; i++)
+        if (!slice_to_number(arguments->rest[i], &ids[0])) {
+            argument_set(call, SLOT_ID, "id", arguments->rest[i]);
+            return;
+        }
+    for (size_t i = 0; i < arguments->rest_count;) {
+        size_t count = 0, done = 0;
+        for (; count < RUN_MOST && i < arguments->rest_count; i++)
+            slice_to_number(arguments->rest[i], &ids[count++]);
+        int code = batch(call->client->node->recorder, arguments->server, ids, count, &done);
+        if (code) {
+            command_failed(call, code, NULL);
+            return;
+        }
+        sum += done;
+    }
+    reply_integer(call->reply, (int64_t)sum);
+}
+
+static void run_disconnect(struct call *call)
+{
+    run_batch(call, presence_recorder_disconnect_many);
+}
+
+static void run_activity(struct call *call)
+{
+    run_batch(call, presence_recorder_activity_many);
+}
+
+/* Takes `ACTIVITY server id` of one id into the run, if it is of the run's server. */
+static bool gather_activity(struct call *call, struct run *run)
+{
+    uint64_t id;
+    if (call->word_count != 3 || !slice_is_text(call->words[1]) || !slice_to_number(call->words[2], &id))
+        return false;
+    if (run->count == 0) {
+        run->command = call->command;
+        run->server = call->words[1].text;
+    } else if (run->count == RUN_MOST || strcmp(run->server, call->words[1].text) != 0) {
+        return false;
+    }
+    run->ids[run->count++] = id;
+    return true;
+}
+
+/* The batch says how many are known, not which. Where some are not, each is asked again: stamping twice is the same. */
+static void finish_activity(struct run *run, struct client *client, struct reply *reply)
+{
+    presence_recorder *recorder = client->node->recorder;
+    size_t done = 0;
+    int code = presence_recorder_activity_many(recorder, run->server, run->ids, run->count, &done);
+    struct call call = {.client = client, .command = run->command, .reply = reply};
+    call.arguments.server = run->server;
+    for (size_t i = 0; i < run->count; i++) {
+        int each = code || done == run->count ? code : presence_recorder_activity(recorder, run->server, run->ids[i]);
+        if (each && each != PRESENCE_E_NOT_FOUND)
+            command_failed(&call, each, NULL);
+        else
+            reply_integer(reply, each == PRESENCE_OK);
+    }
+}
+
+static void run_down(struct call *call, presence_reason reason)
+{
+    size_t became_missing = 0;
+    int code = presence_recorder_server_down_because(call->client->node->recorder, call->arguments.server, reason,
+                                                     &became_missing);
+    if (code)
+        command_failed(call, code, NULL);
+    else
+        reply_integer(call->reply, (int64_t)became_missing);
+}
+
+static void run_server_down(struct call *call)
+{
+    run_down(call, PRESENCE_REASON_SERVER_DOWN);
+}
+
+static void run_drain(struct call *call)
+{
+    run_down(call, PRESENCE_REASON_DRAINED);
+}
+
+static const struct command commands[] = {
+    {
+        .name = "PRESENCE.CONNECT",
+        .flags = COMMAND_WRITE,
+        .least_words = 5,
+        .most_words = 8,
+        .syntax = "server model agent id [CONTROLLER] [DATA text]",
+        .summary = "Records a live connection. 1: it is new; 0: it was known.",
+        .specs = {{SLOT_SERVER, NULL},
+                  {SLOT_MODEL, NULL},
+                  {SLOT_AGENT, NULL},
+                  {SLOT_ID, NULL},
+                  {SLOT_CONTROLLER, "CONTROLLER"},
+                  {SLOT_DATA, "DATA"}},
+        .spec_count = 6,
+        .run = run_connect,
+    },
+    {
+        .name = "PRESENCE.DISCONNECT",
+        .flags = COMMAND_WRITE,
+        .least_words = 3,
+        .most_words = -1,
+        .syntax = "server id [id ...]",
+        .summary = "Removes connections. How many there were.",
+        .specs = {{SLOT_SERVER, NULL}, {SLOT_IDS, NULL}},
+        .spec_count = 2,
+        .run = run_disconnect,
+    },
+    {
+        .name = "PRESENCE.ACTIVITY",
+        .flags = COMMAND_WRITE,
+        .least_words = 3,
+        .most_words = -1,
+        .syntax = "server id [id ...]",
+        .summary = "Stamps connections as seen now. How many are known.",
+        .specs = {{SLOT_SERVER, NULL}, {SLOT_IDS, NULL}},
+        .spec_count = 2,
+        .run = run_activity,
+        .gather = gather_activity,
+        .finish = finish_activity,
+    },
+    {
+        .name = "PRESENCE.SERVERDOWN",
+        .flags = COMMAND_WRITE,
+        .least_words = 2,
+        .most_words = 2,
+        .syntax = "server",
+        .summary = "Marks every connection of the server missing. How many became so.",
+        .specs = {{SLOT_SERVER, NULL}},
+        .spec_count = 1,
+        .run = run_server_down,
+    },
+    {
+        .name = "PRESENCE.DRAIN",
+        .flags = COMMAND_WRITE,
+        .least_words = 2,
+        .most_words = 2,
+        .syntax = "server",
+        .summary = "As PRESENCE.SERVERDOWN, for a server that stops on purpose.",
+        .specs = {{SLOT_SERVER, NULL}},
+        .spec_count = 1,
+        .run = run_drain,
+    },
+};
+
+const struct command_group group_report = {commands, sizeof commands / sizeof *commands};

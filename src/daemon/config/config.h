@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * config.h - what the operator may choose. The one table of options is in options.c: it gives each its flag
+ * (`--max-clients 100`), its environment variable (PRESENCE_MAX_CLIENTS), its key in the file (`max-clients = 100`),
+ * its default, its bounds and its line of `--help`.
+ *
+ * Flags are stronger than the environment, and that is stronger than the file (`--config FILE`, PRESENCE_CONFIG). An
+ * unknown flag or key, an unknown PRESENCE_ variable, a bad value: an error that names the option, where it was said
+ * and what would be right. Read at start by one thread; a reload loads a second struct and takes over what may change.
+ */
+#ifndef DAEMON_CONFIG_CONFIG_H
+#define DAEMON_CONFIG_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+struct config {
+    /* Texts belong to the struct; never NULL. "" where nothing was chosen. */
+    char *file;
+    char *resp; /* addresses, split by commas: HOST:PORT, [V6]:PORT, unix:PATH; "none" */
+    uint64_t threads;
+    uint64_t log_level; /* enum log_level */
+    bool insecure;
+    /* Limits. */
+    uint64_t max_clients, max_request_bytes, max_request_words, max_output_bytes;
+    uint64_t max_connections, max_names, max_record_bytes;
+    uint64_t history_bytes, left_agents;
+    /* Asked for on the command line only. */
+    bool help, version, check;
+};
+
+enum { CONFIG_ERROR_BYTES = 512 };
+
+/* Fills *config. False: `error` says what is wrong; *config is to be freed all the same. `environment` is as environ. */
+bool config_load(struct config *config, int argc, char **argv, char **environment, char *error);
+void config_free(struct config *config);
+/* The text of `--help`, made from the table. */
+void config_print_help(FILE *out);
+
+/* What the table says of one option; for metrics, docs and tests. `index` counts from 0; false: there is no more. */
+struct config_option {
+    const char *name, *value_word, *fallback, *help; /* value_word "": a switch */
+};
+bool config_option_at(size_t index, struct config_option *option);
+
+#endif

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * options.c - the one table of options, and how a text becomes a value. Used at start and on a reload, by one thread.
+ */
+#include "config/options.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#define IN(field) offsetof(struct config, field)
+
+enum { KIB = 1024, MIB = 1024 * 1024 };
+#define ANY UINT64_MAX
+
+const struct option options[] = {
+    {"config", OPTION_TEXT, IN(file), "", 0, 0, "FILE", "read `key = value` lines from this file"},
+    {"resp", OPTION_TEXT, IN(resp), "127.0.0.1:7790", 0, 0, "ADDRESS[,...]",
+     "where Redis clients connect: HOST:PORT, [V6]:PORT, unix:PATH, or none"},
+    {"threads", OPTION_NUMBER, IN(threads), "1", 1, 64, "N", "event loops"},
+    {"log-level", OPTION_LEVEL, IN(log_level), "info", 0, 0, "LEVEL", "error, warning, info or debug"},
+    {"insecure", OPTION_SWITCH, IN(insecure), "no", 0, 0, "", "listen beyond this machine without tokens and TLS"},
+    {"max-clients", OPTION_NUMBER, IN(max_clients), "20000", 1, 10000000, "N", "clients at a time, RESP and HTTP"},
+    {"max-request-bytes", OPTION_BYTES, IN(max_request_bytes), "16m", 4 * KIB, 1024 * MIB, "BYTES",
+     "a request, and what a client may send ahead of its replies"},
+    {"max-request-words", OPTION_NUMBER, IN(max_request_words), "1048576", 16, 16777216, "N", "arguments of a command"},
+    {"max-output-bytes", OPTION_BYTES, IN(max_output_bytes), "16m", 64 * KIB, 1024 * MIB, "BYTES",
+     "replies that wait for a client that reads slowly; beyond, it is cut off"},
+    {"max-connections", OPTION_NUMBER, IN(max_connections), "0", 0, ANY, "N", "connections recorded; 0: no limit"},
+    {"max-names", OPTION_NUMBER, IN(max_names), "0", 0, ANY, "N", "models, servers and agents recorded; 0: no limit"},
+    {"max-record-bytes", OPTION_BYTES, IN(max_record_bytes), "0", 0, ANY, "BYTES", "memory of the record; 0: no limit"},
+    {"history-bytes", OPTION_BYTES, IN(history_bytes), "16m", 0, 65536ULL * MIB, "BYTES",
+     "changes kept for watches that resume"},
+    {"left-agents", OPTION_NUMBER, IN(left_agents), "10000", 0, 100000000, "N", "agents that left and stay known"},
+    {"check-config", OPTION_SWITCH, IN(check), "no", 0, 0, "",
+     "read the configuration, say whether it is good, and end", true},
+    {"help", OPTION_SWITCH, IN(help), "no", 0, 0, "", "this text", true},
+    {"version", OPTION_SWITCH, IN(version), "no", 0, 0, "", "the version", true},
+};
+const size_t option_count = sizeof options / sizeof *options;
+
+struct unit {
+    const char *name;
+    uint64_t factor;
+};
+
+static const struct unit byte_units[] = {{"", 1}, {"k", KIB}, {"m", MIB}, {"g", 1024ULL * MIB}, {NULL, 0}};
+static const struct unit time_units[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {NULL, 0}};
+static const struct unit no_units[] = {{"", 1}, {NULL, 0}};
+
+const struct option *option_find(const char *name, size_t length)
+{
+    for (size_t i = 0; i < option_count; i++)
+        if (strlen(options[i].name) == length && memcmp(options[i].name, name, length) == 0)
+            return &options[i];
+    return NULL;
+}
+
+bool config_option_at(size_t index, struct config_option *option)
+{
+    if (index >= option_count)
+        return false;
+    const struct option *o = &options[index];
+    *option = (struct config_option){o->name, o->value_word, o->fallback, o->help};
+    return true;
+}
+
+/* Digits and one of the units; a bare 0 needs none. */
+static bool number_with_unit(const char *value, const struct unit *unit, uint64_t *number)
+{
+    uint64_t sum = 0;
+    const char *rest = value;
+    for (; *rest >= '0' && *rest <= '9'; rest++)
+        if (__builtin_mul_overflow(sum, (uint64_t)10, &sum) ||
+            __builtin_add_overflow(sum, (uint64_t)(*rest - '0'), &sum))
+            return false;
+    if (rest == value)
+        return false;
+    for (; unit->name; unit++)
+        if (strcasecmp(rest, unit->name) == 0 || (sum == 0 && !*rest))
+            return !__builtin_mul_overflow(sum, unit->factor, number);
+    return false;
+}
+
+static bool set_number(const struct option *option, uint64_t *field, const char *value, char *error)
+{
+    const struct unit *units = option->kind == OPTION_BYTES      ? byte_units
+                               : option->kind == OPTION_DURATION ? time_units
+                                                                 : no_units;
+    uint64_t number;
+    if (number_with_unit(value, units, &number) && number >= option->least && number <= option->most) {
+        *field = number;
+        return true;
+    }
+    const char *shape = option->kind == OPTION_BYTES      ? "a number of bytes (512, 64k, 16m, 2g)"
+                        : option->kind == OPTION_DURATION ? "a time (250ms, 30s, 5m, 2h)"
+                                                          : "a number";
+    if (option->most == ANY)
+        snprintf(error, CONFIG_ERROR_BYTES, "wants %s, got \"%.64s\"", shape, value);
+    else
+        snprintf(error, CONFIG_ERROR_BYTES, "wants %s from %llu to %llu, got \"%.64s\"", shape,
+                 (unsigned long long)option->least, (unsigned long long)option->most, value);
+    return false;
+}
+
+static bool set_level(uint64_t *field, const char *value, char *error)
+{
+    static const char *const levels[] = {"error", "warning", "info", "debug"};
+    for (size_t i = 0; i < sizeof levels / sizeof *levels; i++)
+        if (strcmp(value, levels[i]) == 0) {
+            *field = i;
+            return true;
+        }
+    snprintf(error, CONFIG_ERROR_BYTES, "wants error, warning, info or debug, got \"%.64s\"", value);
+    return false;
+}
+
+static bool set_switch(bool *field, const char *value, char *error)
+{
+    if (strcmp(value, "yes") != 0 && strcmp(value, "no") != 0) {
+        snprintf(error, CONFIG_ERROR_BYTES, "wants yes or no, got \"%.64s\"", value);
+        return false;
+    }
+    *field = *value == 'y';
+    return true;
+}
+
+static bool set_text(char **field, const char *value, char *error)
+{
+    char *copy = strdup(value);
+    if (!copy) {
+        snprintf(error, CONFIG_ERROR_BYTES, "out of memory");
+        return false;
+    }
+    free(*field);
+    *field = copy;
+    return true;
+}
+
+bool option_set(const struct option *option, struct config *config, const char *value, char *error)
+{
+    void *field = (char *)config + option->offset;
+    switch (option->kind) {
+    case OPTION_TEXT:
+        return set_text(field, value, error);
+    case OPTION_LEVEL:
+        return set_level(field, value, error);
+    case OPTION_SWITCH:
+        return set_switch(field, value, error);
+    case OPTION_NUMBER:
+    case OPTION_BYTES:
+    case OPTION_DURATION:
+        break;
+    }
+    return set_number(option, field, value, error);
+}

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * main.c - presenced: reads its configuration, makes the node, opens the listeners, runs the loops, and puts everything
+ * back in the opposite order when SIGTERM or SIGINT comes.
+ *
+ * Exit status: 0 after a clean stop (and for --help, --version, a good --check-config), 1 where it could not start or
+ * run, 2 for a configuration that is wrong.
+ */
+#include "base/address.h"
+#include "base/log.h"
+#include "commands/command.h"
+#include "config/config.h"
+#include "loop/loop.h"
+#include "node/node.h"
+#include "resp/resp.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { DESCRIPTORS_BESIDE_CLIENTS = 64 };
+
+struct daemon {
+    struct config config;
+    struct loops loops;
+    struct node node;
+    struct resp_side *resp;
+    struct event *signals[2];
+};
+
+static void on_stop_signal(evutil_socket_t number, short what, void *context)
+{
+    (void)what;
+    struct daemon *daemon = context;
+    if (atomic_exchange(&daemon->node.stopping, true))
+        return;
+    log_event(LOG_LEVEL_INFO, "stopping", "signal", strsignal((int)number), NULL);
+    resp_side_stop_listening(daemon->resp);
+    resp_side_close_clients(daemon->resp);
+    loops_stop(&daemon->loops);
+}
+
+/* A client takes a descriptor, and one more while it watches. */
+static void raise_descriptors(const struct config *config)
+{
+    struct rlimit limit;
+    rlim_t wanted = 2 * config->max_clients + DESCRIPTORS_BESIDE_CLIENTS;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted)
+        return;
+    limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur < wanted) {
+        char number[LOG_NUMBER_BYTES];
+        log_event(LOG_LEVEL_WARNING, "few descriptors", "limit", log_number(number, (int64_t)limit.rlim_cur), "hint",
+                  "raise RLIMIT_NOFILE or lower max-clients", NULL);
+    }
+}
+
+static bool make_node(struct daemon *daemon, char *error, size_t error_bytes)
+{
+    const struct config *config = &daemon->config;
+    struct node *node = &daemon->node;
+    struct timespec now;
+    presence_options options;
+    presence_error problem = {0};
+    presence_options_init(&options);
+    options.limit_connections = config->max_connections;
+    options.limit_names = config->max_names;
+    options.limit_bytes = config->max_record_bytes;
+    options.history_bytes = config->history_bytes;
+    options.left_agents = config->left_agents;
+    clock_gettime(CLOCK_REALTIME, &now);
+    node->started = (presence_time)now.tv_sec * 1000000000 + now.tv_nsec;
+    node->config = config;
+    node->loops = &daemon->loops;
+    node->counters = aligned_alloc(_Alignof(struct counters), daemon->loops.count * sizeof *node->counters);
+    node->recorder = presence_recorder_new_with(&options, &problem);
+    if (!node->counters || !node->recorder || getrandom(&node->run, sizeof node->run, 0) != sizeof node->run) {
+        snprintf(error, error_bytes, "cannot make the recorder: %s",
+                 *problem.message ? problem.message : "out of memory");
+        return false;
+    }
+    memset(node->counters, 0, daemon->loops.count * sizeof *node->counters);
+    presence_recorder_enable(node->recorder);
+    return true;
+}
+
+static bool catch_signals(struct daemon *daemon, char *error, size_t error_bytes)
+{
+    static const int numbers[] = {SIGTERM, SIGINT};
+    signal(SIGPIPE, SIG_IGN);
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        daemon->signals[i] = evsignal_new(daemon->loops.loops[0].base, numbers[i], on_stop_signal, daemon);
+        if (!daemon->signals[i] || event_add(daemon->signals[i], NULL) != 0) {
+            snprintf(error, error_bytes, "cannot catch signals");
+            return false;
+        }
+    }
+    return true;
+}
+
+static void free_daemon(struct daemon *daemon)
+{
+    for (size_t i = 0; i < sizeof daemon->signals / sizeof *daemon->signals; i++)
+        if (daemon->signals[i])
+            event_free(daemon->signals[i]);
+    if (daemon->resp) {
+        resp_side_stop_listening(daemon->resp);
+        resp_side_free(daemon->resp);
+    }
+    loops_free(&daemon->loops);
+    presence_recorder_free(daemon->node.recorder);
+    free(daemon->node.counters);
+}
+
+static int run(struct daemon *daemon)
+{
+    char error[512] = "";
+    char number[LOG_NUMBER_BYTES];
+    raise_descriptors(&daemon->config);
+    bool good = commands_init() && loops_init(&daemon->loops, daemon->config.threads, error, sizeof error) &&
+                make_node(daemon, error, sizeof error) && catch_signals(daemon, error, sizeof error) &&
+                (daemon->resp = resp_side_new(&daemon->node, error, sizeof error)) != NULL;
+    if (good) {
+        log_event(LOG_LEVEL_INFO, "started", "version", presence_version(), "process",
+                  log_number(number, (int64_t)getpid()), NULL);
+        good = loops_run(&daemon->loops, error, sizeof error);
+    }
+    free_daemon(daemon);
+    log_event(good ? LOG_LEVEL_INFO : LOG_LEVEL_ERROR, good ? "stopped" : "failed", "why", good ? "asked to" : error,
+              NULL);
+    return good ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+/* The bounds that the table of options does not know. */
+static bool check(const struct config *config, char *error, size_t error_bytes)
+{
+    struct address addresses[16];
+    size_t count;
+    return address_parse_list(config->resp, "--resp", addresses, 16, &count, error, error_bytes);
+}
+
+int main(int argc, char **argv)
+{
+    static struct daemon daemon;
+    char error[CONFIG_ERROR_BYTES] = "";
+    int status = 2;
+    if (!config_load(&daemon.config, argc, argv, environ, error) || !check(&daemon.config, error, sizeof error)) {
+        fprintf(stderr, "presenced: %s\n", error);
+    } else if (daemon.config.help) {
+        config_print_help(stdout);
+        status = EXIT_SUCCESS;
+    } else if (daemon.config.version) {
+        printf("presenced %s\n", presence_version());
+        status = EXIT_SUCCESS;
+    } else if (daemon.config.check) {
+        printf("presenced: the configuration is good\n");
+        status = EXIT_SUCCESS;
+    } else {
+        log_set_level((enum log_level)daemon.config.log_level);
+        status = run(&daemon);
+    }
+    config_free(&daemon.config);
+    return status;
+}

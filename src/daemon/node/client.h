@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * client.h - who asks: a RESP connection for as long as it is open, or an HTTP request for as long as it is answered.
+ *
+ * The part that commands see, whatever the protocol. It belongs to its loop's thread.
+ */
+#ifndef DAEMON_NODE_CLIENT_H
+#define DAEMON_NODE_CLIENT_H
+
+#include "node/node.h"
+
+enum { CLIENT_NAME_BYTES = 64, CLIENT_PEER_BYTES = 128 };
+
+enum client_kind { CLIENT_RESP, CLIENT_HTTP };
+
+struct client {
+    struct node *node;
+    struct loop *loop;
+    enum client_kind kind;
+    uint64_t id;
+    char name[CLIENT_NAME_BYTES];                                        /* CLIENT SETNAME; printable ASCII, or "" */
+    char library[CLIENT_NAME_BYTES], library_version[CLIENT_NAME_BYTES]; /* CLIENT SETINFO */
+    char peer[CLIENT_PEER_BYTES];                                        /* the address, for logs */
+    int version;  /* of RESP: 2 or 3. A command changes it; the protocol's own code takes it over */
+    bool closing; /* set by a command (QUIT): hang up once the replies so far are sent */
+};
+
+#endif

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * reply.c - the words of errors, and their texts made harmless. What a peer sent may be quoted in an error, so it is
+ * here, for all writers, that control characters and bytes that are not ASCII are taken out.
+ *
+ * Pure but for the writer that it calls. O(text).
+ */
+#include "reply/reply.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+enum { MOST_ERROR_TEXT = 400 };
+
+static const char *const words[] = {
+    [ERROR_ERR] = "ERR",         [ERROR_NOAUTH] = "NOAUTH",     [ERROR_WRONGPASS] = "WRONGPASS",
+    [ERROR_NOPROTO] = "NOPROTO", [ERROR_NOPERM] = "NOPERM",     [ERROR_DISABLED] = "DISABLED",
+    [ERROR_INVALID] = "INVALID", [ERROR_MISMATCH] = "MISMATCH", [ERROR_DUPLICATE] = "DUPLICATE",
+    [ERROR_STALE] = "STALE",     [ERROR_LAGGED] = "LAGGED",     [ERROR_BUSY] = "BUSY",
+};
+
+const char *error_word_text(enum error_word word)
+{
+    return words[word];
+}
+
+enum error_word error_word_of(int code)
+{
+    switch (code) {
+    case PRESENCE_E_DISABLED:
+        return ERROR_DISABLED;
+    case PRESENCE_E_INVALID:
+    case PRESENCE_E_AMBIGUOUS:
+        return ERROR_INVALID;
+    case PRESENCE_E_MISMATCH:
+        return ERROR_MISMATCH;
+    case PRESENCE_E_DUPLICATE:
+        return ERROR_DUPLICATE;
+    case PRESENCE_E_STALE:
+        return ERROR_STALE;
+    case PRESENCE_E_LAGGED:
+        return ERROR_LAGGED;
+    case PRESENCE_E_LIMIT:
+    case PRESENCE_E_NO_MEMORY:
+    case PRESENCE_E_SYSTEM:
+        return ERROR_BUSY;
+    default:
+        return ERROR_ERR;
+    }
+}
+
+void reply_error(struct reply *reply, enum error_word word, const char *format, ...)
+{
+    char text[MOST_ERROR_TEXT + 1];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    for (char *c = text; *c; c++)
+        if ((unsigned char)*c < ' ' || (unsigned char)*c >= 0x7f)
+            *c = '?';
+    reply->writer->error(reply, word, text);
+}
+
+void reply_failure(struct reply *reply, int code, const char *detail)
+{
+    reply_error(reply, error_word_of(code), "%s", detail && *detail ? detail : presence_strerror(code));
+}

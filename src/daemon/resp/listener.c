@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * listener.c - where RESP clients connect, and which loop gets whom.
+ *
+ * Keeps true: an address beyond this machine is refused unless the operator said --insecure; a client counts against
+ * max-clients from its acceptance to its close. Listening and accepting are the first loop's; each client is handed
+ * over to the next loop in turn. An acceptance costs an allocation and, for another loop, a post.
+ */
+#include "resp/resp.h"
+
+#include "base/address.h"
+#include "base/log.h"
+#include "resp/client.h"
+
+#include <errno.h>
+#include <event2/listener.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { MOST_LISTENERS = 16, INLINE_BYTES = 64 * 1024 };
+
+struct resp_side {
+    struct node *node;
+    struct evconnlistener *listeners[MOST_LISTENERS];
+    struct address addresses[MOST_LISTENERS];
+    size_t listener_count;
+    size_t next_loop;
+    struct resp_clients *clients; /* one a loop */
+};
+
+struct arrival {
+    struct resp_clients *to;
+    evutil_socket_t fd;
+    char peer[CLIENT_PEER_BYTES];
+};
+
+static void hand_over(struct loop *loop, void *context)
+{
+    (void)loop;
+    struct arrival *arrival = context;
+    resp_client_open(arrival->to, arrival->fd, arrival->peer);
+    free(arrival);
+}
+
+/* A peer that is gone without a word is found within about two minutes, and small replies do not wait. */
+static void prepare_socket(evutil_socket_t fd)
+{
+    int on = 1, idle_s = 60, interval_s = 20, times = 3;
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof interval_s);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &times, sizeof times);
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
+static void refuse(struct resp_side *side, evutil_socket_t fd)
+{
+    static const char text[] = "-BUSY max-clients is reached\r\n";
+    ssize_t sent = send(fd, text, sizeof text - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+    (void)sent;
+    close(fd);
+    counter_add(&side->node->counters[0].refused, 1);
+}
+
+static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *from, int from_length,
+                      void *context)
+{
+    (void)listener;
+    struct resp_side *side = context;
+    if (!node_admit_client(side->node)) {
+        refuse(side, fd);
+        return;
+    }
+    prepare_socket(fd);
+    struct loops *loops = side->node->loops;
+    struct resp_clients *to = &side->clients[side->next_loop++ % loops->count];
+    char peer[CLIENT_PEER_BYTES];
+    address_of_peer(from, (socklen_t)from_length, peer, sizeof peer);
+    if (to->loop->index == 0) {
+        resp_client_open(to, fd, peer);
+        return;
+    }
+    struct arrival *arrival = malloc(sizeof *arrival);
+    if (arrival) {
+        arrival->to = to;
+        arrival->fd = fd;
+        memcpy(arrival->peer, peer, sizeof peer);
+    }
+    if (!arrival || !loop_post(to->loop, hand_over, arrival)) {
+        free(arrival);
+        close(fd);
+        node_dismiss_client(side->node);
+    }
+}
+
+/* Out of descriptors, most likely: what is there goes on, and the kernel keeps who waits. */
+static void on_accept_error(struct evconnlistener *listener, void *context)
+{
+    (void)listener, (void)context;
+    log_event(LOG_LEVEL_ERROR, "cannot accept", "why", strerror(errno), NULL);
+}
+
+static bool listen_at(struct resp_side *side, const struct address *address, char *error, size_t error_bytes)
+{
+    if (!address_is_local(address) && !side->node->config->insecure) {
+        snprintf(error, error_bytes,
+                 "--resp: %s is open to other machines without tokens and TLS; --insecure allows it", address->text);
+        return false;
+    }
+    evutil_socket_t fd = address_listen(address, error, error_bytes);
+    if (fd < 0)
+        return false;
+    struct evconnlistener *listener = evconnlistener_new(side->node->loops->loops[0].base, on_accept, side,
+                                                         LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
+    if (!listener) {
+        close(fd);
+        snprintf(error, error_bytes, "--resp: out of memory");
+        return false;
+    }
+    evconnlistener_set_error_cb(listener, on_accept_error);
+    side->addresses[side->listener_count] = *address;
+    side->listeners[side->listener_count++] = listener;
+    char bound[ADDRESS_TEXT_BYTES];
+    address_of_socket(fd, address, bound, sizeof bound);
+    log_event(LOG_LEVEL_INFO, "listening", "protocol", "resp", "address", bound, NULL);
+    return true;
+}
+
+struct resp_side *resp_side_new(struct node *node, char *error, size_t error_bytes)
+{
+    size_t loops = node->loops->count, count = 0;
+    struct address addresses[MOST_LISTENERS];
+    struct resp_side *side = calloc(1, sizeof *side);
+    snprintf(error, error_bytes, "out of memory");
+    if (!side || !(side->clients = calloc(loops, sizeof *side->clients)))
+        goto failed;
+    side->node = node;
+    for (size_t i = 0; i < loops; i++) {
+        side->clients[i].node = node;
+        side->clients[i].loop = &node->loops->loops[i];
+        side->clients[i].limits = (struct resp_limits){
+            .request_bytes = node->config->max_request_bytes,
+            .words = node->config->max_request_words,
+            .inline_bytes = INLINE_BYTES,
+        };
+    }
+    if (!address_parse_list(node->config->resp, "--resp", addresses, MOST_LISTENERS, &count, error, error_bytes))
+        goto failed;
+    for (size_t i = 0; i < count; i++)
+        if (!listen_at(side, &addresses[i], error, error_bytes))
+            goto failed;
+    return side;
+
+failed:
+    if (side)
+        resp_side_stop_listening(side);
+    if (side)
+        resp_side_free(side);
+    return NULL;
+}
+
+void resp_side_stop_listening(struct resp_side *side)
+{
+    for (size_t i = 0; i < side->listener_count; i++) {
+        evconnlistener_free(side->listeners[i]);
+        address_remove(&side->addresses[i]);
+    }
+    side->listener_count = 0;
+}
+
+static void close_clients(struct loop *loop, void *context)
+{
+    (void)loop;
+    struct resp_clients *clients = context;
+    while (clients->first)
+        resp_client_close(clients->first);
+}
+
+void resp_side_close_clients(struct resp_side *side)
+{
+    for (size_t i = 0; i < side->node->loops->count; i++)
+        loop_post(side->clients[i].loop, close_clients, &side->clients[i]);
+}
+
+void resp_side_free(struct resp_side *side)
+{
+    /* Arrivals that were still posted are opened here, to be closed. */
+    for (size_t i = 0; side->clients && i < side->node->loops->count; i++)
+        close_clients(NULL, &side->clients[i]);
+    free(side->clients);
+    free(side);
+}
