@@ -8,7 +8,6 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <event2/util.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
@@ -28,6 +27,26 @@ static bool parse_unix(struct address *address, const char *path)
     return true;
 }
 
+/* A host and a port as numbers; port 0 lets the system choose. */
+static bool parse_internet(struct address *address, const char *host, uint16_t port)
+{
+    struct sockaddr_in *v4 = (struct sockaddr_in *)(void *)&address->socket;
+    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)(void *)&address->socket;
+    size_t length = strlen(host);
+    if (length > 2 && host[0] == '[' && host[length - 1] == ']') {
+        char inner[ADDRESS_TEXT_BYTES];
+        snprintf(inner, sizeof inner, "%.*s", (int)length - 2, host + 1);
+        v6->sin6_family = AF_INET6;
+        v6->sin6_port = htons(port);
+        address->length = sizeof *v6;
+        return inet_pton(AF_INET6, inner, &v6->sin6_addr) == 1;
+    }
+    v4->sin_family = AF_INET;
+    v4->sin_port = htons(port);
+    address->length = sizeof *v4;
+    return inet_pton(AF_INET, strcmp(host, "localhost") == 0 ? "127.0.0.1" : host, &v4->sin_addr) == 1;
+}
+
 static bool parse_one(struct address *address, const char *text, size_t length)
 {
     *address = (struct address){0};
@@ -38,18 +57,11 @@ static bool parse_one(struct address *address, const char *text, size_t length)
         return parse_unix(address, address->text + 5);
     const char *colon = strrchr(address->text, ':');
     char host[ADDRESS_TEXT_BYTES];
-    if (!colon || !colon[1]) /* without a port the library would take 0 */
+    uint64_t port;
+    if (!colon || !slice_to_number(slice_of(colon + 1), &port) || port > UINT16_MAX)
         return false;
     snprintf(host, sizeof host, "%.*s", (int)(colon - address->text), address->text);
-    char whole[ADDRESS_TEXT_BYTES + 16];
-    snprintf(whole, sizeof whole, "%s%s", strcmp(host, "localhost") == 0 ? "127.0.0.1" : host, colon);
-    uint64_t port;
-    int socket_length = sizeof address->socket;
-    if (!slice_to_number(slice_of(colon + 1), &port) || port > 65535 ||
-        evutil_parse_sockaddr_port(whole, (struct sockaddr *)&address->socket, &socket_length) != 0)
-        return false;
-    address->length = (socklen_t)socket_length;
-    return true;
+    return parse_internet(address, host, (uint16_t)port);
 }
 
 bool address_parse_list(const char *list, const char *option, struct address *addresses, size_t most, size_t *count,

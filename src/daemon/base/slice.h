@@ -42,7 +42,8 @@ static inline bool slice_is_word(struct slice slice, const char *word)
     return strlen(word) == slice.length && strncasecmp(slice.text, word, slice.length) == 0;
 }
 
-/* Decimal digits and nothing else, leading zeros allowed, at most 20 of them. False: not such a number, or too large. */
+/* Decimal digits and nothing else, leading zeros allowed, at most 20 of them. False: not such a number, or too
+ * large. */
 bool slice_to_number(struct slice slice, uint64_t *number);
 
 #endif

@@ -28,7 +28,7 @@ enum slot {
     SLOT_COUNT
 };
 
-/* One argument: positional, in the order of the specs; or after its keyword, in any order, behind the positional ones. */
+/* One argument: positional, in the order of the specs; or after its keyword, in any order, behind those. */
 struct argument_spec {
     enum slot slot;
     const char *keyword; /* NULL: positional and required. Else optional, at most once */

@@ -33,7 +33,7 @@ struct config {
 
 enum { CONFIG_ERROR_BYTES = 512 };
 
-/* Fills *config. False: `error` says what is wrong; *config is to be freed all the same. `environment` is as environ. */
+/* Fills *config. False: `error` says what is wrong, and *config is to be freed still. `environment` is as environ. */
 bool config_load(struct config *config, int argc, char **argv, char **environment, char *error);
 void config_free(struct config *config);
 /* The text of `--help`, made from the table. */
