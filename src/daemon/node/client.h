@@ -13,6 +13,12 @@ enum { CLIENT_NAME_BYTES = 64, CLIENT_PEER_BYTES = 128 };
 
 enum client_kind { CLIENT_RESP, CLIENT_HTTP };
 
+struct session;
+struct join;
+struct gathering;
+struct feed;
+struct principal;
+
 struct client {
     struct node *node;
     struct loop *loop;
@@ -21,6 +27,12 @@ struct client {
     char name[CLIENT_NAME_BYTES];                                        /* CLIENT SETNAME; printable ASCII, or "" */
     char library[CLIENT_NAME_BYTES], library_version[CLIENT_NAME_BYTES]; /* CLIENT SETINFO */
     char peer[CLIENT_PEER_BYTES];                                        /* the address, for logs */
+    /* What other parts keep of a client; each frees its own when the client goes. NULL: nothing. */
+    struct session *session;
+    struct join *join;
+    struct gathering *gathering;
+    struct feed *feed;
+    const struct principal *principal; /* who authenticated; NULL: nobody yet, or no tokens are in use */
     int version;  /* of RESP: 2 or 3. A command changes it; the protocol's own code takes it over */
     bool closing; /* set by a command (QUIT): hang up once the replies so far are sent */
 };
