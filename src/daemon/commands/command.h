@@ -67,6 +67,7 @@ enum command_flags {
     COMMAND_ADMIN = 1 << 2,  /* admin; logged */
     COMMAND_OPEN = 1 << 3,   /* before AUTH too */
     COMMAND_CLIENT = 1 << 4, /* needs a connection that lasts: not for single HTTP requests */
+    COMMAND_JOIN = 1 << 5,   /* connects the client itself as an agent: join:MODEL[/AGENT] */
 };
 
 struct run;
@@ -101,6 +102,12 @@ const struct command *command_at(size_t index);
 void command_run(struct call *call);
 /* The first half: words into call->arguments. False: an error was said. */
 bool command_parse(struct call *call);
+/* Whether the client may run the command with these arguments, and, for one who sees one model only, arguments.model
+ * filled in. False: an error was said. Administrative acts are logged here. command_run asks; nobody else needs to. */
+bool command_permit(struct call *call);
+/* For runs (run.h), which pass command_run by: whether this call needs no such check beyond its first argument, the
+ * server of a COMMAND_WRITE or the model of a COMMAND_READ. False: let command_run say why. */
+bool command_permits_run(const struct call *call);
 /* One argument from text that is followed by a NUL, whatever the protocol. False: an error was said. */
 bool argument_set(struct call *call, enum slot slot, const char *shown_name, struct slice text);
 /* A call of the recorder failed: says which argument is wrong, if it is one, else what the code means. */

@@ -23,10 +23,12 @@ struct config {
     uint64_t threads;
     uint64_t log_level; /* enum log_level */
     bool insecure;
+    char *tokens, *tls_certificate, *tls_key, *tls_client_ca; /* files */
     /* Limits. */
     uint64_t max_clients, max_request_bytes, max_request_words, max_output_bytes;
     uint64_t max_connections, max_names, max_record_bytes;
     uint64_t history_bytes, left_agents;
+    uint64_t idle_timeout, request_timeout; /* milliseconds; 0: none */
     /* Asked for on the command line only. */
     bool help, version, check;
 };

@@ -21,6 +21,7 @@ struct counters {
     _Atomic uint64_t accepted;       /* clients ever */
     _Atomic uint64_t refused;        /* at max-clients */
     _Atomic uint64_t cut_off_output; /* slow readers */
+    _Atomic uint64_t cut_off_idle;   /* idle, or with half a request, for too long */
     _Atomic uint64_t bytes_in, bytes_out;
 };
 
@@ -30,11 +31,14 @@ static inline void counter_add(_Atomic uint64_t *counter, uint64_t more)
     atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + more, memory_order_relaxed);
 }
 
+struct access;
+
 struct node {
     const struct config *config;
     presence_recorder *recorder;
     struct loops *loops;
     struct counters *counters; /* one a loop */
+    struct access *access;     /* tokens and certificates */
     presence_time started;
     uint64_t run;                    /* random: this run of the process */
     _Atomic uint64_t clients;        /* connected now, of all kinds */
