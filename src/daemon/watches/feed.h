@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * feed.h - a client's watch: changes of the record, told to it as they come, in its protocol's form.
+ *
+ * A feed is a presence_watch whose descriptor is in the client's loop. When it is readable, a bounded number of events
+ * is drained into the client's output; the rest comes with the loop's next turn, so that no client keeps the others
+ * waiting. A feed that was too slow for the history says `reset` with the revision from which it goes on, and goes on.
+ *
+ * What is told is a record of named fields:
+ *   an event   kind, revision, index, reason, and the value: model, server, agent, connection_id, status,
+ *              controller_agent, user_data, last_seen. Kind `agent`: model, server, agent, before, after.
+ *   a reset    kind, revision: forget what you know, list anew, and take events from that revision on.
+ * A feed belongs to its client's loop.
+ */
+#ifndef DAEMON_WATCHES_FEED_H
+#define DAEMON_WATCHES_FEED_H
+
+#include "node/client.h"
+#include "reply/reply.h"
+
+/* What a protocol gives the feed. One a protocol, in client->sink; NULL there: this client cannot watch. */
+struct feed_sink {
+    /* A writer for one event, of which feed.c says one map. `id` is where to resume: "revision.index". NULL: the
+     * client's output is out of memory; flush is called next. */
+    struct reply *(*begin)(struct client *client, const char *kind, const char *id);
+    /* The event has been said. */
+    void (*end)(struct client *client);
+    /* Sends what was said since the last flush. False: the client is gone, and the feed with it. */
+    bool (*flush)(struct client *client);
+};
+
+/* Where a watch begins. */
+struct feed_start {
+    bool from_now;
+    uint64_t after_revision, skip; /* as in presence_watch_options */
+    const char *model, *server, *agent; /* NULL: any. Copied */
+    bool agents;
+};
+
+/* Opens the client's feed (in place of the one it has) and tells the revision after which it begins. 0, or a PRESENCE_E_
+ * code with its reason in *error: LAGGED is none, but told as the first event, a reset. LIMIT: max-watchers. */
+int feed_open(struct client *client, const struct feed_start *start, uint64_t *revision, presence_error *error);
+/* Closes the client's feed, if it has one. */
+void feed_close(struct client *client);
+
+#endif
