@@ -37,8 +37,10 @@ static void on_stop_signal(evutil_socket_t number, short what, void *context)
 {
     (void)what;
     struct daemon *daemon = context;
-    if (atomic_exchange(&daemon->node.stopping, true))
+    if (atomic_exchange(&daemon->node.stopping, true)) {
+        loops_stop(&daemon->loops); /* asked again: at once */
         return;
+    }
     log_event(LOG_LEVEL_INFO, "stopping", "signal", strsignal((int)number), NULL);
     resp_side_stop_listening(daemon->resp);
     resp_side_close_clients(daemon->resp);

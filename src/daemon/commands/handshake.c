@@ -98,7 +98,7 @@ static void run_echo(struct call *call)
 
 static void run_quit(struct call *call)
 {
-    call->client->closing = true;
+    call->client->closing = call->client->said_quit = true;
     reply_word(call->reply, "OK");
 }
 

@@ -19,6 +19,7 @@
 struct config {
     /* Texts belong to the struct; never NULL. "" where nothing was chosen. */
     char *file;
+    char *http, *host_names;
     char *resp; /* addresses, split by commas: HOST:PORT, [V6]:PORT, unix:PATH; "none" */
     uint64_t threads;
     uint64_t log_level; /* enum log_level */
@@ -28,6 +29,7 @@ struct config {
     uint64_t max_clients, max_request_bytes, max_request_words, max_output_bytes;
     uint64_t max_connections, max_names, max_record_bytes;
     uint64_t history_bytes, left_agents;
+    uint64_t max_watchers, max_listings, max_header_bytes;
     uint64_t idle_timeout, request_timeout; /* milliseconds; 0: none */
     /* Asked for on the command line only. */
     bool help, version, check;

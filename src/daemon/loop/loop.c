@@ -29,6 +29,8 @@ struct loop_inside {
     struct event *wake;
     pthread_t thread;
     bool started;
+    bool stopping; /* asked to end; it does so once nobody holds it */
+    size_t holds;
 };
 
 static struct task *take_tasks(struct loop_inside *inside)
@@ -163,10 +165,33 @@ bool loops_run(struct loops *loops, char *error, size_t error_bytes)
     return !failure;
 }
 
+static void end_loop(evutil_socket_t fd, short what, void *context)
+{
+    (void)fd, (void)what;
+    struct loop *loop = context;
+    event_base_loopbreak(loop->base);
+}
+
 static void stop_loop(struct loop *loop, void *context)
 {
     (void)context;
-    event_base_loopbreak(loop->base);
+    const struct timeval at_last = {LOOP_STOP_MS / 1000, LOOP_STOP_MS % 1000 * 1000};
+    bool asked_before = loop->inside->stopping;
+    loop->inside->stopping = true;
+    if (asked_before || loop->inside->holds == 0 ||
+        event_base_once(loop->base, -1, EV_TIMEOUT, end_loop, loop, &at_last) != 0)
+        event_base_loopbreak(loop->base);
+}
+
+void loop_hold(struct loop *loop)
+{
+    loop->inside->holds++;
+}
+
+void loop_release(struct loop *loop)
+{
+    if (--loop->inside->holds == 0 && loop->inside->stopping)
+        event_base_loopbreak(loop->base);
 }
 
 void loops_stop(struct loops *loops)

@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { LOOP_SCRATCH_BYTES = 64 * 1024 };
+enum { LOOP_SCRATCH_BYTES = 64 * 1024, LOOP_STOP_MS = 3000 };
 
 struct loop {
     struct event_base *base;
@@ -36,9 +36,15 @@ struct loops {
 bool loops_init(struct loops *loops, size_t count, char *error, size_t error_bytes);
 /* Starts the other threads and runs the first loop here, until loops_stop; returns once all threads have ended. */
 bool loops_run(struct loops *loops, char *error, size_t error_bytes);
-/* Asks every loop to end after what is posted so far. Any thread. */
+/* Asks every loop to end after what is posted so far, once nobody holds it, and in LOOP_STOP_MS whoever does. Any
+ * thread; a second call ends them at once. */
 void loops_stop(struct loops *loops);
 void loops_free(struct loops *loops);
+
+/* Something has to be finished before this loop ends: replies that wait for their readers, say. On the loop's thread;
+ * each hold is released once. */
+void loop_hold(struct loop *loop);
+void loop_release(struct loop *loop);
 
 /* Runs `task(loop, context)` soon, on that loop's thread, in the order of posting. Any thread. False: out of memory,
  * and nothing will run. What is posted when the loop has ended is run by loops_free, on its caller's thread. */

@@ -32,6 +32,7 @@ static inline void counter_add(_Atomic uint64_t *counter, uint64_t more)
 }
 
 struct access;
+struct listings;
 
 struct node {
     const struct config *config;
@@ -39,9 +40,11 @@ struct node {
     struct loops *loops;
     struct counters *counters; /* one a loop */
     struct access *access;     /* tokens and certificates */
+    struct listings *listings;     /* kept pages */
     presence_time started;
     uint64_t run;                    /* random: this run of the process */
     _Atomic uint64_t clients;        /* connected now, of all kinds */
+    _Atomic uint64_t watchers;       /* of them, with a watch */
     _Atomic uint64_t last_client_id; /* client ids are never used twice in a run */
     _Atomic bool stopping;
 };

@@ -10,8 +10,11 @@
 #include "node/client.h"
 #include "reply/resp.h"
 #include "resp/parser.h"
+#include "resp/transport.h"
 
 #include <event2/util.h>
+
+struct event;
 
 /* The RESP clients of one loop. */
 struct resp_clients {
@@ -19,7 +22,19 @@ struct resp_clients {
     struct loop *loop;
     struct resp_limits limits;
     struct resp_client *first;
-    struct run run; /* of the client that is being served */
+    struct run run;         /* of the client that is being served */
+    struct resp_reply push; /* of the client that a watch is telling something */
+    /* Time passes in ticks, so that serving a client needs no clock: each tick looks at every client once. */
+    struct event *ticker;
+    uint32_t tick;
+    uint32_t idle_ticks, request_ticks; /* 0: no limit */
+    uint32_t close_ticks;               /* for last replies, and for the peer to close too */
+};
+
+enum resp_stage {
+    RESP_SERVING,
+    RESP_FLUSHING, /* the last replies are on their way; nothing more is run */
+    RESP_LINGERING /* our side is closed; what the peer still sends is thrown away until it closes too */
 };
 
 struct resp_client {
@@ -28,16 +43,56 @@ struct resp_client {
     struct resp_client *next, **link;
     evutil_socket_t fd;
     struct event *readable, *writable;
+    const struct resp_transport *transport;
+    void *tls; /* the transport's own */
     struct resp_parser parser;
-    struct bytes input;  /* the beginning of a command, empty between two */
-    struct bytes output; /* what the socket did not take */
-    bool broken;         /* closing; nothing more is read */
+    struct bytes input;  /* the beginning of a command; and whole ones, while paused */
+    struct bytes output; /* what the socket did not take: from `sent` on */
+    size_t sent;
+    enum resp_stage stage;
+    bool shaking_hands; /* TLS is not agreed on yet */
+    bool paused;        /* too many replies wait: nothing is read or run until most of them are gone */
+    bool ended;         /* the peer has closed its side */
+    bool lost;          /* the socket has failed, or the client was cut off: it is closed before the event is over */
+    bool holds_loop;    /* at a stop, until it is closed */
+    uint32_t heard;     /* the tick of the last input */
+    uint32_t moved;     /* the tick in which a request was begun or answered, or output went on its way */
 };
 
-/* Takes over the socket, which does not block, and a place from node_admit_client. On the owner's loop. Out of memory:
- * the socket is closed and the place given back. */
-void resp_client_open(struct resp_clients *owner, evutil_socket_t fd, const char *peer);
+/* Takes over the socket, which does not block, and a place from node_admit_client. `tls` is NULL for plain RESP, else
+ * an SSL that knows the socket, taken over too. On the owner's loop. Out of memory: the socket is closed and the place
+ * given back. */
+void resp_client_open(struct resp_clients *owner, evutil_socket_t fd, const char *peer, void *tls);
 /* Closes at once. */
 void resp_client_close(struct resp_client *client);
+/* At a stop: runs nothing more, sends what waits, and closes; holds the loop until then. */
+void resp_client_finish(struct resp_client *client);
+/* One look at a client each tick: closes it if it was idle, or slow, for too long. */
+void resp_client_tick(struct resp_client *client);
+/* The end of every event: closes what is lost or through. False: the client is no more. */
+bool resp_client_settle(struct resp_client *client);
+
+/* serve.c: reads, and runs what is whole. */
+void resp_serve(struct resp_client *client);
+/* Runs what was left while the client was paused. */
+void resp_serve_kept(struct resp_client *client);
+
+/* output.c */
+static inline size_t resp_output_waiting(const struct resp_client *client)
+{
+    return client->output.length - client->sent;
+}
+/* Takes the replies away, sends what the socket takes, and keeps the rest. May pause the client, or lose it. */
+void resp_output_take(struct resp_client *client, struct bytes *replies);
+/* The socket takes more. May end a pause, or lose the client. */
+void resp_output_more(struct resp_client *client);
+/* Hangs up on a client that broke a rule, and says so. */
+void resp_client_cut_off(struct resp_client *client, const char *why, _Atomic uint64_t *counter);
+
+/* What a watch tells its client between two commands: one or more whole pushes said to the reply of resp_push_begin,
+ * then resp_push_end, which sends them. False: the client did not take them (cut off beyond max-output-bytes, or
+ * gone), and is closed. On the client's loop, from an event of the watch's own: never while a command runs. */
+struct reply *resp_push_begin(struct client *client);
+bool resp_push_end(struct client *client);
 
 #endif

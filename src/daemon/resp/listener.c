@@ -22,7 +22,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { MOST_LISTENERS = 16, INLINE_BYTES = 64 * 1024 };
+enum { MOST_LISTENERS = 16, INLINE_BYTES = 64 * 1024, CLOSE_MS = 2000, LEAST_TICK_MS = 25, MOST_TICK_MS = 1000 };
 
 struct resp_side {
     struct node *node;
@@ -43,7 +43,7 @@ static void hand_over(struct loop *loop, void *context)
 {
     (void)loop;
     struct arrival *arrival = context;
-    resp_client_open(arrival->to, arrival->fd, arrival->peer);
+    resp_client_open(arrival->to, arrival->fd, arrival->peer, NULL);
     free(arrival);
 }
 
@@ -82,7 +82,7 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struc
     char peer[CLIENT_PEER_BYTES];
     address_of_peer(from, (socklen_t)from_length, peer, sizeof peer);
     if (to->loop->index == 0) {
-        resp_client_open(to, fd, peer);
+        resp_client_open(to, fd, peer, NULL);
         return;
     }
     struct arrival *arrival = malloc(sizeof *arrival);
@@ -131,6 +131,55 @@ static bool listen_at(struct resp_side *side, const struct address *address, cha
     return true;
 }
 
+/* ---------------------------------------------------------------------------------------------------------- ticks -- */
+
+static void on_tick(evutil_socket_t fd, short what, void *context)
+{
+    (void)fd, (void)what;
+    struct resp_clients *clients = context;
+    clients->tick++;
+    for (struct resp_client *client = clients->first, *next; client; client = next) {
+        next = client->next;
+        resp_client_tick(client);
+    }
+}
+
+static uint64_t shorter(uint64_t a, uint64_t b)
+{
+    return a == 0 || (b > 0 && b < a) ? b : a;
+}
+
+/* A quarter of the shortest time that is limited, so that each is kept to a quarter at worst. */
+static uint64_t tick_ms(const struct config *config)
+{
+    uint64_t tick = shorter(shorter(config->idle_timeout, config->request_timeout), MOST_TICK_MS * 4) / 4;
+    return tick < LEAST_TICK_MS ? LEAST_TICK_MS : tick;
+}
+
+static uint32_t ticks_of(uint64_t ms, uint64_t tick)
+{
+    return (uint32_t)((ms + tick - 1) / tick);
+}
+
+static bool prepare_clients(struct resp_clients *clients, struct node *node, struct loop *loop)
+{
+    const struct config *config = node->config;
+    const uint64_t tick = tick_ms(config);
+    const struct timeval every = {(time_t)(tick / 1000), (suseconds_t)(tick % 1000 * 1000)};
+    *clients = (struct resp_clients){
+        .node = node,
+        .loop = loop,
+        .limits = {.request_bytes = config->max_request_bytes,
+                   .words = config->max_request_words,
+                   .inline_bytes = INLINE_BYTES},
+        .idle_ticks = ticks_of(config->idle_timeout, tick),
+        .request_ticks = ticks_of(config->request_timeout, tick),
+        .close_ticks = ticks_of(CLOSE_MS, tick),
+    };
+    clients->ticker = event_new(loop->base, -1, EV_PERSIST, on_tick, clients);
+    return clients->ticker && event_add(clients->ticker, &every) == 0;
+}
+
 struct resp_side *resp_side_new(struct node *node, char *error, size_t error_bytes)
 {
     size_t loops = node->loops->count, count = 0;
@@ -140,15 +189,9 @@ struct resp_side *resp_side_new(struct node *node, char *error, size_t error_byt
     if (!side || !(side->clients = calloc(loops, sizeof *side->clients)))
         goto failed;
     side->node = node;
-    for (size_t i = 0; i < loops; i++) {
-        side->clients[i].node = node;
-        side->clients[i].loop = &node->loops->loops[i];
-        side->clients[i].limits = (struct resp_limits){
-            .request_bytes = node->config->max_request_bytes,
-            .words = node->config->max_request_words,
-            .inline_bytes = INLINE_BYTES,
-        };
-    }
+    for (size_t i = 0; i < loops; i++)
+        if (!prepare_clients(&side->clients[i], node, &node->loops->loops[i]))
+            goto failed;
     if (!address_parse_list(node->config->resp, "--resp", addresses, MOST_LISTENERS, &count, error, error_bytes))
         goto failed;
     for (size_t i = 0; i < count; i++)
@@ -173,25 +216,32 @@ void resp_side_stop_listening(struct resp_side *side)
     side->listener_count = 0;
 }
 
-static void close_clients(struct loop *loop, void *context)
+/* Those who arrive later, posted by the first loop before it stopped accepting, are closed by resp_side_free. */
+static void finish_clients(struct loop *loop, void *context)
 {
     (void)loop;
     struct resp_clients *clients = context;
-    while (clients->first)
-        resp_client_close(clients->first);
+    for (struct resp_client *client = clients->first, *next; client; client = next) {
+        next = client->next;
+        resp_client_finish(client);
+    }
 }
 
 void resp_side_close_clients(struct resp_side *side)
 {
     for (size_t i = 0; i < side->node->loops->count; i++)
-        loop_post(side->clients[i].loop, close_clients, &side->clients[i]);
+        loop_post(side->clients[i].loop, finish_clients, &side->clients[i]);
 }
 
 void resp_side_free(struct resp_side *side)
 {
     /* Arrivals that were still posted are opened here, to be closed. */
-    for (size_t i = 0; side->clients && i < side->node->loops->count; i++)
-        close_clients(NULL, &side->clients[i]);
+    for (size_t i = 0; side->clients && i < side->node->loops->count; i++) {
+        while (side->clients[i].first)
+            resp_client_close(side->clients[i].first);
+        if (side->clients[i].ticker)
+            event_free(side->clients[i].ticker);
+    }
     free(side->clients);
     free(side);
 }
