@@ -32,6 +32,8 @@ static inline void counter_add(_Atomic uint64_t *counter, uint64_t more)
 }
 
 struct access;
+struct sessions;
+struct state;
 struct listings;
 
 struct node {
@@ -41,6 +43,9 @@ struct node {
     struct counters *counters; /* one a loop */
     struct access *access;     /* tokens and certificates */
     struct listings *listings;     /* kept pages */
+    struct sessions *sessions; /* who states which server */
+    struct state *state;       /* the state file; NULL: none is kept */
+    const char *name;          /* the node's own server; belongs to sessions */
     presence_time started;
     uint64_t run;                    /* random: this run of the process */
     _Atomic uint64_t clients;        /* connected now, of all kinds */
