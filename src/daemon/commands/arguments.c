@@ -12,7 +12,8 @@ static const char *const slot_names[SLOT_COUNT] = {
     [SLOT_SERVER] = "server", [SLOT_MODEL] = "model", [SLOT_AGENT] = "agent",
     [SLOT_DATA] = "data",     [SLOT_ID] = "id",       [SLOT_STATUS] = "status",
     [SLOT_IDS] = "id",        [SLOT_NAMES] = "agent", [SLOT_CONTROLLER] = "controller",
-    [SLOT_AGENTS] = "agents",
+    [SLOT_AGENTS] = "agents", [SLOT_AFTER] = "after",   [SLOT_CURSOR] = "cursor",
+    [SLOT_LIMIT] = "limit",   [SLOT_DETAILS] = "details",
 };
 
 static bool set_text(struct call *call, const char **to, const char *shown_name, struct slice text)
@@ -58,6 +59,37 @@ static bool set_flag(struct call *call, bool *to, const char *shown_name, struct
     return true;
 }
 
+/* "N": after that revision. "N.I": inside it, after its event I, which is after revision N - 1 but for I + 1 events. */
+static bool set_after(struct call *call, struct slice text)
+{
+    struct arguments *arguments = &call->arguments;
+    const char *dot = memchr(text.text, '.', text.length);
+    struct slice revision = {text.text, dot ? (size_t)(dot - text.text) : text.length};
+    uint64_t index = 0;
+    bool good = slice_to_number(revision, &arguments->after_revision);
+    if (good && dot) {
+        struct slice rest = {dot + 1, text.length - revision.length - 1};
+        good = slice_to_number(rest, &index) && index < UINT64_MAX && arguments->after_revision > 0;
+        arguments->after_revision -= good;
+        arguments->after_skip = good ? index + 1 : 0;
+    }
+    if (!good)
+        reply_error(call->reply, ERROR_INVALID, "after wants a revision, or revision.index, got \"%.*s\"",
+                    (int)(text.length < 48 ? text.length : 48), text.text);
+    return good;
+}
+
+static bool set_limit(struct call *call, struct slice text)
+{
+    enum { MOST_ROWS = 10000 };
+    if (slice_to_number(text, &call->arguments.limit) && call->arguments.limit >= 1 &&
+        call->arguments.limit <= MOST_ROWS)
+        return true;
+    reply_error(call->reply, ERROR_INVALID, "limit wants a number from 1 to %d, got \"%.*s\"", MOST_ROWS,
+                (int)(text.length < 32 ? text.length : 32), text.text);
+    return false;
+}
+
 bool argument_set(struct call *call, enum slot slot, const char *shown_name, struct slice text)
 {
     struct arguments *arguments = &call->arguments;
@@ -79,6 +111,14 @@ bool argument_set(struct call *call, enum slot slot, const char *shown_name, str
         return set_flag(call, &arguments->controller, shown_name, text);
     case SLOT_AGENTS:
         return set_flag(call, &arguments->agents, shown_name, text);
+    case SLOT_DETAILS:
+        return set_flag(call, &arguments->details, shown_name, text);
+    case SLOT_AFTER:
+        return set_after(call, text);
+    case SLOT_CURSOR:
+        return set_text(call, &arguments->cursor, shown_name, text);
+    case SLOT_LIMIT:
+        return set_limit(call, text);
     case SLOT_IDS:
     case SLOT_NAMES:
     case SLOT_COUNT:
@@ -130,7 +170,7 @@ static bool set_by_keyword(struct call *call, size_t *at)
         return false;
     }
     ++*at;
-    if (spec->slot == SLOT_CONTROLLER || spec->slot == SLOT_AGENTS)
+    if (spec->slot == SLOT_CONTROLLER || spec->slot == SLOT_AGENTS || spec->slot == SLOT_DETAILS)
         return argument_set(call, spec->slot, spec->keyword, slice_of("1"));
     if (*at == call->word_count) {
         reply_error(call->reply, ERROR_ERR, "%s wants a value", spec->keyword);

@@ -25,6 +25,10 @@ enum slot {
     SLOT_AGENTS,
     SLOT_IDS,   /* the rest of the words, at least one: connection ids */
     SLOT_NAMES, /* the rest of the words, at least one: names of agents */
+    SLOT_AFTER,   /* a revision, or revision.index: where a watch begins */
+    SLOT_CURSOR,  /* of the page before */
+    SLOT_LIMIT,   /* rows of a page */
+    SLOT_DETAILS, /* a flag: rows are records, not names */
     SLOT_COUNT
 };
 
@@ -41,7 +45,10 @@ struct arguments {
     const char *server, *model, *agent, *data; /* NUL-terminated, in the request's memory; NULL if not given */
     uint64_t id;
     presence_status status;
-    bool controller, agents;
+    bool controller, agents, details;
+    uint64_t after_revision, after_skip; /* as in presence_watch_options */
+    const char *cursor;
+    uint64_t limit;
     const struct slice *rest; /* of SLOT_IDS and SLOT_NAMES; each followed by a NUL */
     size_t rest_count;
 };

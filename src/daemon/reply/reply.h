@@ -9,6 +9,7 @@
  *   said                  RESP2            RESP3             JSON
  *   reply_map(n)          array of 2n      map               object
  *   reply_array(n)        array            array             array
+ *   reply_tuple(n)        array            array             object, by the names that reply_field gives
  *   reply_push(n)         array            push              (a watch's own writer)
  *   reply_integer         integer          integer           number
  *   reply_id              bulk string      bulk string       string: 64 bits do not fit JavaScript
@@ -19,7 +20,7 @@
  *   reply_null            null bulk        null              null
  *   reply_error           -WORD text       -WORD text        RFC 9457 problem document, the status from the word
  *
- * Keys of a map are said by reply_key, each before its value. Memory that runs out is the writer's business: it marks
+ * Keys of a map are said by reply_key, and those of a tuple by reply_field, each before its value. Memory that runs out is the writer's business: it marks
  * itself failed, and the client is hung up on. Costs O(what is said); one thread at a time.
  */
 #ifndef DAEMON_REPLY_REPLY_H
@@ -55,8 +56,10 @@ struct reply;
 struct reply_writer {
     void (*map)(struct reply *reply, size_t pairs);
     void (*array)(struct reply *reply, size_t items);
+    void (*tuple)(struct reply *reply, size_t items);
     void (*push)(struct reply *reply, size_t items);
     void (*key)(struct reply *reply, const char *key);
+    void (*field)(struct reply *reply, const char *key);
     void (*integer)(struct reply *reply, int64_t number);
     void (*id)(struct reply *reply, uint64_t number);
     void (*text)(struct reply *reply, struct slice text);
@@ -80,6 +83,14 @@ static inline void reply_map(struct reply *reply, size_t pairs)
 static inline void reply_array(struct reply *reply, size_t items)
 {
     reply->writer->array(reply, items);
+}
+static inline void reply_tuple(struct reply *reply, size_t items)
+{
+    reply->writer->tuple(reply, items);
+}
+static inline void reply_field(struct reply *reply, const char *key)
+{
+    reply->writer->field(reply, key);
 }
 static inline void reply_push(struct reply *reply, size_t items)
 {

@@ -66,6 +66,12 @@ static void resp_array(struct reply *reply, size_t items)
     head(reply, '*', items);
 }
 
+/* Of a tuple's fields, RESP tells the values only. */
+static void resp_field(struct reply *reply, const char *key)
+{
+    (void)reply, (void)key;
+}
+
 static void resp_push(struct reply *reply, size_t items)
 {
     head(reply, of(reply)->version >= 3 ? '>' : '*', items);
@@ -154,8 +160,10 @@ static void resp_version(struct reply *reply, int version)
 static const struct reply_writer writer = {
     .map = resp_map,
     .array = resp_array,
+    .tuple = resp_array,
     .push = resp_push,
     .key = resp_key,
+    .field = resp_field,
     .integer = resp_integer,
     .id = resp_id,
     .text = resp_text,
