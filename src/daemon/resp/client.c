@@ -30,6 +30,7 @@ void resp_client_open(struct resp_clients *owner, evutil_socket_t fd, const char
     client->client = (struct client){.node = owner->node, .loop = owner->loop, .kind = CLIENT_RESP, .version = 2};
     client->client.id = atomic_fetch_add(&owner->node->last_client_id, 1) + 1;
     strncpy(client->client.peer, peer, CLIENT_PEER_BYTES - 1);
+    client->client.sink = &resp_feed_sink;
     client->owner = owner;
     client->fd = fd;
     client->transport = transport;

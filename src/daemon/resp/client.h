@@ -15,6 +15,7 @@
 #include <event2/util.h>
 
 struct event;
+struct feed_sink;
 
 /* The RESP clients of one loop. */
 struct resp_clients {
@@ -89,10 +90,8 @@ void resp_output_more(struct resp_client *client);
 /* Hangs up on a client that broke a rule, and says so. */
 void resp_client_cut_off(struct resp_client *client, const char *why, _Atomic uint64_t *counter);
 
-/* What a watch tells its client between two commands: one or more whole pushes said to the reply of resp_push_begin,
- * then resp_push_end, which sends them. False: the client did not take them (cut off beyond max-output-bytes, or
- * gone), and is closed. On the client's loop, from an event of the watch's own: never while a command runs. */
-struct reply *resp_push_begin(struct client *client);
-bool resp_push_end(struct client *client);
+/* How a watch tells its client something between two commands, never within one. Flushing fails where the client did
+ * not take it (cut off beyond max-output-bytes, or gone): it is closed then. */
+extern const struct feed_sink resp_feed_sink;
 
 #endif

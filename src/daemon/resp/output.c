@@ -12,6 +12,7 @@
  */
 #include "base/log.h"
 #include "resp/client.h"
+#include "watches/feed.h"
 
 #include <event2/event.h>
 
@@ -106,14 +107,26 @@ void resp_output_more(struct resp_client *client)
 
 /* ------------------------------------------------------------------------------------------------- what is watched -- */
 
-struct reply *resp_push_begin(struct client *client)
+/* RESP3: > presence event {...}. RESP2, as though the client had subscribed to a channel: * message presence [...]. */
+static struct reply *begin_push(struct client *client, const char *kind, const char *id)
 {
+    (void)kind, (void)id; /* both are in the event */
     struct resp_client *resp = (struct resp_client *)(void *)client;
+    struct reply *reply = &resp->owner->push.reply;
+    bool three = client->version >= 3;
     resp_reply_init(&resp->owner->push, &resp->owner->loop->output, client->version);
-    return &resp->owner->push.reply;
+    reply_push(reply, 3);
+    reply_string(reply, three ? "presence" : "message");
+    reply_string(reply, three ? "event" : "presence");
+    return reply;
 }
 
-bool resp_push_end(struct client *client)
+static void end_push(struct client *client)
+{
+    (void)client;
+}
+
+static bool flush_pushes(struct client *client)
 {
     struct resp_client *resp = (struct resp_client *)(void *)client;
     struct bytes *pushes = &resp->owner->loop->output;
@@ -123,3 +136,5 @@ bool resp_push_end(struct client *client)
         resp_output_take(resp, pushes);
     return resp_client_settle(resp);
 }
+
+const struct feed_sink resp_feed_sink = {begin_push, end_push, flush_pushes};
