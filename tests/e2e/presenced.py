@@ -137,6 +137,7 @@ class Daemon:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("PRESENCE_")}
         self.process = subprocess.Popen([program, *listen, *options], stderr=self.log, env=environment)
         self.clients = []
+        self.asker = None
         self.wait_until(lambda: "event=started" in self.logged())
         match = re.search(r"protocol=resp address=127\.0\.0\.1:(\d+)", self.logged())
         self.port = int(match.group(1)) if match else None
@@ -161,7 +162,10 @@ class Daemon:
         return client
 
     def info(self, key):
-        text = self.client().ask("INFO")
+        """A number of INFO, by a client that is kept for it."""
+        if not self.asker:
+            self.asker = Client(("127.0.0.1", self.port))
+        text = self.asker.ask("INFO")
         return int(re.search(rf"^{key}:(\d+)\r?$", text, re.M).group(1))
 
     def descriptors(self):
@@ -192,6 +196,8 @@ class Daemon:
 
     def __exit__(self, kind, value, trace):
         self.close_clients()
+        if self.asker:
+            self.asker.close()
         if kind is None:
             self.stop()
         elif self.process.poll() is None:
