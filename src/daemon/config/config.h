@@ -31,6 +31,9 @@ struct config {
     uint64_t history_bytes, left_agents;
     uint64_t max_watchers, max_listings, max_header_bytes;
     uint64_t idle_timeout, request_timeout; /* milliseconds; 0: none */
+    char *node, *state;                   /* this node's name as a server; the folder of the state */
+    uint64_t settle_time, state_interval; /* milliseconds */
+    uint64_t max_list_bytes, max_server_connections, max_model_names;
     /* Asked for on the command line only. */
     bool help, version, check;
 };
@@ -40,6 +43,9 @@ enum { CONFIG_ERROR_BYTES = 512 };
 /* Fills *config. False: `error` says what is wrong, and *config is to be freed still. `environment` is as environ. */
 bool config_load(struct config *config, int argc, char **argv, char **environment, char *error);
 void config_free(struct config *config);
+/* The name of an option whose value differs and which a running daemon cannot take over, from *index on, which is left
+ * behind it; NULL: there is no more. What a reload takes over: log-level, and what the named files hold. */
+const char *config_wants_restart(const struct config *now, const struct config *then, size_t *index);
 /* The text of `--help`, made from the table. */
 void config_print_help(FILE *out);
 

@@ -168,6 +168,34 @@ bool config_load(struct config *config, int argc, char **argv, char **environmen
            take_environment(config, environment, false, error) && take_flags(config, argc, argv, false, error);
 }
 
+/* Whether the option has the same value in both. */
+static bool option_is_same(const struct option *option, const struct config *a, const struct config *b)
+{
+    const char *in_a = (const char *)a + option->offset, *in_b = (const char *)b + option->offset;
+    switch (option->kind) {
+    case OPTION_TEXT:
+        return strcmp(*(char *const *)(const void *)in_a, *(char *const *)(const void *)in_b) == 0;
+    case OPTION_SWITCH:
+        return *(const bool *)in_a == *(const bool *)in_b;
+    case OPTION_NUMBER:
+    case OPTION_BYTES:
+    case OPTION_DURATION:
+    case OPTION_LEVEL:
+        break;
+    }
+    return memcmp(in_a, in_b, sizeof(uint64_t)) == 0;
+}
+
+const char *config_wants_restart(const struct config *now, const struct config *then, size_t *index)
+{
+    while (*index < option_count) {
+        const struct option *option = &options[(*index)++];
+        if (option->kind != OPTION_LEVEL && !option->flag_only && !option_is_same(option, now, then))
+            return option->name;
+    }
+    return NULL;
+}
+
 void config_free(struct config *config)
 {
     for (size_t i = 0; i < option_count; i++)
