@@ -6,6 +6,7 @@
  * Exit status: 0 after a clean stop (and for --help, --version, a good --check-config), 1 where it could not start or
  * run, 2 for a configuration that is wrong.
  */
+#include "access/access.h"
 #include "base/address.h"
 #include "base/log.h"
 #include "commands/command.h"
@@ -13,6 +14,8 @@
 #include "loop/loop.h"
 #include "node/node.h"
 #include "resp/resp.h"
+#include "system/activation.h"
+#include "system/notify.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -30,7 +33,11 @@ struct daemon {
     struct loops loops;
     struct node node;
     struct resp_side *resp;
-    struct event *signals[2];
+    struct event *signals[3];
+    struct event *watchdog;
+    _Atomic size_t loops_alive; /* how many loops have answered the watchdog's last question */
+    int argc;
+    char **argv; /* read again on SIGHUP */
 };
 
 static void on_stop_signal(evutil_socket_t number, short what, void *context)
@@ -41,10 +48,70 @@ static void on_stop_signal(evutil_socket_t number, short what, void *context)
         loops_stop(&daemon->loops); /* asked again: at once */
         return;
     }
+    notify_stopping();
     log_event(LOG_LEVEL_INFO, "stopping", "signal", strsignal((int)number), NULL);
     resp_side_stop_listening(daemon->resp);
     resp_side_close_clients(daemon->resp);
     loops_stop(&daemon->loops);
+}
+
+/* SIGHUP: log-level, and what the tokens file and the certificates hold now. What is bad changes nothing. */
+static void on_reload_signal(evutil_socket_t number, short what, void *context)
+{
+    (void)number, (void)what;
+    struct daemon *daemon = context;
+    struct config fresh;
+    char error[CONFIG_ERROR_BYTES] = "";
+    notify_reloading();
+    bool good = config_load(&fresh, daemon->argc, daemon->argv, environ, error) &&
+                access_reload(daemon->node.access, error, sizeof error);
+    if (good) {
+        const char *name;
+        for (size_t i = 0; (name = config_wants_restart(&daemon->config, &fresh, &i));)
+            log_event(LOG_LEVEL_WARNING, "not reloaded", "option", name, "why", "wants a restart", NULL);
+        daemon->config.log_level = fresh.log_level;
+        log_set_level((enum log_level)fresh.log_level);
+        log_event(LOG_LEVEL_INFO, "reloaded", NULL);
+    } else {
+        log_event(LOG_LEVEL_ERROR, "not reloaded", "why", error, NULL);
+    }
+    config_free(&fresh);
+    notify_ready();
+}
+
+static void answer_watchdog(struct loop *loop, void *context)
+{
+    (void)loop;
+    struct daemon *daemon = context;
+    atomic_fetch_add(&daemon->loops_alive, 1);
+}
+
+/* Tells systemd that all is well if every loop has run since the last time. */
+static void on_watchdog(evutil_socket_t fd, short what, void *context)
+{
+    (void)fd, (void)what;
+    struct daemon *daemon = context;
+    if (atomic_load(&daemon->loops_alive) < daemon->loops.count)
+        return; /* one of them still owes its answer: it gets until systemd's patience ends */
+    notify_send("WATCHDOG=1");
+    atomic_store(&daemon->loops_alive, 0);
+    for (size_t i = 0; i < daemon->loops.count; i++)
+        if (!loop_post(&daemon->loops.loops[i], answer_watchdog, daemon))
+            answer_watchdog(NULL, daemon);
+}
+
+static bool start_watchdog(struct daemon *daemon, char *error, size_t error_bytes)
+{
+    uint64_t interval_ms = notify_watchdog_ms();
+    if (interval_ms == 0)
+        return true;
+    struct timeval interval = {(time_t)(interval_ms / 1000), (suseconds_t)(interval_ms % 1000 * 1000)};
+    daemon->loops_alive = daemon->loops.count;
+    daemon->watchdog = event_new(daemon->loops.loops[0].base, -1, EV_PERSIST, on_watchdog, daemon);
+    if (daemon->watchdog && event_add(daemon->watchdog, &interval) == 0)
+        return true;
+    snprintf(error, error_bytes, "cannot start the watchdog's timer");
+    return false;
 }
 
 /* A client takes a descriptor, and one more while it watches. */
@@ -93,10 +160,11 @@ static bool make_node(struct daemon *daemon, char *error, size_t error_bytes)
 
 static bool catch_signals(struct daemon *daemon, char *error, size_t error_bytes)
 {
-    static const int numbers[] = {SIGTERM, SIGINT};
+    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
     signal(SIGPIPE, SIG_IGN);
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
-        daemon->signals[i] = evsignal_new(daemon->loops.loops[0].base, numbers[i], on_stop_signal, daemon);
+        daemon->signals[i] = evsignal_new(daemon->loops.loops[0].base, numbers[i],
+                                          numbers[i] == SIGHUP ? on_reload_signal : on_stop_signal, daemon);
         if (!daemon->signals[i] || event_add(daemon->signals[i], NULL) != 0) {
             snprintf(error, error_bytes, "cannot catch signals");
             return false;
@@ -110,6 +178,8 @@ static void free_daemon(struct daemon *daemon)
     for (size_t i = 0; i < sizeof daemon->signals / sizeof *daemon->signals; i++)
         if (daemon->signals[i])
             event_free(daemon->signals[i]);
+    if (daemon->watchdog)
+        event_free(daemon->watchdog);
     if (daemon->resp) {
         resp_side_stop_listening(daemon->resp);
         resp_side_free(daemon->resp);
@@ -117,6 +187,7 @@ static void free_daemon(struct daemon *daemon)
     loops_free(&daemon->loops);
     presence_recorder_free(daemon->node.recorder);
     free(daemon->node.counters);
+    access_free(daemon->node.access);
 }
 
 static int run(struct daemon *daemon)
@@ -124,12 +195,16 @@ static int run(struct daemon *daemon)
     char error[512] = "";
     char number[LOG_NUMBER_BYTES];
     raise_descriptors(&daemon->config);
-    bool good = commands_init() && loops_init(&daemon->loops, daemon->config.threads, error, sizeof error) &&
+    bool good = commands_init() && activation_init(error, sizeof error) &&
+                (daemon->node.access = access_new(&daemon->config, error, sizeof error)) != NULL &&
+                loops_init(&daemon->loops, daemon->config.threads, error, sizeof error) &&
                 make_node(daemon, error, sizeof error) && catch_signals(daemon, error, sizeof error) &&
+                start_watchdog(daemon, error, sizeof error) &&
                 (daemon->resp = resp_side_new(&daemon->node, error, sizeof error)) != NULL;
     if (good) {
         log_event(LOG_LEVEL_INFO, "started", "version", presence_version(), "process",
                   log_number(number, (int64_t)getpid()), NULL);
+        notify_ready();
         good = loops_run(&daemon->loops, error, sizeof error);
     }
     free_daemon(daemon);
@@ -138,12 +213,19 @@ static int run(struct daemon *daemon)
     return good ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
-/* The bounds that the table of options does not know. */
+/* What the table of options does not know: addresses, and what the named files hold. */
 static bool check(const struct config *config, char *error, size_t error_bytes)
 {
     struct address addresses[16];
     size_t count;
-    return address_parse_list(config->resp, "--resp", addresses, 16, &count, error, error_bytes);
+    if (!address_parse_list(config->resp, "--resp", addresses, 16, &count, error, error_bytes))
+        return false;
+    struct access *access = access_new(config, error, error_bytes);
+    bool good = access != NULL;
+    for (size_t i = 0; good && i < count; i++)
+        good = access_may_listen(access, &addresses[i], "--resp", error, error_bytes);
+    access_free(access);
+    return good;
 }
 
 int main(int argc, char **argv)
@@ -151,6 +233,8 @@ int main(int argc, char **argv)
     static struct daemon daemon;
     char error[CONFIG_ERROR_BYTES] = "";
     int status = 2;
+    daemon.argc = argc;
+    daemon.argv = argv;
     if (!config_load(&daemon.config, argc, argv, environ, error) || !check(&daemon.config, error, sizeof error)) {
         fprintf(stderr, "presenced: %s\n", error);
     } else if (daemon.config.help) {

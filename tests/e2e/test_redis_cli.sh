@@ -108,7 +108,7 @@ bad_configurations_are_refused() {
     grep -q ':2: unknown key "thread"' "$scratch/said"
     status=0
     "$program" --resp 0.0.0.0:0 2>"$scratch/said" || status=$?
-    [ $status -eq 1 ]
+    [ $status -eq 2 ]
     grep -q 'open to other machines' "$scratch/said"
     "$program" --check-config | grep -q 'is good'
     "$program" --help | grep -q -e '--max-clients'

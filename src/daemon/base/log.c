@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -71,10 +72,27 @@ static void add_value(struct line *line, const char *value)
     add_char(line, '"');
 }
 
+/* Whether stderr leads to the journal: JOURNAL_STREAM names its device and inode. The variable alone is not enough, for
+ * it is inherited by whoever is started with another stderr. */
+static bool stderr_is_journal(void)
+{
+    static _Atomic int known = -1;
+    int is = atomic_load_explicit(&known, memory_order_relaxed);
+    if (is >= 0)
+        return is;
+    const char *stream = getenv("JOURNAL_STREAM");
+    unsigned long long device, inode;
+    struct stat facts;
+    is = stream && sscanf(stream, "%llu:%llu", &device, &inode) == 2 && fstat(STDERR_FILENO, &facts) == 0 &&
+         facts.st_dev == device && facts.st_ino == inode;
+    atomic_store_explicit(&known, is, memory_order_relaxed);
+    return is;
+}
+
 static void add_beginning(struct line *line, enum log_level level)
 {
     char text[64];
-    if (getenv("JOURNAL_STREAM")) {
+    if (stderr_is_journal()) {
         snprintf(text, sizeof text, "<%d>", journal_priorities[level]);
     } else {
         struct timespec now;

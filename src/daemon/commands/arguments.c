@@ -204,7 +204,7 @@ bool command_parse(struct call *call)
 
 void command_run(struct call *call)
 {
-    if (command_parse(call))
+    if (command_admit(call) && command_parse(call) && command_permit(call))
         call->command->run(call);
 }
 

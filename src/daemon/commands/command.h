@@ -105,10 +105,13 @@ const struct command *command_find(struct slice name);
 /* In the order of the table; NULL: there is no more. */
 const struct command *command_at(size_t index);
 
-/* Checks the number of words, parses the arguments and runs the command; says an error where that fails. */
+/* Checks who asks and the number of words, parses the arguments, checks what they ask for, and runs the command; says an
+ * error where that fails. */
 void command_run(struct call *call);
 /* The first half: words into call->arguments. False: an error was said. */
 bool command_parse(struct call *call);
+/* Whether the client has said who it is, where that is needed. False: an error was said. */
+bool command_admit(struct call *call);
 /* Whether the client may run the command with these arguments, and, for one who sees one model only, arguments.model
  * filled in. False: an error was said. Administrative acts are logged here. command_run asks; nobody else needs to. */
 bool command_permit(struct call *call);
