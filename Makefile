@@ -9,10 +9,10 @@ JOBS ?= $(shell nproc)
 export JOBS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test bench fuzz lint format install docs clean
+.PHONY: help setup build run test bench bench-daemon fuzz lint format install docs clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 
 setup: ## install what is missing (Debian packages)
 	@scripts/setup all
@@ -32,6 +32,10 @@ bench: ## the benchmarks beside their yardsticks
 	@scripts/setup test
 	@scripts/build build
 	@build/tests/bench/bench_recorder
+
+bench-daemon: ## presenced beside redis-server, by redis-benchmark
+	@scripts/setup test
+	@scripts/bench-daemon
 
 fuzz: ## every fuzz target for FUZZ_SECONDS (60) from the committed corpora
 	@scripts/setup all

@@ -1,0 +1,180 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""bench_daemon.py PRESENCED [CASE...] - presenced and redis-server side by side, by redis-benchmark, as the docs tell.
+
+Prints a table: what, ours, theirs, the ratio of the medians, the target, and whether it was met. Asserts nothing: a
+busy machine makes figures worse, not the program wrong. Samples alternate, so that both have the same neighbours.
+SAMPLES (5) and SCALE (1.0, of the requests of a sample) may be set in the environment. Without CASE: all of them."""
+
+import os
+import platform
+import sys
+import tempfile
+
+from rig import LUA_CONNECT, MODEL, Rig, median, spread
+
+SAMPLES = int(os.environ.get("SAMPLES", "5"))
+SCALE = float(os.environ.get("SCALE", "1"))
+KEYS = 1000000
+REQUESTS = {1: 100000, 16: 600000, 64: 1000000}
+FRESH_KEYS = 2000000000  # so many that hardly a key comes twice
+
+rows = []
+
+
+def say(what, ours, theirs, ratio, target, met):
+    row = (what, ours, theirs, ratio, target, {True: "met", False: "NOT met", None: ""}[met])
+    rows.append(row)
+    print("  ".join(str(cell) for cell in row), flush=True)
+
+
+def requests(pipeline):
+    return max(1000, int(REQUESTS[pipeline] * SCALE))
+
+
+def rate_text(samples):
+    return f"{median(samples, 'rate') / 1000:,.0f}k/s ±{spread(samples, 'rate'):.0f} %, {median(samples, 'cpu_us'):.2f} µs"
+
+
+def compare_rates(rig, what, ours, theirs, pipeline, least, scale=1.0, **options):
+    count = max(1000, int(requests(pipeline) * scale))
+    mine, other = rig.compare(ours, theirs, SAMPLES, pipeline=pipeline, requests=count, **options)
+    ratio = median(mine, "rate") / median(other, "rate")
+    say(f"{what}, -P {pipeline}", rate_text(mine), rate_text(other), f"{ratio:.2f}",
+        f">= {least}" if least else "", ratio >= least if least else None)
+    return mine, other
+
+
+def connects(count):
+    return (("PRESENCE.CONNECT", "machine-0", MODEL, f"agent-{number:012d}", number) for number in range(count))
+
+
+def sets(count):
+    return (("SET", f"key:{number:012d}", "xxx") for number in range(count))
+
+
+def case_ping(rig):
+    with rig.presenced() as ours, rig.redis() as theirs:
+        for pipeline, least in ((1, None), (16, None), (64, 1.2)):
+            compare_rates(rig, "PING", (ours, ["PING"]), (theirs, ["PING"]), pipeline, least)
+
+
+def case_known(rig):
+    """Reads and writes of what is known: a million connections here, a million keys there."""
+    with rig.presenced() as ours, rig.redis() as theirs:
+        ours.load(connects(KEYS))
+        theirs.load(sets(KEYS))
+        activity = ["PRESENCE.ACTIVITY", "machine-0", "__rand_int__"]
+        status = ["PRESENCE.STATUS", MODEL, "agent-__rand_int__"]
+        write, read = ["SET", "key:__rand_int__", "xxx"], ["GET", "key:__rand_int__"]
+        for pipeline, least in ((1, None), (16, 1.5), (64, 1.7)):
+            mine, other = compare_rates(rig, "ACTIVITY : SET", (ours, activity), (theirs, write), pipeline, least)
+            if pipeline == 1:
+                latency("ACTIVITY : SET", mine, other)
+        for pipeline, least in ((1, None), (16, 1.5), (64, 1.8)):
+            mine, other = compare_rates(rig, "STATUS : GET", (ours, status), (theirs, read), pipeline, least)
+            if pipeline == 1:
+                latency("STATUS : GET", mine, other)
+
+
+def latency(what, mine, other):
+    for field in ("p50", "p99"):
+        a, b = median(mine, field), median(other, field)
+        say(f"{what}, -P 1, {field}", f"{a:.3f} ms ±{spread(mine, field):.0f} %",
+            f"{b:.3f} ms ±{spread(other, field):.0f} %", f"{a / b:.2f}", "<= 1", a <= b)
+
+
+def case_connect(rig):
+    """New connections, each of an agent of its own, into an empty record; new keys into an empty Redis."""
+    connect = ["PRESENCE.CONNECT", "machine-0", MODEL, "agent-__rand_int__", "__rand_int__"]
+    with rig.presenced() as ours, rig.redis() as theirs:
+        script = theirs.ask("SCRIPT", "LOAD", LUA_CONNECT)
+
+        def empty(server):
+            if server is ours:
+                server.ask("PRESENCE.DISABLE")
+                server.ask("PRESENCE.ENABLE")
+            else:
+                server.ask("FLUSHALL")
+
+        for pipeline in (1, 16, 64):
+            compare_rates(rig, "CONNECT : SET, new", (ours, connect), (theirs, ["SET", "key:__rand_int__", "xxx"]),
+                          pipeline, 1.0 if pipeline > 1 else None, before_each=empty, keys=FRESH_KEYS)
+        scheme = ["EVALSHA", script, "0", "machine-0", MODEL, "agent-__rand_int__", "__rand_int__"]
+        for pipeline in (16, 64):
+            compare_rates(rig, "CONNECT : Lua, new", (ours, connect), (theirs, scheme), pipeline, 10, scale=0.3,
+                          before_each=empty, keys=FRESH_KEYS)
+
+
+def case_model(rig):
+    """A model's 100 agents with their statuses, beside the bare names of a set of 100."""
+    agents = [f"agent-{number:04d}" for number in range(100)]
+    with rig.presenced() as ours, rig.redis() as theirs:
+        ours.load(("PRESENCE.CONNECT", "machine-0", MODEL, agent, number) for number, agent in enumerate(agents))
+        theirs.load(("SADD", "model", agent) for agent in agents)
+        for pipeline in (1, 16):
+            mine, other = compare_rates(rig, "100 STATUSes : SMEMBERS of 100",
+                                        (ours, ["PRESENCE.STATUS", MODEL, *agents]), (theirs, ["SMEMBERS", "model"]),
+                                        pipeline, 5, scale=0.2)
+            ratio = median(other, "cpu_us") / median(mine, "cpu_us")
+            say("  the server's CPU for it", f"{median(mine, 'cpu_us'):.2f} µs", f"{median(other, 'cpu_us'):.2f} µs",
+                f"{ratio:.2f}", ">= 5", ratio >= 5)
+
+
+def case_memory(rig):
+    with rig.presenced() as ours, rig.redis() as theirs:
+        empty = ours.resident_bytes(), theirs.resident_bytes()
+        ours.load(connects(KEYS))
+        script = theirs.ask("SCRIPT", "LOAD", LUA_CONNECT)
+        theirs.load(("EVALSHA", script, 0, "machine-0", MODEL, f"agent-{number:012d}", number)
+                    for number in range(KEYS))
+        mine = (ours.resident_bytes() - empty[0]) / KEYS
+        other = (theirs.resident_bytes() - empty[1]) / KEYS
+        say("memory of a connection, at 1e6", f"{mine:.0f} bytes", f"{other:.0f} bytes", f"{mine / other:.2f}",
+            "<= 0.25", mine <= other / 4)
+
+
+def case_threads(rig):
+    """Two loops beside one, both on all cores, the client among them."""
+    rig_cpu, rig.client_cpu = rig.client_cpu, ""
+    try:
+        with rig.presenced("--threads", "2", every_cpu=True) as two, rig.presenced(every_cpu=True) as one:
+            for server in (two, one):
+                server.load(connects(KEYS))
+            activity = ["PRESENCE.ACTIVITY", "machine-0", "__rand_int__"]
+            for pipeline in (1, 16, 64):
+                compare_rates(rig, "ACTIVITY, 2 threads : 1", (two, activity), (one, activity), pipeline, 0.95)
+    finally:
+        rig.client_cpu = rig_cpu
+
+
+CASES = {"ping": case_ping, "known": case_known, "connect": case_connect, "model": case_model, "memory": case_memory,
+         "threads": case_threads}
+
+
+def cpu_name():
+    with open("/proc/cpuinfo", encoding="utf-8") as text:
+        return next((line.split(":", 1)[1].strip() for line in text if line.startswith("model name")), "unknown")
+
+
+def main(program, *wanted):
+    unknown = [name for name in wanted if name not in CASES]
+    if unknown:
+        sys.exit(f"no such case: {' '.join(unknown)}; there are: {' '.join(CASES)}")
+    print(f"{platform.system()} {platform.release()}, {cpu_name()}, {os.cpu_count()} cores; "
+          f"load before: {os.getloadavg()[0]:.1f}; {SAMPLES} samples by turns, medians; µs: the server's CPU a request")
+    with tempfile.TemporaryDirectory(prefix="presence-bench.") as scratch:
+        rig = Rig(program, scratch)
+        for name in wanted or CASES:
+            CASES[name](rig)
+    head = ("what", "presenced", "redis-server", "ratio", "target", "")
+    widths = [max(len(str(row[column])) for row in [head, *rows]) for column in range(len(head))]
+    print()
+    for row in [head, *rows]:
+        print("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths)).rstrip())
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    main(*sys.argv[1:])
