@@ -16,6 +16,7 @@
 #include "resp/resp.h"
 #include "system/activation.h"
 #include "system/notify.h"
+#include "watches/listings.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -148,7 +149,8 @@ static bool make_node(struct daemon *daemon, char *error, size_t error_bytes)
     node->loops = &daemon->loops;
     node->counters = aligned_alloc(_Alignof(struct counters), daemon->loops.count * sizeof *node->counters);
     node->recorder = presence_recorder_new_with(&options, &problem);
-    if (!node->counters || !node->recorder || getrandom(&node->run, sizeof node->run, 0) != sizeof node->run) {
+    node->listings = listings_new(config->max_listings);
+    if (!node->listings || !node->counters || !node->recorder || getrandom(&node->run, sizeof node->run, 0) != sizeof node->run) {
         snprintf(error, error_bytes, "cannot make the recorder: %s",
                  *problem.message ? problem.message : "out of memory");
         return false;
@@ -185,6 +187,7 @@ static void free_daemon(struct daemon *daemon)
         resp_side_free(daemon->resp);
     }
     loops_free(&daemon->loops);
+    listings_free(daemon->node.listings);
     presence_recorder_free(daemon->node.recorder);
     free(daemon->node.counters);
     access_free(daemon->node.access);

@@ -14,6 +14,7 @@ static const char *const slot_names[SLOT_COUNT] = {
     [SLOT_IDS] = "id",        [SLOT_NAMES] = "agent", [SLOT_CONTROLLER] = "controller",
     [SLOT_AGENTS] = "agents", [SLOT_AFTER] = "after",   [SLOT_CURSOR] = "cursor",
     [SLOT_LIMIT] = "limit",   [SLOT_DETAILS] = "details",
+    [SLOT_EPOCH] = "epoch",   [SLOT_GRACE] = "grace",     [SLOT_LIST] = "list",
 };
 
 static bool set_text(struct call *call, const char **to, const char *shown_name, struct slice text)
@@ -119,7 +120,12 @@ bool argument_set(struct call *call, enum slot slot, const char *shown_name, str
         return set_text(call, &arguments->cursor, shown_name, text);
     case SLOT_LIMIT:
         return set_limit(call, text);
+    case SLOT_EPOCH:
+        return set_id(call, &arguments->epoch, shown_name, text);
+    case SLOT_GRACE:
+        return set_id(call, &arguments->grace_ms, shown_name, text);
     case SLOT_IDS:
+    case SLOT_LIST:
     case SLOT_NAMES:
     case SLOT_COUNT:
         break;
@@ -191,7 +197,7 @@ bool command_parse(struct call *call)
     size_t at = 1;
     for (size_t i = 0; i < command->spec_count && !command->specs[i].keyword; i++) {
         const struct argument_spec *spec = &command->specs[i];
-        if (spec->slot == SLOT_IDS || spec->slot == SLOT_NAMES)
+        if (spec->slot == SLOT_IDS || spec->slot == SLOT_NAMES || spec->slot == SLOT_LIST)
             return set_rest(call, spec, at);
         if (!argument_set(call, spec->slot, slot_names[spec->slot], call->words[at++]))
             return false;
@@ -202,10 +208,23 @@ bool command_parse(struct call *call)
     return true;
 }
 
+/* RESP2 has no pushes: while a client watches, its replies could be taken for messages, and are few. */
+static bool fits_subscription(struct call *call)
+{
+    const struct client *client = call->client;
+    if (!client->feed || client->version >= 3 || call->command->flags & COMMAND_SUBSCRIBED)
+        return true;
+    reply_error(call->reply, ERROR_ERR,
+                "Can't execute '%s': only PING, QUIT, RESET, PRESENCE.WATCH and PRESENCE.UNWATCH are allowed while "
+                "watching in RESP2",
+                call->command->name);
+    return false;
+}
+
 void command_run(struct call *call)
 {
-    if (command_admit(call) && command_parse(call) && command_permit(call))
-        call->command->run(call);
+    if (fits_subscription(call) && command_admit(call) && command_parse(call) && command_permit(call))
+        command_execute(call);
 }
 
 /* --------------------------------------------------------------------------------------------- what was wrong -- */

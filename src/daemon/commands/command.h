@@ -29,6 +29,9 @@ enum slot {
     SLOT_CURSOR,  /* of the page before */
     SLOT_LIMIT,   /* rows of a page */
     SLOT_DETAILS, /* a flag: rows are records, not names */
+    SLOT_EPOCH,   /* of a server's life */
+    SLOT_GRACE,   /* milliseconds */
+    SLOT_LIST,    /* the rest of the words, at least one: a server's list, or what becomes of it */
     SLOT_COUNT
 };
 
@@ -49,7 +52,8 @@ struct arguments {
     uint64_t after_revision, after_skip; /* as in presence_watch_options */
     const char *cursor;
     uint64_t limit;
-    const struct slice *rest; /* of SLOT_IDS and SLOT_NAMES; each followed by a NUL */
+    uint64_t epoch, grace_ms;
+    const struct slice *rest; /* of SLOT_IDS, SLOT_NAMES and SLOT_LIST; each followed by a NUL */
     size_t rest_count;
 };
 
@@ -74,7 +78,9 @@ enum command_flags {
     COMMAND_ADMIN = 1 << 2,  /* admin; logged */
     COMMAND_OPEN = 1 << 3,   /* before AUTH too */
     COMMAND_CLIENT = 1 << 4, /* needs a connection that lasts: not for single HTTP requests */
+    COMMAND_SUBSCRIBED = 1 << 6, /* a RESP2 client that watches may run it too */
     COMMAND_JOIN = 1 << 5,   /* connects the client itself as an agent: join:MODEL[/AGENT] */
+    COMMAND_BINDS = 1 << 6,  /* a write that decides itself who holds the server: sessions do not stop it */
 };
 
 struct run;
@@ -108,6 +114,9 @@ const struct command *command_at(size_t index);
 /* Checks who asks and the number of words, parses the arguments, checks what they ask for, and runs the command; says an
  * error where that fails. */
 void command_run(struct call *call);
+/* The last step of command_run, for a call that was admitted, parsed and permitted. Writes are refused here where
+ * somebody else holds the server (sessions/sessions.h). */
+void command_execute(struct call *call);
 /* The first half: words into call->arguments. False: an error was said. */
 bool command_parse(struct call *call);
 /* Whether the client has said who it is, where that is needed. False: an error was said. */

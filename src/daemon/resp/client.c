@@ -12,7 +12,9 @@
  */
 #include "resp/client.h"
 
+#include "access/principal.h"
 #include "base/log.h"
+#include "watches/feed.h"
 
 #include <event2/event.h>
 #include <stdlib.h>
@@ -65,6 +67,8 @@ void resp_client_close(struct resp_client *client)
     *client->link = client->next;
     if (client->next)
         client->next->link = client->link;
+    feed_close(&client->client);
+    principal_release(client->client.principal);
     event_free(client->readable);
     event_free(client->writable);
     client->transport->free(client);

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * listings.c - kept listings in a list of at most `most`, the latest used first.
+ *
+ * Keeps true: a listing is lent to one caller, or in the list; never both. The mutex covers the list alone: views are
+ * freed, which may take long, after it was given back. Any thread; O(listings kept), of which there are few.
+ */
+#include "watches/listings.h"
+
+#include "access/principal.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+enum { SHARE_OF_ONE = 4 }; /* a principal keeps at most the fourth part */
+
+struct listings {
+    pthread_mutex_t mutex;
+    struct listing *first; /* the latest used */
+    size_t count, most;
+};
+
+struct listings *listings_new(uint64_t most)
+{
+    struct listings *listings = calloc(1, sizeof *listings);
+    if (!listings)
+        return NULL;
+    pthread_mutex_init(&listings->mutex, NULL);
+    listings->most = most;
+    return listings;
+}
+
+void listings_free(struct listings *listings)
+{
+    if (!listings)
+        return;
+    for (struct listing *next; listings->first; listings->first = next) {
+        next = listings->first->next;
+        listing_free(listings->first);
+    }
+    pthread_mutex_destroy(&listings->mutex);
+    free(listings);
+}
+
+void listing_free(struct listing *listing)
+{
+    if (!listing)
+        return;
+    presence_connections_free(listing->slice);
+    presence_names_free(listing->names);
+    free(listing->model);
+    free(listing->server);
+    free(listing->owner);
+    free(listing);
+}
+
+/* Whom a listing belongs to: a principal by name, which a reload does not change. */
+static const char *owner_of(const struct client *client)
+{
+    return client->principal ? principal_name(client->principal) : "";
+}
+
+/* "%016x.%llu" and nothing else. */
+static bool parse_cursor(const char *cursor, uint64_t *number, uint64_t *position)
+{
+    char again[LISTING_CURSOR_BYTES];
+    if (sscanf(cursor, "%16" SCNx64 ".%20" SCNu64, number, position) != 2)
+        return false;
+    snprintf(again, sizeof again, "%016" PRIx64 ".%" PRIu64, *number, *position);
+    return strcmp(again, cursor) == 0;
+}
+
+/* Sets the listing to the page that begins at `position`: its next, or its latest once more; of names, any. */
+static bool turn_to(struct listing *listing, uint64_t position)
+{
+    if (listing->names) {
+        listing->position = position;
+        return position <= listing->name_count;
+    }
+    if (position == listing->last_position) {
+        listing->position = position;
+        listing->cursor = listing->last_cursor;
+    }
+    return position == listing->position;
+}
+
+struct listing *listings_take(struct listings *listings, const struct client *client, const char *cursor)
+{
+    uint64_t number, position;
+    struct listing *taken = NULL;
+    if (!parse_cursor(cursor, &number, &position))
+        return NULL;
+    pthread_mutex_lock(&listings->mutex);
+    for (struct listing **link = &listings->first; *link; link = &(*link)->next)
+        if ((*link)->number == number && strcmp((*link)->owner, owner_of(client)) == 0 && turn_to(*link, position)) {
+            taken = *link;
+            *link = taken->next;
+            listings->count--;
+            break;
+        }
+    pthread_mutex_unlock(&listings->mutex);
+    return taken;
+}
+
+/* With the mutex held: takes out those that are too old, and the oldest of too many; for the caller to free. */
+static struct listing *take_out(struct listings *listings, const char *owner, size_t room)
+{
+    uint64_t now = node_now_ms();
+    size_t kept = 0, kept_of_owner = 0;
+    struct listing *out = NULL;
+    for (struct listing **link = &listings->first; *link;) {
+        struct listing *listing = *link;
+        bool own = owner && strcmp(listing->owner, owner) == 0;
+        if (now - listing->used_ms <= LISTING_KEPT_MS && kept + room < listings->most &&
+            (!own || kept_of_owner + room < listings->most / SHARE_OF_ONE)) {
+            kept++;
+            kept_of_owner += own;
+            link = &listing->next;
+            continue;
+        }
+        *link = listing->next;
+        listings->count--;
+        listing->next = out;
+        out = listing;
+    }
+    return out;
+}
+
+static void free_all(struct listing *out)
+{
+    for (struct listing *next; out; out = next) {
+        next = out->next;
+        listing_free(out);
+    }
+}
+
+bool listing_cursor(struct listing *listing, const struct client *client, char cursor[LISTING_CURSOR_BYTES])
+{
+    if (!listing->owner) {
+        if (getrandom(&listing->number, sizeof listing->number, 0) != sizeof listing->number)
+            return false;
+        listing->owner = strdup(owner_of(client));
+    }
+    snprintf(cursor, LISTING_CURSOR_BYTES, "%016" PRIx64 ".%" PRIu64, listing->number, listing->position);
+    return listing->owner;
+}
+
+void listings_keep(struct listings *listings, struct listing *listing)
+{
+    listing->used_ms = node_now_ms();
+    pthread_mutex_lock(&listings->mutex);
+    /* Where there are no tokens everybody is one owner, who then has all the room. */
+    struct listing *out = take_out(listings, *listing->owner ? listing->owner : NULL, 1);
+    listing->next = listings->first;
+    listings->first = listing;
+    listings->count++;
+    pthread_mutex_unlock(&listings->mutex);
+    free_all(out);
+}
+
+void listings_sweep(struct listings *listings)
+{
+    pthread_mutex_lock(&listings->mutex);
+    struct listing *out = take_out(listings, NULL, 0);
+    pthread_mutex_unlock(&listings->mutex);
+    free_all(out);
+}
+
+size_t listings_count(struct listings *listings)
+{
+    pthread_mutex_lock(&listings->mutex);
+    size_t count = listings->count;
+    pthread_mutex_unlock(&listings->mutex);
+    return count;
+}
