@@ -4,11 +4,35 @@
  *
  * They change the client alone, and answer as Redis 7 does where a library looks. O(words). The client's own thread.
  */
+#include "access/principal.h"
 #include "commands/groups.h"
+#include "sessions/sessions.h"
 
 #include <stdio.h>
 
-static const char no_tokens[] = "AUTH called without any tokens configured: this server lets everybody in";
+/* Proves who the client is; the old proof is given up only once the new one is good. False: an error was said. */
+static bool authenticate(struct call *call, struct slice user, struct slice token)
+{
+    struct client *client = call->client;
+    const struct principal *principal = NULL;
+    switch (principal_authenticate(client->node->access, client->peer, user, token, &principal)) {
+    case AUTHENTICATION_GOOD:
+        principal_release(client->principal);
+        client->principal = principal;
+        return true;
+    case AUTHENTICATION_NOT_IN_USE:
+        reply_error(call->reply, ERROR_ERR,
+                    "AUTH called without any tokens configured: this server lets everybody in");
+        return false;
+    case AUTHENTICATION_SLOWED:
+        reply_error(call->reply, ERROR_BUSY, "too many bad tokens from your address: wait a second");
+        return false;
+    case AUTHENTICATION_BAD:
+        break;
+    }
+    reply_error(call->reply, ERROR_WRONGPASS, "invalid username-password pair or user is disabled.");
+    return false;
+}
 
 /* A name that a client gives itself: printable ASCII without blanks, since it is shown in lists split by blanks. */
 static bool take_name(struct call *call, const char *what, struct slice name, char *to)
@@ -53,14 +77,16 @@ static void run_hello(struct call *call)
     uint64_t version = (uint64_t)client->version;
     char name[CLIENT_NAME_BYTES];
     bool named = false;
+    size_t proof = 0;
     if (call->word_count > 1 && (!slice_to_number(call->words[1], &version) || version < 2 || version > 3)) {
         reply_error(call->reply, ERROR_NOPROTO, "unsupported protocol version, 2 and 3 are spoken");
         return;
     }
     for (size_t i = 2; i < call->word_count;) {
         if (slice_is_word(call->words[i], "AUTH") && i + 2 < call->word_count) {
-            reply_error(call->reply, ERROR_ERR, "%s", no_tokens);
-            return;
+            proof = i + 1;
+            i += 3;
+            continue;
         }
         if (!slice_is_word(call->words[i], "SETNAME") || i + 1 >= call->word_count) {
             reply_error(call->reply, ERROR_ERR, "syntax error in HELLO: HELLO %s", call->command->syntax);
@@ -71,6 +97,15 @@ static void run_hello(struct call *call)
         named = true;
         i += 2;
     }
+    if (proof && !authenticate(call, call->words[proof], call->words[proof + 1]))
+        return;
+    if (!proof && !principal_of(client->node->access, client->principal)) {
+        reply_error(call->reply, ERROR_NOAUTH,
+                    "HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH "
+                    "<user> <pass> option can be used to authenticate the client and select the RESP protocol version "
+                    "at the same time");
+        return;
+    }
     if (named)
         memcpy(client->name, name, sizeof name);
     client->version = (int)version;
@@ -80,7 +115,9 @@ static void run_hello(struct call *call)
 
 static void run_auth(struct call *call)
 {
-    reply_error(call->reply, ERROR_ERR, "%s", no_tokens);
+    struct slice user = call->word_count == 3 ? call->words[1] : (struct slice){"", 0};
+    if (authenticate(call, user, call->words[call->word_count - 1]))
+        reply_word(call->reply, "OK");
 }
 
 static void run_ping(struct call *call)
@@ -99,6 +136,7 @@ static void run_echo(struct call *call)
 static void run_quit(struct call *call)
 {
     call->client->closing = call->client->said_quit = true;
+    sessions_client_gone(call->client); /* now, and not when its socket is closed at last */
     reply_word(call->reply, "OK");
 }
 
@@ -116,8 +154,13 @@ static void run_select(struct call *call)
 static void run_reset(struct call *call)
 {
     struct client *client = call->client;
+    client->said_quit = true; /* it gives up its session on purpose */
+    sessions_client_gone(client);
+    client->said_quit = false;
     client->name[0] = 0;
     client->version = 2;
+    principal_release(client->principal);
+    client->principal = NULL;
     call->reply->writer->version(call->reply, client->version);
     reply_word(call->reply, "RESET");
 }
