@@ -12,7 +12,7 @@ export JOBS
 .PHONY: help setup build run test bench bench-daemon fuzz lint format install docs clean
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 21
 
 setup: ## install what is missing (Debian packages)
 	@scripts/setup all

@@ -247,7 +247,7 @@ def nothing_is_left_of_who_went(daemon):
             client.send(ending)
     daemon.close_clients()
     daemon.wait_until(lambda: daemon.info("connected_clients") == 1)
-    equal(daemon.descriptors(), before)
+    daemon.wait_until(lambda: daemon.descriptors() == before)
 
 
 presenced.tell(program, [

@@ -14,9 +14,11 @@
 
 #include "access/principal.h"
 #include "base/log.h"
+#include "sessions/sessions.h"
 #include "watches/feed.h"
 
 #include <event2/event.h>
+#include <openssl/ssl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -26,7 +28,6 @@ static void on_writable(evutil_socket_t fd, short what, void *context);
 void resp_client_open(struct resp_clients *owner, evutil_socket_t fd, const char *peer, void *tls)
 {
     struct resp_client *client = calloc(1, sizeof *client);
-    const struct resp_transport *transport = &resp_plain_transport;
     if (!client)
         goto no_memory;
     client->client = (struct client){.node = owner->node, .loop = owner->loop, .kind = CLIENT_RESP, .version = 2};
@@ -35,7 +36,7 @@ void resp_client_open(struct resp_clients *owner, evutil_socket_t fd, const char
     client->client.sink = &resp_feed_sink;
     client->owner = owner;
     client->fd = fd;
-    client->transport = transport;
+    client->transport = tls ? &resp_tls_transport : &resp_plain_transport;
     client->tls = tls;
     client->shaking_hands = tls != NULL;
     client->heard = client->moved = owner->tick;
@@ -58,6 +59,7 @@ no_memory:
     if (client && client->writable)
         event_free(client->writable);
     free(client);
+    SSL_free(tls);
     close(fd);
     node_dismiss_client(owner->node);
 }
@@ -68,11 +70,12 @@ void resp_client_close(struct resp_client *client)
     if (client->next)
         client->next->link = client->link;
     feed_close(&client->client);
-    principal_release(client->client.principal);
+    sessions_client_gone(&client->client);
     event_free(client->readable);
     event_free(client->writable);
     client->transport->free(client);
     close(client->fd);
+    principal_release(client->client.principal);
     resp_parser_free(&client->parser);
     bytes_free(&client->input);
     bytes_free(&client->output);
@@ -179,8 +182,11 @@ static void on_writable(evutil_socket_t fd, short what, void *context)
 {
     (void)fd, (void)what;
     struct resp_client *client = context;
+    bool for_reading = resp_output_waiting(client) == 0; /* TLS could not go on with a read before it had written */
     resp_output_more(client);
-    if (!client->lost)
+    if (for_reading && client->stage == RESP_SERVING)
+        resp_serve(client);
+    else if (!client->lost)
         resp_serve_kept(client);
     resp_client_settle(client);
 }

@@ -2,20 +2,24 @@
 /*
  * listener.c - where RESP clients connect, and which loop gets whom.
  *
- * Keeps true: an address beyond this machine is refused unless the operator said --insecure; a client counts against
+ * Keeps true: an address beyond this machine is refused unless access_may_listen; a client counts against
  * max-clients from its acceptance to its close. Listening and accepting are the first loop's; each client is handed
  * over to the next loop in turn. An acceptance costs an allocation and, for another loop, a post.
  */
 #include "resp/resp.h"
 
+#include "access/access.h"
+#include "access/tls.h"
 #include "base/address.h"
 #include "base/log.h"
 #include "resp/client.h"
+#include "system/activation.h"
 
 #include <errno.h>
 #include <event2/listener.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <openssl/ssl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +32,7 @@ struct resp_side {
     struct node *node;
     struct evconnlistener *listeners[MOST_LISTENERS];
     struct address addresses[MOST_LISTENERS];
+    bool is_ours[MOST_LISTENERS]; /* not systemd's: a unix socket's file is removed with it */
     size_t listener_count;
     size_t next_loop;
     struct resp_clients *clients; /* one a loop */
@@ -36,6 +41,7 @@ struct resp_side {
 struct arrival {
     struct resp_clients *to;
     evutil_socket_t fd;
+    SSL *tls;
     char peer[CLIENT_PEER_BYTES];
 };
 
@@ -43,7 +49,7 @@ static void hand_over(struct loop *loop, void *context)
 {
     (void)loop;
     struct arrival *arrival = context;
-    resp_client_open(arrival->to, arrival->fd, arrival->peer, NULL);
+    resp_client_open(arrival->to, arrival->fd, arrival->peer, arrival->tls);
     free(arrival);
 }
 
@@ -67,35 +73,48 @@ static void refuse(struct resp_side *side, evutil_socket_t fd)
     counter_add(&side->node->counters[0].refused, 1);
 }
 
-static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *from, int from_length,
-                      void *context)
+static void welcome(struct resp_side *side, struct resp_clients *to, evutil_socket_t fd, SSL *tls, const char *peer)
 {
-    (void)listener;
-    struct resp_side *side = context;
-    if (!node_admit_client(side->node)) {
-        refuse(side, fd);
-        return;
-    }
-    prepare_socket(fd);
-    struct loops *loops = side->node->loops;
-    struct resp_clients *to = &side->clients[side->next_loop++ % loops->count];
-    char peer[CLIENT_PEER_BYTES];
-    address_of_peer(from, (socklen_t)from_length, peer, sizeof peer);
     if (to->loop->index == 0) {
-        resp_client_open(to, fd, peer, NULL);
+        resp_client_open(to, fd, peer, tls);
         return;
     }
     struct arrival *arrival = malloc(sizeof *arrival);
     if (arrival) {
-        arrival->to = to;
-        arrival->fd = fd;
-        memcpy(arrival->peer, peer, sizeof peer);
+        *arrival = (struct arrival){.to = to, .fd = fd, .tls = tls};
+        snprintf(arrival->peer, sizeof arrival->peer, "%s", peer);
     }
     if (!arrival || !loop_post(to->loop, hand_over, arrival)) {
         free(arrival);
+        SSL_free(tls);
         close(fd);
         node_dismiss_client(side->node);
     }
+}
+
+static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *from, int from_length,
+                      void *context)
+{
+    struct resp_side *side = context;
+    const struct address *at = side->addresses;
+    SSL *tls = NULL;
+    char peer[CLIENT_PEER_BYTES];
+    if (!node_admit_client(side->node)) {
+        refuse(side, fd);
+        return;
+    }
+    for (size_t i = 0; i < side->listener_count; i++)
+        if (side->listeners[i] == listener)
+            at = &side->addresses[i];
+    if (tls_is_on(side->node->access, at) && (!(tls = tls_new_session(side->node->access)) || !SSL_set_fd(tls, fd))) {
+        SSL_free(tls);
+        close(fd);
+        node_dismiss_client(side->node);
+        return;
+    }
+    prepare_socket(fd);
+    address_of_peer(from, (socklen_t)from_length, peer, sizeof peer);
+    welcome(side, &side->clients[side->next_loop++ % side->node->loops->count], fd, tls, peer);
 }
 
 /* Out of descriptors, most likely: what is there goes on, and the kernel keeps who waits. */
@@ -105,16 +124,10 @@ static void on_accept_error(struct evconnlistener *listener, void *context)
     log_event(LOG_LEVEL_ERROR, "cannot accept", "why", strerror(errno), NULL);
 }
 
-static bool listen_at(struct resp_side *side, const struct address *address, char *error, size_t error_bytes)
+/* Accepts from a socket that listens; it is closed on failure. */
+static bool accept_from(struct resp_side *side, int fd, const struct address *address, bool is_ours, char *error,
+                        size_t error_bytes)
 {
-    if (!address_is_local(address) && !side->node->config->insecure) {
-        snprintf(error, error_bytes,
-                 "--resp: %s is open to other machines without tokens and TLS; --insecure allows it", address->text);
-        return false;
-    }
-    evutil_socket_t fd = address_listen(address, error, error_bytes);
-    if (fd < 0)
-        return false;
     struct evconnlistener *listener = evconnlistener_new(side->node->loops->loops[0].base, on_accept, side,
                                                          LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
     if (!listener) {
@@ -124,11 +137,34 @@ static bool listen_at(struct resp_side *side, const struct address *address, cha
     }
     evconnlistener_set_error_cb(listener, on_accept_error);
     side->addresses[side->listener_count] = *address;
+    side->is_ours[side->listener_count] = is_ours;
     side->listeners[side->listener_count++] = listener;
     char bound[ADDRESS_TEXT_BYTES];
     address_of_socket(fd, address, bound, sizeof bound);
     log_event(LOG_LEVEL_INFO, "listening", "protocol", "resp", "address", bound, NULL);
     return true;
+}
+
+/* The sockets that systemd opened for us, or else those of config->resp. */
+static bool listen_everywhere(struct resp_side *side, char *error, size_t error_bytes)
+{
+    struct address addresses[MOST_LISTENERS];
+    int descriptors[MOST_LISTENERS];
+    bool good = true;
+    size_t given = activation_take("resp", descriptors, addresses, MOST_LISTENERS), count = given;
+    if (given == 0 && !address_parse_list(side->node->config->resp, "--resp", addresses, MOST_LISTENERS, &count, error,
+                                          error_bytes))
+        return false;
+    for (size_t i = 0; i < count; i++) {
+        int fd = given > 0 ? descriptors[i] : -1;
+        good = good && access_may_listen(side->node->access, &addresses[i], "--resp", error, error_bytes) &&
+               (fd >= 0 || (fd = address_listen(&addresses[i], error, error_bytes)) >= 0);
+        if (good)
+            good = accept_from(side, fd, &addresses[i], given == 0, error, error_bytes);
+        else if (fd >= 0)
+            close(fd);
+    }
+    return good;
 }
 
 /* ---------------------------------------------------------------------------------------------------------- ticks -- */
@@ -182,8 +218,7 @@ static bool prepare_clients(struct resp_clients *clients, struct node *node, str
 
 struct resp_side *resp_side_new(struct node *node, char *error, size_t error_bytes)
 {
-    size_t loops = node->loops->count, count = 0;
-    struct address addresses[MOST_LISTENERS];
+    size_t loops = node->loops->count;
     struct resp_side *side = calloc(1, sizeof *side);
     snprintf(error, error_bytes, "out of memory");
     if (!side || !(side->clients = calloc(loops, sizeof *side->clients)))
@@ -192,12 +227,8 @@ struct resp_side *resp_side_new(struct node *node, char *error, size_t error_byt
     for (size_t i = 0; i < loops; i++)
         if (!prepare_clients(&side->clients[i], node, &node->loops->loops[i]))
             goto failed;
-    if (!address_parse_list(node->config->resp, "--resp", addresses, MOST_LISTENERS, &count, error, error_bytes))
-        goto failed;
-    for (size_t i = 0; i < count; i++)
-        if (!listen_at(side, &addresses[i], error, error_bytes))
-            goto failed;
-    return side;
+    if (listen_everywhere(side, error, error_bytes))
+        return side;
 
 failed:
     if (side)
@@ -211,7 +242,8 @@ void resp_side_stop_listening(struct resp_side *side)
 {
     for (size_t i = 0; i < side->listener_count; i++) {
         evconnlistener_free(side->listeners[i]);
-        address_remove(&side->addresses[i]);
+        if (side->is_ours[i])
+            address_remove(&side->addresses[i]);
     }
     side->listener_count = 0;
 }

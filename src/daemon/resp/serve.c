@@ -11,6 +11,7 @@
  * commands: two system calls a pipeline.
  */
 #include "base/log.h"
+#include "sessions/sessions.h"
 #include "resp/client.h"
 
 #include <event2/event.h>
@@ -47,7 +48,7 @@ static void run_command(struct resp_client *client, struct reply *reply)
                         .reply = reply};
     /* Pipelines mostly repeat a command. */
     call.command = run->command && slice_is_word(name, run->command->name) ? run->command : command_find(name);
-    if (call.command && call.command->gather) {
+    if (call.command && call.command->gather && !client->client.feed && command_permits_run(&call)) {
         if (call.command == run->command && call.command->gather(&call, run))
             return;
         finish_run(client, reply);
@@ -186,6 +187,8 @@ void resp_serve(struct resp_client *client)
         return;
     client->shaking_hands = false;
     client->heard = client->owner->tick;
+    if (client->client.join)
+        join_stamp(&client->client);
     counter_add(&counters_of(client)->bytes_in, (uint64_t)got);
     if (client->input.length > 0) {
         client->input.length += (size_t)got;

@@ -26,6 +26,6 @@ struct resp_transport {
     void (*free)(struct resp_client *client);
 };
 
-extern const struct resp_transport resp_plain_transport;
+extern const struct resp_transport resp_plain_transport, resp_tls_transport;
 
 #endif
