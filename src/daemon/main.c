@@ -14,6 +14,7 @@
 #include "loop/loop.h"
 #include "node/node.h"
 #include "resp/resp.h"
+#include "sessions/sessions.h"
 #include "system/activation.h"
 #include "system/notify.h"
 #include "watches/listings.h"
@@ -52,6 +53,7 @@ static void on_stop_signal(evutil_socket_t number, short what, void *context)
     notify_stopping();
     log_event(LOG_LEVEL_INFO, "stopping", "signal", strsignal((int)number), NULL);
     resp_side_stop_listening(daemon->resp);
+    sessions_drain(&daemon->node);
     resp_side_close_clients(daemon->resp);
     loops_stop(&daemon->loops);
 }
@@ -186,6 +188,7 @@ static void free_daemon(struct daemon *daemon)
         resp_side_stop_listening(daemon->resp);
         resp_side_free(daemon->resp);
     }
+    sessions_free(&daemon->node);
     loops_free(&daemon->loops);
     listings_free(daemon->node.listings);
     presence_recorder_free(daemon->node.recorder);
@@ -201,7 +204,8 @@ static int run(struct daemon *daemon)
     bool good = commands_init() && activation_init(error, sizeof error) &&
                 (daemon->node.access = access_new(&daemon->config, error, sizeof error)) != NULL &&
                 loops_init(&daemon->loops, daemon->config.threads, error, sizeof error) &&
-                make_node(daemon, error, sizeof error) && catch_signals(daemon, error, sizeof error) &&
+                make_node(daemon, error, sizeof error) && sessions_start(&daemon->node, error, sizeof error) &&
+                catch_signals(daemon, error, sizeof error) &&
                 start_watchdog(daemon, error, sizeof error) &&
                 (daemon->resp = resp_side_new(&daemon->node, error, sizeof error)) != NULL;
     if (good) {

@@ -11,6 +11,11 @@ extern const struct command_group group_handshake; /* HELLO, AUTH, PING... what 
 extern const struct command_group group_about;     /* COMMAND, INFO */
 extern const struct command_group group_report;    /* CONNECT, DISCONNECT, ACTIVITY, SERVERDOWN, DRAIN */
 extern const struct command_group group_ask;       /* STATUS, AGENT, COUNT */
+extern const struct command_group group_lists;     /* UPDATESERVER, MERGESERVER */
+extern const struct command_group group_session;   /* SESSION, JOIN */
 extern const struct command_group group_switch;    /* ENABLE, DISABLE, ENABLED */
+extern const struct command_group group_listing;   /* MODELS, SERVERS, SERVER, AGENTS, VALUES */
+extern const struct command_group group_watch;     /* WATCH, UNWATCH */
+extern const struct command_group group_operate;   /* CHECK, EXPLAIN, FORGET */
 
 #endif

@@ -7,6 +7,7 @@
  */
 #include "commands/groups.h"
 #include "commands/run.h"
+#include "sessions/sessions.h"
 
 static void run_connect(struct call *call)
 {
@@ -21,7 +22,10 @@ static void run_connect(struct call *call)
     };
     presence_error error = {0};
     bool is_new = false;
-    int code = presence_recorder_connect_handle(call->client->node->recorder, &value, NULL, &is_new, &error);
+    struct node *node = call->client->node;
+    int code = limits_check(node, &value, 1, false, &error);
+    if (code == PRESENCE_OK)
+        code = presence_recorder_connect_handle(node->recorder, &value, NULL, &is_new, &error);
     if (code)
         command_failed(call, code, error.message);
     else
@@ -86,6 +90,12 @@ static void finish_activity(struct run *run, struct client *client, struct reply
 {
     presence_recorder *recorder = client->node->recorder;
     size_t done = 0;
+    enum write_answer answer = sessions_begin_write(client, run->server);
+    if (answer != WRITE_ALLOWED) {
+        for (size_t i = 0; i < run->count; i++)
+            reply_error(reply, answer == WRITE_STALE ? ERROR_STALE : ERROR_NOPERM, "%s", write_answer_text(answer));
+        return;
+    }
     int code = presence_recorder_activity_many(recorder, run->server, run->ids, run->count, &done);
     struct call call = {.client = client, .command = run->command, .reply = reply};
     call.arguments.server = run->server;
@@ -96,6 +106,7 @@ static void finish_activity(struct run *run, struct client *client, struct reply
         else
             reply_integer(reply, each == PRESENCE_OK);
     }
+    sessions_end_write(client);
 }
 
 static void run_down(struct call *call, presence_reason reason)

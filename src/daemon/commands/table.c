@@ -9,8 +9,10 @@
 
 enum { BUCKETS = 256, MOST_COMMAND_NAME = 64 };
 
-static const struct command_group *const groups[] = {&group_handshake, &group_about, &group_report, &group_ask,
-                                                     &group_switch};
+static const struct command_group *const groups[] = {
+    &group_handshake, &group_about,  &group_report,  &group_lists, &group_session,
+    &group_ask,       &group_switch, &group_listing, &group_watch, &group_operate,
+};
 static const struct command *buckets[BUCKETS]; /* open addressing */
 
 static unsigned hash_of(struct slice name)

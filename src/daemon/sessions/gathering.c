@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * gathering.c - a server's whole list, sent in parts.
+ *
+ * The values are packed one behind the other, without the server's name: a record's head, then its three texts with
+ * their NULs. At the commit they become the recorder's array of values, which point into them. Bytes are taken from
+ * max-list-bytes before they are copied, for the array too, and given back with the list.
+ *
+ * Keeps true: the sum of what all gatherings hold is at most max-list-bytes, but for the slack of a buffer that doubles.
+ * Called on the client's loop. Adding is O(bytes added); the commit is what presence_recorder_merge_server_since costs.
+ */
+#include "sessions/inside.h"
+
+#include "base/bytes.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+struct gathering {
+    struct sessions *sessions;
+    struct bytes records;
+    size_t count;
+    uint64_t revision; /* at which it was begun */
+    uint64_t charged_bytes;
+    bool spoilt;
+    char server[];
+};
+
+struct record_head {
+    uint64_t id;
+    uint32_t model_bytes, agent_bytes, data_bytes; /* with their NULs */
+    bool controller_agent;
+};
+
+bool gathering_begin(struct client *client, const char *server)
+{
+    size_t length = strlen(server) + 1;
+    struct gathering *gathering = calloc(1, sizeof *gathering + length);
+    if (!gathering)
+        return false;
+    gathering_drop(client);
+    gathering->sessions = client->node->sessions;
+    gathering->revision = presence_recorder_revision(client->node->recorder);
+    memcpy(gathering->server, server, length);
+    client->gathering = gathering;
+    return true;
+}
+
+struct gathering *gathering_of(struct client *client, const char *server)
+{
+    struct gathering *gathering = client->gathering;
+    return gathering && strcmp(gathering->server, server) == 0 ? gathering : NULL;
+}
+
+/* Takes the bytes from the limit of all lists. */
+static bool charge(struct gathering *gathering, uint64_t bytes)
+{
+    struct sessions *sessions = gathering->sessions;
+    uint64_t before = atomic_fetch_add(&sessions->gathering_bytes, bytes);
+    gathering->charged_bytes += bytes;
+    return before + bytes <= sessions->node->config->max_list_bytes;
+}
+
+static struct record_head head_of(const presence_value *value)
+{
+    return (struct record_head){
+        .id = value->connection_id,
+        .model_bytes = (uint32_t)strlen(value->model) + 1,
+        .agent_bytes = (uint32_t)strlen(value->agent) + 1,
+        .data_bytes = (uint32_t)(value->user_data ? strlen(value->user_data) : 0) + 1,
+        .controller_agent = value->controller_agent,
+    };
+}
+
+int gathering_add(struct gathering *gathering, const presence_value *values, size_t count)
+{
+    struct bytes *records = &gathering->records;
+    uint64_t wanted = count * sizeof(presence_value);
+    for (size_t i = 0; i < count; i++) {
+        struct record_head head = head_of(&values[i]);
+        wanted += sizeof head + head.model_bytes + head.agent_bytes + head.data_bytes;
+    }
+    if (gathering->spoilt)
+        return PRESENCE_OK; /* nothing that is added now can be used */
+    if (!charge(gathering, wanted)) {
+        gathering_spoil(gathering);
+        return PRESENCE_E_LIMIT;
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct record_head head = head_of(&values[i]);
+        bytes_append(records, &head, sizeof head);
+        bytes_append(records, values[i].model, head.model_bytes);
+        bytes_append(records, values[i].agent, head.agent_bytes);
+        bytes_append(records, values[i].user_data ? values[i].user_data : "", head.data_bytes);
+    }
+    gathering->count += count;
+    if (!records->failed)
+        return PRESENCE_OK;
+    gathering_spoil(gathering);
+    return PRESENCE_E_NO_MEMORY;
+}
+
+static void give_back(struct gathering *gathering)
+{
+    bytes_free(&gathering->records);
+    atomic_fetch_sub(&gathering->sessions->gathering_bytes, gathering->charged_bytes);
+    gathering->charged_bytes = 0;
+}
+
+void gathering_spoil(struct gathering *gathering)
+{
+    gathering->spoilt = true;
+    give_back(gathering);
+}
+
+bool gathering_is_spoilt(const struct gathering *gathering)
+{
+    return gathering->spoilt;
+}
+
+size_t gathering_count(const struct gathering *gathering)
+{
+    return gathering->count;
+}
+
+/* The records as the recorder wants them, pointing into them. */
+static presence_value *unpack(const struct gathering *gathering)
+{
+    presence_value *values = calloc(gathering->count ? gathering->count : 1, sizeof *values);
+    const char *at = gathering->records.data;
+    for (size_t i = 0; values && i < gathering->count; i++) {
+        struct record_head head;
+        memcpy(&head, at, sizeof head);
+        const char *model = at + sizeof head, *agent = model + head.model_bytes, *data = agent + head.agent_bytes;
+        values[i] = (presence_value){
+            .server = gathering->server,
+            .model = model,
+            .agent = agent,
+            .user_data = data,
+            .connection_id = head.id,
+            .controller_agent = head.controller_agent,
+        };
+        at = data + head.data_bytes;
+    }
+    return values;
+}
+
+int gathering_commit(struct client *client, presence_error *error)
+{
+    struct gathering *gathering = client->gathering;
+    struct node *node = client->node;
+    int code = PRESENCE_E_INVALID;
+    if (gathering->spoilt) {
+        snprintf(error->message, sizeof error->message, "a part of the list was refused, so all of it is: begin again");
+    } else {
+        presence_value *values = unpack(gathering);
+        code = values ? limits_check(node, values, gathering->count, true, error) : PRESENCE_E_NO_MEMORY;
+        if (code == PRESENCE_OK)
+            code = presence_recorder_merge_server_since(node->recorder, gathering->server, gathering->revision, values,
+                                                        gathering->count, error);
+        free(values);
+    }
+    gathering_drop(client);
+    return code;
+}
+
+void gathering_drop(struct client *client)
+{
+    struct gathering *gathering = client->gathering;
+    client->gathering = NULL;
+    if (!gathering)
+        return;
+    give_back(gathering);
+    free(gathering);
+}
+
+uint64_t gathering_bytes(struct node *node)
+{
+    return atomic_load(&node->sessions->gathering_bytes);
+}

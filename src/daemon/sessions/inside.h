@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * inside.h - what the files of sessions share among themselves.
+ */
+#ifndef DAEMON_SESSIONS_INSIDE_H
+#define DAEMON_SESSIONS_INSIDE_H
+
+#include "sessions/sessions.h"
+
+#include <pthread.h>
+#include <presence/replica.h>
+
+/* Something that becomes due: what the gateway has not stated since `revision` is then missing. */
+struct due {
+    uint64_t at_ms; /* monotonic; 0: nothing */
+    uint64_t revision;
+};
+
+/* One server that is held or waited for. Freed when nobody refers to it and nothing of it is due. */
+struct held {
+    struct held *next;      /* in its bucket */
+    pthread_rwlock_t fence; /* for reading: a holder writes. For writing: it changes hands */
+    /* Read under the fence or the table's mutex; written under both. */
+    uint64_t life; /* 1, 2, 3...: a session of another life has lost the server */
+    bool has_epoch;
+    uint64_t epoch;
+    uint64_t grace_ms;
+    size_t holders; /* of this life */
+    struct due due[2]; /* in order of time: of the first drop that is not dealt with, and of the last */
+    bool fenced;
+    size_t references; /* sessions, of every life, and calls under way. The mutex's */
+    char server[];
+};
+
+/* A client's. */
+struct session {
+    struct held *held;
+    uint64_t life;
+    bool writing; /* the fence is held for reading */
+};
+
+enum { HELD_BUCKETS = 4096 };
+
+struct sessions {
+    pthread_mutex_t mutex;
+    struct held *buckets[HELD_BUCKETS];
+    size_t count, most;
+    _Atomic size_t fenced; /* how many servers are: 0 lets everybody's writes pass */
+    uint64_t settle_at_ms; /* 0: over */
+    uint64_t timer_at_ms;  /* for when the timer is set; 0: it is not */
+    int timer_fd;          /* readable when that time has come; any thread sets it */
+    struct event *timer;
+    struct node *node;
+    char *name;
+    _Atomic uint64_t last_join_id;
+    _Atomic uint64_t gathering_bytes;
+};
+
+/* The client leaves the node: its connection is removed, unless the node is stopping. */
+void join_close(struct client *client);
+
+#endif

@@ -1,0 +1,482 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sessions.c - the table of servers that are held: binding, losing, waiting, and who may write.
+ *
+ * Keeps true: the holders of a server are of one life; once a larger epoch has bound, no write of a smaller one reaches
+ * the recorder (the fence is taken for writing around the claim, and for reading around each write); whatever is due is
+ * dealt with once, on the first loop; a server that nobody holds and nobody waits for takes no memory.
+ *
+ * Called by clients' loops. A write of a holder costs a read lock of its own server; one of another client costs a load
+ * while no server is fenced, else a look-up under the mutex. Binding is a look-up and, with an epoch, a claim: O(1), but
+ * the first claim of a server is O(its connections). What is due is found in O(servers held).
+ */
+#include "sessions/inside.h"
+
+#include "base/log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+enum { MOST_NAME_BYTES = 1024 };
+
+/* ----------------------------------------------------------------------------------------------------- the table -- */
+
+static struct held **bucket_of(struct sessions *sessions, const char *server)
+{
+    uint64_t hash = sessions->node->run; /* random: names are chosen by others */
+    for (const unsigned char *c = (const unsigned char *)server; *c; c++)
+        hash = (hash ^ *c) * 0x9e3779b97f4a7c15ULL, hash ^= hash >> 29;
+    return &sessions->buckets[hash % HELD_BUCKETS];
+}
+
+static struct held *find(struct sessions *sessions, const char *server)
+{
+    for (struct held *held = *bucket_of(sessions, server); held; held = held->next)
+        if (strcmp(held->server, server) == 0)
+            return held;
+    return NULL;
+}
+
+static struct held *make(struct sessions *sessions, const char *server)
+{
+    size_t length = strlen(server) + 1;
+    struct held *held = calloc(1, sizeof *held + length);
+    if (!held)
+        return NULL;
+    pthread_rwlockattr_t kind;
+    pthread_rwlockattr_init(&kind);
+    /* Many holders that write without pause must not keep a new one waiting. */
+    pthread_rwlockattr_setkind_np(&kind, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    pthread_rwlock_init(&held->fence, &kind);
+    pthread_rwlockattr_destroy(&kind);
+    memcpy(held->server, server, length);
+    struct held **bucket = bucket_of(sessions, server);
+    held->next = *bucket;
+    *bucket = held;
+    sessions->count++;
+    return held;
+}
+
+/* Frees it if it is of no use any more. The mutex is held. */
+static void let_go(struct sessions *sessions, struct held *held)
+{
+    if (--held->references > 0 || held->due[0].at_ms)
+        return;
+    struct held **link = bucket_of(sessions, held->server);
+    while (*link != held)
+        link = &(*link)->next;
+    *link = held->next;
+    sessions->count--;
+    pthread_rwlock_destroy(&held->fence);
+    free(held);
+}
+
+/* The server's entry, made if it is not there, and referred to once more. NULL: no room for it. */
+static struct held *refer(struct sessions *sessions, const char *server, bool *full)
+{
+    pthread_mutex_lock(&sessions->mutex);
+    struct held *held = find(sessions, server);
+    *full = !held && sessions->count >= sessions->most;
+    if (!held && !*full)
+        held = make(sessions, server);
+    if (held)
+        held->references++;
+    pthread_mutex_unlock(&sessions->mutex);
+    return held;
+}
+
+static void unrefer(struct sessions *sessions, struct held *held)
+{
+    pthread_mutex_lock(&sessions->mutex);
+    let_go(sessions, held);
+    pthread_mutex_unlock(&sessions->mutex);
+}
+
+/* After any change of an entry, with the mutex held. */
+static void entry_changed(struct sessions *sessions, struct held *held)
+{
+    bool fenced = held->has_epoch && (held->holders > 0 || held->due[0].at_ms);
+    if (fenced != held->fenced)
+        atomic_fetch_add(&sessions->fenced, fenced ? 1 : SIZE_MAX);
+    held->fenced = fenced;
+}
+
+/* ----------------------------------------------------------------------------------------------------- the timer -- */
+
+/* Sets the timer, if it is not set for an earlier time. The mutex is held. */
+static void wake_at(struct sessions *sessions, uint64_t at_ms)
+{
+    if (!at_ms || (sessions->timer_at_ms && sessions->timer_at_ms <= at_ms))
+        return;
+    struct itimerspec when = {.it_value = {(time_t)(at_ms / 1000), (long)(at_ms % 1000) * 1000000}};
+    timerfd_settime(sessions->timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
+    sessions->timer_at_ms = at_ms;
+}
+
+static void tell_down(const char *server, presence_reason reason, size_t count)
+{
+    char number[LOG_NUMBER_BYTES];
+    log_event(LOG_LEVEL_INFO, "server down", "server", server, "reason", presence_reason_string(reason), "missing",
+              log_number(number, (int64_t)count), NULL);
+}
+
+static void take_down(struct sessions *sessions, const char *server, presence_reason reason)
+{
+    size_t count = 0;
+    int code = presence_recorder_server_down_because(sessions->node->recorder, server, reason, &count);
+    if (code == PRESENCE_OK)
+        tell_down(server, reason, count);
+    else if (code != PRESENCE_E_DISABLED)
+        log_event(LOG_LEVEL_ERROR, "cannot mark a server down", "server", server, "why", presence_strerror(code), NULL);
+}
+
+/* Deals with the first thing that is due of this server. */
+static void deal_with(struct sessions *sessions, struct held *held, uint64_t now_ms)
+{
+    pthread_rwlock_wrlock(&held->fence);
+    struct due due = held->due[0];
+    if (due.at_ms && due.at_ms <= now_ms) { /* a newer life may have put an end to it */
+        if (held->holders == 0 && !held->due[1].at_ms)
+            take_down(sessions, held->server, PRESENCE_REASON_TIMED_OUT);
+        pthread_mutex_lock(&sessions->mutex);
+        held->due[0] = held->due[1];
+        held->due[1] = (struct due){0};
+        entry_changed(sessions, held);
+        pthread_mutex_unlock(&sessions->mutex);
+    }
+    pthread_rwlock_unlock(&held->fence);
+    unrefer(sessions, held);
+}
+
+static struct held *refer_to_due(struct held *held, uint64_t now_ms)
+{
+    while (held && !(held->due[0].at_ms && held->due[0].at_ms <= now_ms))
+        held = held->next;
+    if (held)
+        held->references++;
+    return held;
+}
+
+/* Deals with all that is due, and sets the timer for what will be. */
+static void deal_with_all(struct sessions *sessions, uint64_t now_ms)
+{
+    struct held *held;
+    pthread_mutex_lock(&sessions->mutex);
+    sessions->timer_at_ms = 0;
+    wake_at(sessions, sessions->settle_at_ms);
+    for (size_t i = 0; i < HELD_BUCKETS; i++) {
+        while ((held = refer_to_due(sessions->buckets[i], now_ms))) {
+            pthread_mutex_unlock(&sessions->mutex);
+            deal_with(sessions, held, now_ms);
+            pthread_mutex_lock(&sessions->mutex);
+        }
+        for (held = sessions->buckets[i]; held; held = held->next)
+            wake_at(sessions, held->due[0].at_ms);
+    }
+    pthread_mutex_unlock(&sessions->mutex);
+}
+
+static void settle(struct sessions *sessions)
+{
+    presence_error error = {0};
+    int code = presence_replica_complete(sessions->node->recorder, sessions->name, &error);
+    log_event(LOG_LEVEL_DEBUG, "settled", "server", sessions->name, "outcome",
+              code ? presence_strerror(code) : "complete", NULL);
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *context)
+{
+    (void)what;
+    struct sessions *sessions = context;
+    uint64_t times, now_ms = node_now_ms();
+    ssize_t got = read(fd, &times, sizeof times); /* empties it */
+    (void)got;
+    if (atomic_load(&sessions->node->stopping))
+        return;
+    pthread_mutex_lock(&sessions->mutex);
+    bool settled = sessions->settle_at_ms && sessions->settle_at_ms <= now_ms;
+    if (settled)
+        sessions->settle_at_ms = 0;
+    pthread_mutex_unlock(&sessions->mutex);
+    deal_with_all(sessions, now_ms);
+    if (settled)
+        settle(sessions);
+}
+
+/* ------------------------------------------------------------------------------------------------ start and stop -- */
+
+static bool set_name(struct sessions *sessions, char *error, size_t error_bytes)
+{
+    char host[256] = "";
+    const char *name = sessions->node->config->node;
+    if (!*name && gethostname(host, sizeof host - 1) == 0)
+        name = host;
+    if (!*name || strlen(name) > MOST_NAME_BYTES) {
+        snprintf(error, error_bytes, "--node: wants a name of 1 to %d bytes, and the host has none", MOST_NAME_BYTES);
+        return false;
+    }
+    sessions->node->name = sessions->name = strdup(name);
+    return sessions->name != NULL;
+}
+
+/* The node's own server begins a new life, of the time at which the node started. */
+static bool claim_own(struct sessions *sessions, char *error, size_t error_bytes)
+{
+    struct node *node = sessions->node;
+    presence_claim claim = {(uint64_t)node->started / 1000000, 1, node->run};
+    presence_server_description known;
+    /* A clock that was set back must not make us stale. */
+    if (presence_replica_describe(node->recorder, sessions->name, &known) == PRESENCE_OK &&
+        known.claim.epoch >= claim.epoch)
+        claim.epoch = known.claim.epoch + 1;
+    int code = presence_replica_claim(node->recorder, sessions->name, &claim, true);
+    if (code)
+        snprintf(error, error_bytes, "--node: cannot state the server \"%.64s\": %s", sessions->name,
+                 presence_strerror(code));
+    return code == PRESENCE_OK;
+}
+
+bool sessions_start(struct node *node, char *error, size_t error_bytes)
+{
+    struct sessions *sessions = calloc(1, sizeof *sessions);
+    snprintf(error, error_bytes, "out of memory");
+    if (!sessions)
+        return false;
+    node->sessions = sessions;
+    sessions->node = node;
+    sessions->most = 2 * node->config->max_clients;
+    pthread_mutex_init(&sessions->mutex, NULL);
+    sessions->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    if (sessions->timer_fd < 0) {
+        snprintf(error, error_bytes, "cannot make a timer: %s", strerror(errno));
+        return false;
+    }
+    if (!set_name(sessions, error, error_bytes) || !claim_own(sessions, error, error_bytes))
+        return false;
+    sessions->timer =
+        event_new(node->loops->loops[0].base, sessions->timer_fd, EV_READ | EV_PERSIST, on_timer, sessions);
+    if (!sessions->timer || event_add(sessions->timer, NULL) != 0)
+        return false;
+    sessions->settle_at_ms = node_now_ms() + node->config->settle_time;
+    wake_at(sessions, sessions->settle_at_ms);
+    return true;
+}
+
+void sessions_drain(struct node *node)
+{
+    size_t count = 0;
+    int code = presence_recorder_server_down_because(node->recorder, node->name, PRESENCE_REASON_DRAINED, &count);
+    if (code == PRESENCE_OK)
+        tell_down(node->name, PRESENCE_REASON_DRAINED, count);
+}
+
+void sessions_free(struct node *node)
+{
+    struct sessions *sessions = node->sessions;
+    if (!sessions)
+        return;
+    if (sessions->timer)
+        event_free(sessions->timer);
+    if (sessions->timer_fd >= 0)
+        close(sessions->timer_fd);
+    for (size_t i = 0; i < HELD_BUCKETS; i++)
+        for (struct held *held = sessions->buckets[i], *next; held; held = next) {
+            next = held->next;
+            pthread_rwlock_destroy(&held->fence);
+            free(held);
+        }
+    pthread_mutex_destroy(&sessions->mutex);
+    free(sessions->name);
+    free(sessions);
+    node->sessions = NULL;
+    node->name = NULL;
+}
+
+/* ------------------------------------------------------------------------------------------------------- binding -- */
+
+/* Claims the server for an epoch, unless it is ours already. */
+static int claim(struct node *node, const char *server, uint64_t epoch)
+{
+    presence_server_description known;
+    presence_claim wanted = {epoch, 1, node->run};
+    int code = presence_replica_describe(node->recorder, server, &known);
+    if (code == PRESENCE_OK && known.claim.epoch > epoch)
+        return PRESENCE_E_STALE;
+    if (code == PRESENCE_OK && known.claim.epoch == epoch && known.claim.turn > 0) {
+        if (known.local && known.claim.random == node->run)
+            return PRESENCE_OK;
+        wanted.turn = known.claim.turn + 1;
+    }
+    return code && code != PRESENCE_E_NOT_FOUND ? code : presence_replica_claim(node->recorder, server, &wanted, true);
+}
+
+/* Whether the wish may be granted, and what the recorder must be told. The fence is held for writing. */
+static int take_over(struct sessions *sessions, const struct held *held, const struct session_wish *wish,
+                     bool *new_life)
+{
+    bool waited_for = held->holders > 0 || held->due[0].at_ms;
+    *new_life = !waited_for;
+    if (!presence_recorder_is_enabled(sessions->node->recorder))
+        return PRESENCE_E_DISABLED;
+    if (waited_for && held->has_epoch && (!wish->has_epoch || wish->epoch < held->epoch))
+        return PRESENCE_E_STALE;
+    if (!wish->has_epoch)
+        return PRESENCE_OK;
+    *new_life = !waited_for || !held->has_epoch || wish->epoch > held->epoch;
+    return claim(sessions->node, held->server, wish->epoch);
+}
+
+/* One holder more, of the present life or of a new one. The fence is held for writing, and the mutex. */
+static void add_holder(struct held *held, const struct session_wish *wish, bool new_life)
+{
+    if (new_life) {
+        held->life++;
+        held->holders = 0;
+        held->grace_ms = 0;
+        held->has_epoch = wish->has_epoch;
+        held->epoch = wish->epoch;
+        held->due[0] = held->due[1] = (struct due){0};
+    }
+    if (wish->has_grace)
+        held->grace_ms = wish->grace_ms;
+    held->holders++;
+}
+
+static void leave(struct sessions *sessions, struct session *session, bool on_purpose);
+
+int sessions_bind(struct client *client, const struct session_wish *wish, presence_error *error)
+{
+    struct sessions *sessions = client->node->sessions;
+    struct session *before = client->session;
+    if (strcmp(wish->server, sessions->name) == 0)
+        return SESSIONS_E_NODE;
+    bool full = false;
+    struct session *session = calloc(1, sizeof *session);
+    struct held *held = session ? refer(sessions, wish->server, &full) : NULL;
+    if (!held) {
+        free(session);
+        snprintf(error->message, sizeof error->message, "%s",
+                 full ? "too many servers are held or waited for" : "out of memory");
+        return full ? PRESENCE_E_LIMIT : PRESENCE_E_NO_MEMORY;
+    }
+    bool new_life;
+    pthread_rwlock_wrlock(&held->fence);
+    int code = take_over(sessions, held, wish, &new_life);
+    if (code == PRESENCE_OK) {
+        pthread_mutex_lock(&sessions->mutex);
+        add_holder(held, wish, new_life);
+        entry_changed(sessions, held);
+        session->held = held;
+        session->life = held->life;
+        pthread_mutex_unlock(&sessions->mutex);
+    } else if (code == PRESENCE_E_STALE) {
+        snprintf(error->message, sizeof error->message, "a newer epoch of the server is known");
+    }
+    pthread_rwlock_unlock(&held->fence);
+    if (code) {
+        unrefer(sessions, held);
+        free(session);
+        return code;
+    }
+    client->session = session;
+    if (before)
+        leave(sessions, before, true); /* of the same server: one of its holders goes, this one stays */
+    return PRESENCE_OK;
+}
+
+/* -------------------------------------------------------------------------------------------------------- losing -- */
+
+/* The last holder is gone: the server is down, or waited for. The fence is held for writing. */
+static struct due last_holder_gone(struct sessions *sessions, const struct held *held, bool on_purpose)
+{
+    if (!on_purpose && held->grace_ms > 0)
+        return (struct due){node_now_ms() + held->grace_ms, presence_recorder_revision(sessions->node->recorder)};
+    take_down(sessions, held->server, on_purpose ? PRESENCE_REASON_DRAINED : PRESENCE_REASON_SERVER_DOWN);
+    return (struct due){0};
+}
+
+/* Ends a session, and frees it. */
+static void leave(struct sessions *sessions, struct session *session, bool on_purpose)
+{
+    struct held *held = session->held;
+    pthread_rwlock_wrlock(&held->fence);
+    if (session->life == held->life && !atomic_load(&sessions->node->stopping)) {
+        bool last = held->holders == 1;
+        struct due due = last ? last_holder_gone(sessions, held, on_purpose) : (struct due){0};
+        pthread_mutex_lock(&sessions->mutex);
+        held->holders--;
+        if (last && !due.at_ms)
+            held->due[0] = held->due[1] = due;
+        else if (last)
+            held->due[held->due[0].at_ms != 0] = due;
+        entry_changed(sessions, held);
+        wake_at(sessions, due.at_ms);
+        pthread_mutex_unlock(&sessions->mutex);
+    }
+    pthread_rwlock_unlock(&held->fence);
+    unrefer(sessions, held);
+    free(session);
+}
+
+void sessions_client_gone(struct client *client)
+{
+    struct session *session = client->session;
+    client->session = NULL;
+    if (session)
+        leave(client->node->sessions, session, client->said_quit);
+    if (client->join)
+        join_close(client);
+    gathering_drop(client);
+}
+
+/* ------------------------------------------------------------------------------------------------------- writing -- */
+
+enum write_answer sessions_begin_write(struct client *client, const char *server)
+{
+    struct sessions *sessions = client->node->sessions;
+    struct session *session = client->session;
+    if (strcmp(server, sessions->name) == 0)
+        return WRITE_OF_NODE;
+    if (session && strcmp(session->held->server, server) == 0) {
+        pthread_rwlock_rdlock(&session->held->fence);
+        session->writing = session->life == session->held->life;
+        if (!session->writing)
+            pthread_rwlock_unlock(&session->held->fence);
+        return session->writing ? WRITE_ALLOWED : WRITE_STALE;
+    }
+    if (atomic_load_explicit(&sessions->fenced, memory_order_acquire) == 0)
+        return WRITE_ALLOWED;
+    pthread_mutex_lock(&sessions->mutex);
+    const struct held *held = find(sessions, server);
+    bool fenced = held && held->fenced;
+    pthread_mutex_unlock(&sessions->mutex);
+    return fenced ? WRITE_STALE : WRITE_ALLOWED;
+}
+
+void sessions_end_write(struct client *client)
+{
+    struct session *session = client->session;
+    if (!session || !session->writing)
+        return;
+    session->writing = false;
+    pthread_rwlock_unlock(&session->held->fence);
+}
+
+const char *write_answer_text(enum write_answer answer)
+{
+    return answer == WRITE_STALE     ? "another session holds the server, or a newer epoch of it"
+           : answer == WRITE_OF_NODE ? "the server is the node's own: agents join it by PRESENCE.JOIN"
+                                     : "";
+}
+
+size_t sessions_count(struct node *node)
+{
+    struct sessions *sessions = node->sessions;
+    pthread_mutex_lock(&sessions->mutex);
+    size_t count = sessions->count;
+    pthread_mutex_unlock(&sessions->mutex);
+    return count;
+}
