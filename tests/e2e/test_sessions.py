@@ -104,6 +104,27 @@ def a_killed_gateway_is_waited_for_during_its_grace(daemon):
     equal(status(asker, "a-1"), ["alive"])
 
 
+def a_gateway_back_within_its_grace_keeps_what_it_states_again(daemon):
+    asker = daemon.client()
+    one = gateway(daemon, "gw", "EPOCH", 7, "GRACE", GRACE_MS)
+    for i in range(1, 6):
+        equal(connect(one, "gw", f"a-{i}", i), 1)
+    before = asker.ask("PRESENCE.COUNT", "STATUS", "alive")
+    equal(before, 5)
+    one.close()
+    two = gateway(daemon, "gw", "EPOCH", 7, "GRACE", GRACE_MS)
+    equal(connect(two, "gw", "a-1", 1), 0)   # only stamped
+    equal(connect(two, "gw", "a-6", 6), 1)   # new
+    equal(two.ask("PRESENCE.ACTIVITY", "gw", 2), 1)  # no statement
+    equal(status(asker, *[f"a-{i}" for i in range(1, 7)]), ["alive"] * 6)
+    becomes(daemon, asker, ["a-3"], ["missing"])
+    equal(status(asker, *[f"a-{i}" for i in range(1, 7)]),
+          ["alive", "missing", "missing", "missing", "missing", "alive"])
+    equal(reason(asker, "a-2"), "timed_out")
+    two.ask("PRESENCE.CONNECT", "gw", MODEL, "a-2", 2)
+    equal(status(asker, "a-2"), ["alive"])
+
+
 def a_gateway_back_within_its_grace_may_state_a_list(daemon):
     asker = daemon.client()
     one = gateway(daemon, "gw", "GRACE", GRACE_MS)

@@ -10,10 +10,10 @@
 #include <pthread.h>
 #include <presence/replica.h>
 
-/* Something that becomes due: what the gateway has not stated since `revision` is then missing. */
+/* Something that becomes due: what the gateway has not stated since the mark is then missing. */
 struct due {
     uint64_t at_ms; /* monotonic; 0: nothing */
-    uint64_t revision;
+    uint64_t mark;  /* of the recorder, when the last holder was gone */
 };
 
 /* One server that is held or waited for. Freed when nobody refers to it and nothing of it is due. */

@@ -133,13 +133,27 @@ static void take_down(struct sessions *sessions, const char *server, presence_re
         log_event(LOG_LEVEL_ERROR, "cannot mark a server down", "server", server, "why", presence_strerror(code), NULL);
 }
 
+static void take_down_unstated(struct sessions *sessions, const char *server, uint64_t mark)
+{
+    size_t count = 0;
+    int code = presence_recorder_server_down_unstated(sessions->node->recorder, server, mark, PRESENCE_REASON_TIMED_OUT,
+                                                      &count);
+    if (code == PRESENCE_OK && count > 0)
+        tell_down(server, PRESENCE_REASON_TIMED_OUT, count);
+    else if (code && code != PRESENCE_E_DISABLED)
+        log_event(LOG_LEVEL_ERROR, "cannot mark connections missing", "server", server, "why", presence_strerror(code),
+                  NULL);
+}
+
 /* Deals with the first thing that is due of this server. */
 static void deal_with(struct sessions *sessions, struct held *held, uint64_t now_ms)
 {
     pthread_rwlock_wrlock(&held->fence);
     struct due due = held->due[0];
     if (due.at_ms && due.at_ms <= now_ms) { /* a newer life may have put an end to it */
-        if (held->holders == 0 && !held->due[1].at_ms)
+        if (held->holders > 0 || held->due[1].at_ms)
+            take_down_unstated(sessions, held->server, due.mark);
+        else
             take_down(sessions, held->server, PRESENCE_REASON_TIMED_OUT);
         pthread_mutex_lock(&sessions->mutex);
         held->due[0] = held->due[1];
@@ -392,8 +406,10 @@ int sessions_bind(struct client *client, const struct session_wish *wish, presen
 /* The last holder is gone: the server is down, or waited for. The fence is held for writing. */
 static struct due last_holder_gone(struct sessions *sessions, const struct held *held, bool on_purpose)
 {
-    if (!on_purpose && held->grace_ms > 0)
-        return (struct due){node_now_ms() + held->grace_ms, presence_recorder_revision(sessions->node->recorder)};
+    uint64_t mark;
+    if (!on_purpose && held->grace_ms > 0 &&
+        presence_recorder_mark(sessions->node->recorder, &mark) == PRESENCE_OK)
+        return (struct due){node_now_ms() + held->grace_ms, mark};
     take_down(sessions, held->server, on_purpose ? PRESENCE_REASON_DRAINED : PRESENCE_REASON_SERVER_DOWN);
     return (struct due){0};
 }
