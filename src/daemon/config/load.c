@@ -110,10 +110,20 @@ static const struct option *option_of_variable(const char *entry, const char **v
     return option && !option->flag_only ? option : NULL;
 }
 
+/* What the presence command reads; whoever exports it for that one may start presenced in the same shell. */
+static bool belongs_to_the_command(const char *entry)
+{
+    static const char *const names[] = {"PRESENCE_URL=", "PRESENCE_TOKEN_FILE="};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strncmp(entry, names[i], strlen(names[i])) == 0)
+            return true;
+    return false;
+}
+
 static bool take_environment(struct config *config, char **environment, bool only_file, char *error)
 {
     for (; *environment; environment++) {
-        if (strncmp(*environment, prefix, PREFIX_LENGTH) != 0)
+        if (strncmp(*environment, prefix, PREFIX_LENGTH) != 0 || belongs_to_the_command(*environment))
             continue;
         const char *value;
         const struct option *option = option_of_variable(*environment, &value);
