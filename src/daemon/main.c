@@ -11,10 +11,12 @@
 #include "base/log.h"
 #include "commands/command.h"
 #include "config/config.h"
+#include "http/http.h"
 #include "loop/loop.h"
 #include "node/node.h"
 #include "resp/resp.h"
 #include "sessions/sessions.h"
+#include "state/state.h"
 #include "system/activation.h"
 #include "system/notify.h"
 #include "watches/listings.h"
@@ -35,6 +37,7 @@ struct daemon {
     struct loops loops;
     struct node node;
     struct resp_side *resp;
+    struct http_side *http;
     struct event *signals[3];
     struct event *watchdog;
     _Atomic size_t loops_alive; /* how many loops have answered the watchdog's last question */
@@ -55,6 +58,7 @@ static void on_stop_signal(evutil_socket_t number, short what, void *context)
     resp_side_stop_listening(daemon->resp);
     sessions_drain(&daemon->node);
     resp_side_close_clients(daemon->resp);
+    http_side_close(daemon->http);
     loops_stop(&daemon->loops);
 }
 
@@ -177,7 +181,8 @@ static bool catch_signals(struct daemon *daemon, char *error, size_t error_bytes
     return true;
 }
 
-static void free_daemon(struct daemon *daemon)
+/* False: the state could not be written. */
+static bool free_daemon(struct daemon *daemon)
 {
     for (size_t i = 0; i < sizeof daemon->signals / sizeof *daemon->signals; i++)
         if (daemon->signals[i])
@@ -188,12 +193,15 @@ static void free_daemon(struct daemon *daemon)
         resp_side_stop_listening(daemon->resp);
         resp_side_free(daemon->resp);
     }
+    http_side_free(daemon->http);
+    bool kept = state_close(&daemon->node);
     sessions_free(&daemon->node);
     loops_free(&daemon->loops);
     listings_free(daemon->node.listings);
     presence_recorder_free(daemon->node.recorder);
     free(daemon->node.counters);
     access_free(daemon->node.access);
+    return kept;
 }
 
 static int run(struct daemon *daemon)
@@ -204,17 +212,22 @@ static int run(struct daemon *daemon)
     bool good = commands_init() && activation_init(error, sizeof error) &&
                 (daemon->node.access = access_new(&daemon->config, error, sizeof error)) != NULL &&
                 loops_init(&daemon->loops, daemon->config.threads, error, sizeof error) &&
-                make_node(daemon, error, sizeof error) && sessions_start(&daemon->node, error, sizeof error) &&
+                make_node(daemon, error, sizeof error) && state_open(&daemon->node, error, sizeof error) &&
+                sessions_start(&daemon->node, error, sizeof error) &&
                 catch_signals(daemon, error, sizeof error) &&
                 start_watchdog(daemon, error, sizeof error) &&
-                (daemon->resp = resp_side_new(&daemon->node, error, sizeof error)) != NULL;
-    if (good) {
+                (daemon->resp = resp_side_new(&daemon->node, error, sizeof error)) != NULL &&
+                (daemon->http = http_side_new(&daemon->node, error, sizeof error)) != NULL;
+    if (good && (good = state_start(&daemon->node, error, sizeof error))) {
         log_event(LOG_LEVEL_INFO, "started", "version", presence_version(), "process",
                   log_number(number, (int64_t)getpid()), NULL);
         notify_ready();
         good = loops_run(&daemon->loops, error, sizeof error);
     }
-    free_daemon(daemon);
+    if (!free_daemon(daemon) && good) {
+        good = false;
+        snprintf(error, sizeof error, "the state could not be written");
+    }
     log_event(good ? LOG_LEVEL_INFO : LOG_LEVEL_ERROR, good ? "stopped" : "failed", "why", good ? "asked to" : error,
               NULL);
     return good ? EXIT_SUCCESS : EXIT_FAILURE;

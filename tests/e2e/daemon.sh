@@ -4,14 +4,15 @@
 
 daemon_process=
 
-# start_daemon PROGRAM [OPTION...]: sets $daemon_process and $resp_port; its log is in $scratch/log.
+# start_daemon PROGRAM [OPTION...]: sets $daemon_process, $resp_port and $http_port; its log is in $scratch/log.
 start_daemon() {
-    "$1" --resp 127.0.0.1:0 "${@:2}" 2>"$scratch/log" &
+    "$1" --resp 127.0.0.1:0 --http 127.0.0.1:0 "${@:2}" 2>"$scratch/log" &
     daemon_process=$!
     trap 'kill -s KILL "$daemon_process" 2>/dev/null; rm -rf "$scratch"' EXIT
     local _
     for _ in {1..600}; do
         resp_port=$(sed -n 's/.*protocol=resp address=127\.0\.0\.1:\([0-9]*\)$/\1/p' "$scratch/log")
+        http_port=$(sed -n 's/.*protocol=https* address=127\.0\.0\.1:\([0-9]*\)$/\1/p' "$scratch/log")
         [ -n "$resp_port" ] && grep -q event=started "$scratch/log" && return 0
         kill -0 "$daemon_process" 2>/dev/null || break
         sleep 0.05

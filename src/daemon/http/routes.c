@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * routes.c - the table of routes: which command a method and a path mean, and where its arguments are.
+ *
+ * A part of a path in braces is an argument of the command; a query is one by the command's keyword in small letters.
+ * Both are percent-decoded after the path was split, so that a name may hold a slash. What is not known is refused, by
+ * name: a misspelt filter must not look like none. Access, arguments and errors are the commands' own.
+ *
+ * The loop of the connection; O(routes + request) beside the command.
+ */
+#include "http/exchange.h"
+#include "metrics/metrics.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <presence/presence.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { MOST_PARTS = 8 };
+
+enum route_flags {
+    ROUTE_TAGGED = 1 << 0,     /* the reply changes with the revision: ETag */
+    ROUTE_DETAILS = 1 << 1,    /* rows are records unless details=0 says otherwise */
+    ROUTE_CONNECTION = 1 << 2, /* the body is a connection */
+    ROUTE_LIST = 1 << 3,       /* the body is a list of connections */
+};
+
+struct route {
+    enum evhttp_cmd_type method;
+    const char *pattern, *command;
+    uint32_t flags;
+    void (*special)(struct exchange *exchange); /* in place of a command's one reply; after its checks, if it has one */
+};
+
+static void answer_page(struct exchange *exchange);
+static void answer_health(struct exchange *exchange);
+static void answer_ready(struct exchange *exchange);
+static void answer_metrics(struct exchange *exchange);
+
+static const struct route routes[] = {
+    {EVHTTP_REQ_GET, "/", NULL, 0, answer_page},
+    {EVHTTP_REQ_GET, "/app.js", NULL, 0, answer_page},
+    {EVHTTP_REQ_GET, "/app.css", NULL, 0, answer_page},
+    {EVHTTP_REQ_GET, "/icon.svg", NULL, 0, answer_page},
+    {EVHTTP_REQ_GET, "/v1/openapi.json", NULL, 0, answer_page},
+    {EVHTTP_REQ_GET, "/healthz", NULL, 0, answer_health},
+    {EVHTTP_REQ_GET, "/readyz", NULL, 0, answer_ready},
+    {EVHTTP_REQ_GET, "/metrics", "INFO", 0, answer_metrics},
+    {EVHTTP_REQ_GET, "/report", "PRESENCE.MODELS", ROUTE_TAGGED, report_answer},
+    {EVHTTP_REQ_GET, "/v1/events", "PRESENCE.WATCH", 0, events_answer},
+    {EVHTTP_REQ_GET, "/v1/count", "PRESENCE.COUNT", ROUTE_TAGGED, NULL},
+    {EVHTTP_REQ_GET, "/v1/models", "PRESENCE.MODELS", ROUTE_TAGGED | ROUTE_DETAILS, NULL},
+    {EVHTTP_REQ_GET, "/v1/models/{model}/agents", "PRESENCE.AGENTS", ROUTE_TAGGED | ROUTE_DETAILS, NULL},
+    {EVHTTP_REQ_GET, "/v1/models/{model}/agents/{agent}", "PRESENCE.AGENT", ROUTE_TAGGED, NULL},
+    {EVHTTP_REQ_GET, "/v1/servers", "PRESENCE.SERVERS", ROUTE_TAGGED | ROUTE_DETAILS, NULL},
+    {EVHTTP_REQ_GET, "/v1/servers/{server}", "PRESENCE.SERVER", ROUTE_TAGGED, NULL},
+    {EVHTTP_REQ_GET, "/v1/connections", "PRESENCE.VALUES", ROUTE_TAGGED, NULL},
+    {EVHTTP_REQ_PUT, "/v1/servers/{server}/connections", "PRESENCE.UPDATESERVER", ROUTE_LIST, NULL},
+    {EVHTTP_REQ_PUT, "/v1/servers/{server}/connections/{id}", "PRESENCE.CONNECT", ROUTE_CONNECTION, NULL},
+    {EVHTTP_REQ_DELETE, "/v1/servers/{server}/connections/{ids}", "PRESENCE.DISCONNECT", 0, NULL},
+    {EVHTTP_REQ_POST, "/v1/servers/{server}/connections/{ids}/activity", "PRESENCE.ACTIVITY", 0, NULL},
+    {EVHTTP_REQ_POST, "/v1/servers/{server}/down", "PRESENCE.SERVERDOWN", 0, NULL},
+    {EVHTTP_REQ_POST, "/v1/servers/{server}/drain", "PRESENCE.DRAIN", 0, NULL},
+    {EVHTTP_REQ_DELETE, "/v1/servers/{server}", "PRESENCE.FORGET", 0, NULL},
+    {EVHTTP_REQ_GET, "/v1/models/{model}/agents/{agent}/explanation", "PRESENCE.EXPLAIN", 0, NULL},
+    {EVHTTP_REQ_POST, "/v1/check", "PRESENCE.CHECK", 0, NULL},
+};
+
+/* --------------------------------------------------------------------------------------------------- what it says -- */
+
+static int digit_of(char c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+bool percent_decode(char *text, bool plus_is_blank, size_t *length)
+{
+    char *to = text;
+    for (const char *from = text; *from; from++) {
+        if (*from == '%') {
+            int high = digit_of(from[1]), low = high < 0 ? -1 : digit_of(from[2]);
+            if (low < 0)
+                return false;
+            *to++ = (char)(high << 4 | low);
+            from += 2;
+        } else {
+            *to++ = plus_is_blank && *from == '+' ? ' ' : *from;
+        }
+    }
+    *to = 0;
+    *length = (size_t)(to - text);
+    return true;
+}
+
+/* One part of a path: "{server}" or a word of ours. */
+struct part {
+    const char *text;
+    size_t length;
+};
+
+static size_t split(const char *path, struct part *parts)
+{
+    size_t count = 0;
+    while (*path == '/' && count < MOST_PARTS) {
+        path++;
+        parts[count] = (struct part){path, strcspn(path, "/")};
+        path += parts[count++].length;
+    }
+    return *path ? MOST_PARTS + 1 : count;
+}
+
+static bool fits(const struct route *route, const struct part *parts, size_t count)
+{
+    struct part wanted[MOST_PARTS];
+    if (split(route->pattern, wanted) != count)
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (wanted[i].text[0] != '{' &&
+            (wanted[i].length != parts[i].length || memcmp(wanted[i].text, parts[i].text, parts[i].length) != 0))
+            return false;
+    return true;
+}
+
+static const char *method_name(enum evhttp_cmd_type method)
+{
+    return method == EVHTTP_REQ_GET ? "GET, HEAD" : method == EVHTTP_REQ_PUT ? "PUT" : method == EVHTTP_REQ_DELETE ? "DELETE" : "POST";
+}
+
+/* The route of the request. NULL: a problem was sent. */
+static const struct route *find_route(struct exchange *exchange, const struct part *parts, size_t count)
+{
+    char allowed[64] = "";
+    for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
+        if (!fits(&routes[i], parts, count))
+            continue;
+        if (routes[i].method == exchange->method)
+            return &routes[i];
+        size_t length = strlen(allowed);
+        snprintf(allowed + length, sizeof allowed - length, "%s%s", *allowed ? ", " : "", method_name(routes[i].method));
+    }
+    if (*allowed) {
+        exchange_header(exchange, "Allow", allowed);
+        exchange_problem(exchange, 405, "ERR", "this path knows %s", allowed);
+    } else {
+        exchange_problem(exchange, 404, "ERR", "there is no such path; /v1/openapi.json describes those that there are");
+    }
+    return NULL;
+}
+
+/* ---------------------------------------------------------------------------------------------------- arguments -- */
+
+/* Sets the argument that a part of the path is. */
+static bool set_part(struct exchange *exchange, const char *name, char *text)
+{
+    static const struct {
+        const char *name;
+        enum slot slot;
+    } slots[] = {{"{model}", SLOT_MODEL}, {"{agent}", SLOT_AGENT}, {"{server}", SLOT_SERVER}, {"{id}", SLOT_ID}};
+    struct call *call = &exchange->call;
+    struct slice value = {text, 0};
+    if (!percent_decode(text, false, &value.length)) {
+        reply_error(call->reply, ERROR_INVALID, "a percent sign in the path wants two hexadecimal digits behind it");
+        return false;
+    }
+    for (size_t i = 0; i < sizeof slots / sizeof *slots; i++)
+        if (strncmp(name, slots[i].name, strlen(slots[i].name)) == 0)
+            return argument_set(call, slots[i].slot, slots[i].name, value);
+    /* {ids}: the one of the path is all the rest of the words. */
+    call->arguments.given |= 1U << SLOT_IDS;
+    exchange->rest = value;
+    call->arguments.rest = &exchange->rest;
+    call->arguments.rest_count = 1;
+    return true;
+}
+
+static bool set_parts(struct exchange *exchange, const struct route *route, char *path)
+{
+    struct part parts[MOST_PARTS], wanted[MOST_PARTS];
+    size_t count = split(path, parts);
+    split(route->pattern, wanted);
+    for (size_t i = 0; i < count; i++)
+        path[(size_t)(parts[i].text - path) + parts[i].length] = 0; /* each slash but the first */
+    for (size_t i = 0; i < count; i++)
+        if (wanted[i].text[0] == '{' && !set_part(exchange, wanted[i].text, path + (parts[i].text - path)))
+            return false;
+    return true;
+}
+
+static const struct argument_spec *spec_of(const struct command *command, const char *name)
+{
+    for (size_t i = 0; command && i < command->spec_count; i++)
+        if (command->specs[i].keyword && slice_is_word(slice_of(name), command->specs[i].keyword))
+            return &command->specs[i];
+    return NULL;
+}
+
+static bool set_query(struct exchange *exchange, char *pair)
+{
+    struct call *call = &exchange->call;
+    char *equals = strchr(pair, '=');
+    size_t name_length = 0;
+    struct slice value = {"", 0};
+    if (equals) {
+        *equals = 0;
+        value.text = equals + 1;
+    }
+    if (!percent_decode(pair, true, &name_length) ||
+        (equals && !percent_decode(equals + 1, true, &value.length))) {
+        reply_error(call->reply, ERROR_INVALID, "a percent sign in the query wants two hexadecimal digits behind it");
+        return false;
+    }
+    const struct argument_spec *spec = spec_of(call->command, pair);
+    if (!spec || (call->command->flags & COMMAND_WRITE)) {
+        reply_error(call->reply, ERROR_INVALID, "unknown query \"%.32s\"", pair);
+        return false;
+    }
+    if (argument_given(&call->arguments, spec->slot)) {
+        reply_error(call->reply, ERROR_INVALID, "%.32s is given twice", pair);
+        return false;
+    }
+    return argument_set(call, spec->slot, pair, value);
+}
+
+static bool set_queries(struct exchange *exchange, char *query)
+{
+    while (query && *query) {
+        char *next = strchr(query, '&');
+        if (next)
+            *next++ = 0;
+        if (*query && !set_query(exchange, query))
+            return false;
+        query = next;
+    }
+    return true;
+}
+
+/* ----------------------------------------------------------------------------------------------------- answering -- */
+
+/* The tag of the record as it is: this run's, at this revision. Weak, for what was merely seen again changes no revision. */
+static bool is_unchanged(struct exchange *exchange)
+{
+    const struct node *node = exchange->connection->client.node;
+    const char *known = exchange_asked(exchange, "If-None-Match");
+    char tag[64];
+    int length = snprintf(tag, sizeof tag, "W/\"%016" PRIx64 "-%" PRIu64 "\"", node->run,
+                          presence_recorder_revision(node->recorder));
+    exchange_header(exchange, "ETag", tag);
+    (void)length;
+    return known && (strcmp(known, "*") == 0 || strstr(known, tag + 2)); /* compared without its W/ */
+}
+
+/* The rest of a request whose arguments are set: access, freshness, the command. */
+static void answer_call(struct exchange *exchange, const struct route *route)
+{
+    struct call *call = &exchange->call;
+    struct arguments *arguments = &call->arguments;
+    if ((route->flags & ROUTE_DETAILS) && !argument_given(arguments, SLOT_DETAILS))
+        arguments->details = true;
+    if (!command_admit(call) || !command_permit(call)) {
+        exchange_send_reply(exchange);
+    } else if ((route->flags & ROUTE_TAGGED) && !arguments->cursor && is_unchanged(exchange)) {
+        exchange_send(exchange, 304, NULL, NULL, 0);
+    } else if (route->special) {
+        route->special(exchange);
+    } else {
+        command_execute(call);
+        exchange_send_reply(exchange);
+    }
+}
+
+void routes_answer(struct exchange *exchange)
+{
+    const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(exchange->request);
+    const char *path = evhttp_uri_get_path(uri), *query = evhttp_uri_get_query(uri);
+    struct part parts[MOST_PARTS];
+    path = path && *path ? path : "/";
+    size_t count = split(path, parts), path_bytes = strlen(path) + 1, query_bytes = query ? strlen(query) + 1 : 0;
+    const struct route *route = find_route(exchange, parts, count);
+    if (!route)
+        return;
+    exchange->path = route->pattern;
+    exchange->call.command = route->command ? command_find(slice_of(route->command)) : NULL;
+    exchange->texts = malloc(path_bytes + query_bytes + 1);
+    if (!exchange->texts || (route->command && !exchange->call.command)) {
+        exchange_problem(exchange, 503, "BUSY", "out of memory");
+        return;
+    }
+    memcpy(exchange->texts, path, path_bytes);
+    if (query)
+        memcpy(exchange->texts + path_bytes, query, query_bytes);
+    if (!set_parts(exchange, route, exchange->texts) ||
+        !set_queries(exchange, query ? exchange->texts + path_bytes : NULL)) {
+        exchange_send_reply(exchange);
+    } else if (!route->command) {
+        route->special(exchange);
+    } else if (route->flags & ROUTE_LIST) {
+        if (body_take_list(exchange))
+            exchange_send_reply(exchange);
+    } else if (!(route->flags & ROUTE_CONNECTION) || body_take_connection(exchange)) {
+        answer_call(exchange, route);
+    }
+}
+
+static void answer_page(struct exchange *exchange)
+{
+    page_answer(exchange, exchange->path);
+}
+
+static void answer_health(struct exchange *exchange)
+{
+    exchange_send(exchange, 200, "text/plain; charset=utf-8", "ok\n", 3);
+}
+
+static void answer_ready(struct exchange *exchange)
+{
+    static const char stopping[] = "stopping\n", disabled[] = "disabled\n";
+    const struct node *node = exchange->connection->client.node;
+    if (atomic_load(&node->stopping))
+        exchange_send(exchange, 503, "text/plain; charset=utf-8", stopping, sizeof stopping - 1);
+    else if (!presence_recorder_is_enabled(node->recorder))
+        exchange_send(exchange, 503, "text/plain; charset=utf-8", disabled, sizeof disabled - 1);
+    else
+        exchange_send(exchange, 200, "text/plain; charset=utf-8", "ready\n", 6);
+}
+
+static void answer_metrics(struct exchange *exchange)
+{
+    struct bytes text = {0};
+    if (metrics_write(exchange->connection->client.node, &text)) {
+        exchange_send_bytes(exchange, 200, METRICS_CONTENT_TYPE, &text);
+        return;
+    }
+    bytes_free(&text);
+    exchange_problem(exchange, 503, "BUSY", "out of memory");
+}
