@@ -238,7 +238,8 @@ static bool check(const struct config *config, char *error, size_t error_bytes)
 {
     struct address addresses[16];
     size_t count;
-    if (!address_parse_list(config->resp, "--resp", addresses, 16, &count, error, error_bytes))
+    if (!address_parse_list(config->resp, "--resp", addresses, 16, &count, error, error_bytes) ||
+        !address_parse_list(config->http, "--http", addresses, 16, &count, error, error_bytes))
         return false;
     struct access *access = access_new(config, error, error_bytes);
     bool good = access != NULL;

@@ -7,6 +7,7 @@
 #include "access/principal.h"
 #include "commands/groups.h"
 #include "sessions/sessions.h"
+#include "watches/feed.h"
 
 #include <stdio.h>
 
@@ -122,6 +123,12 @@ static void run_auth(struct call *call)
 
 static void run_ping(struct call *call)
 {
+    if (call->client->feed && call->client->version < 3) { /* as Redis answers one who has subscribed */
+        reply_array(call->reply, 2);
+        reply_string(call->reply, "pong");
+        reply_text(call->reply, call->word_count == 2 ? call->words[1] : slice_of(""));
+        return;
+    }
     if (call->word_count == 2)
         reply_text(call->reply, call->words[1]);
     else
@@ -157,6 +164,7 @@ static void run_reset(struct call *call)
     client->said_quit = true; /* it gives up its session on purpose */
     sessions_client_gone(client);
     client->said_quit = false;
+    feed_close(client);
     client->name[0] = 0;
     client->version = 2;
     principal_release(client->principal);
@@ -226,7 +234,7 @@ static const struct command commands[] = {
      .summary = "Says who the client is.",
      .run = run_auth},
     {.name = "PING",
-     .flags = COMMAND_CLIENT,
+     .flags = COMMAND_CLIENT | COMMAND_SUBSCRIBED,
      .least_words = 1,
      .most_words = 2,
      .syntax = "[message]",
@@ -240,7 +248,7 @@ static const struct command commands[] = {
      .summary = "The message.",
      .run = run_echo},
     {.name = "QUIT",
-     .flags = COMMAND_OPEN | COMMAND_CLIENT,
+     .flags = COMMAND_OPEN | COMMAND_CLIENT | COMMAND_SUBSCRIBED,
      .least_words = 1,
      .most_words = -1,
      .syntax = "",
@@ -254,7 +262,7 @@ static const struct command commands[] = {
      .summary = "OK for 0: there is only one record.",
      .run = run_select},
     {.name = "RESET",
-     .flags = COMMAND_OPEN | COMMAND_CLIENT,
+     .flags = COMMAND_OPEN | COMMAND_CLIENT | COMMAND_SUBSCRIBED,
      .least_words = 1,
      .most_words = 1,
      .syntax = "",

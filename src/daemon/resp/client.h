@@ -8,6 +8,7 @@
 #include "base/bytes.h"
 #include "commands/run.h"
 #include "node/client.h"
+#include "reply/json.h"
 #include "reply/resp.h"
 #include "resp/parser.h"
 #include "resp/transport.h"
@@ -24,7 +25,8 @@ struct resp_clients {
     struct resp_limits limits;
     struct resp_client *first;
     struct run run;         /* of the client that is being served */
-    struct resp_reply push; /* of the client that a watch is telling something */
+    struct resp_reply push;    /* of the client that a watch is telling something */
+    struct json_reply message; /* likewise, in RESP2 */
     /* Time passes in ticks, so that serving a client needs no clock: each tick looks at every client once. */
     struct event *ticker;
     uint32_t tick;

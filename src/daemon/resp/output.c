@@ -107,23 +107,41 @@ void resp_output_more(struct resp_client *client)
 
 /* ------------------------------------------------------------------------------------------------- what is watched -- */
 
-/* RESP3: > presence event {...}. RESP2, as though the client had subscribed to a channel: * message presence [...]. */
+/* RESP3: > presence event {...}. RESP2, as though the client had subscribed to a channel: * message presence TEXT, where
+ * the text is JSON, since client libraries take a message's payload to be a string. */
 static struct reply *begin_push(struct client *client, const char *kind, const char *id)
 {
     (void)kind, (void)id; /* both are in the event */
     struct resp_client *resp = (struct resp_client *)(void *)client;
     struct reply *reply = &resp->owner->push.reply;
-    bool three = client->version >= 3;
     resp_reply_init(&resp->owner->push, &resp->owner->loop->output, client->version);
+    if (client->version < 3) {
+        json_reply_init(&resp->owner->message);
+        return &resp->owner->message.reply;
+    }
     reply_push(reply, 3);
-    reply_string(reply, three ? "presence" : "message");
-    reply_string(reply, three ? "event" : "presence");
+    reply_string(reply, "presence");
+    reply_string(reply, "event");
     return reply;
 }
 
 static void end_push(struct client *client)
 {
-    (void)client;
+    struct resp_client *resp = (struct resp_client *)(void *)client;
+    struct reply *reply = &resp->owner->push.reply;
+    struct bytes text = {0};
+    if (client->version >= 3)
+        return;
+    if (json_reply_dump(&resp->owner->message, &text)) {
+        reply_array(reply, 3);
+        reply_string(reply, "message");
+        reply_string(reply, "presence");
+        reply_text(reply, (struct slice){text.data, text.length});
+    } else {
+        resp->owner->loop->output.failed = true;
+    }
+    json_reply_free(&resp->owner->message);
+    bytes_free(&text);
 }
 
 static bool flush_pushes(struct client *client)
