@@ -9,6 +9,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -165,4 +166,18 @@ void address_of_socket(int fd, const struct address *address, char *text, size_t
         address_of_peer((const struct sockaddr *)&bound, length, text, text_bytes);
     else
         snprintf(text, text_bytes, "%s", address->text);
+}
+
+void address_watch_peer(int fd, uint64_t silence_ms)
+{
+    enum { TIMES = 3 };
+    int on = 1, times = TIMES;
+    int idle_s = (int)(silence_ms / 1000), interval_s = (idle_s + TIMES - 1) / TIMES;
+    unsigned patience_ms = (unsigned)(idle_s + interval_s * TIMES) * 1000;
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof interval_s);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &times, sizeof times);
+    /* What was sent and is not acknowledged holds keepalive back. */
+    setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &patience_ms, sizeof patience_ms);
 }

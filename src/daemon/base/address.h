@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -31,6 +32,9 @@ int address_listen(const struct address *address, char *error, size_t error_byte
 void address_remove(const struct address *address);
 /* Who is at the other end: for logs. A unix socket's is "unix". */
 void address_of_peer(const struct sockaddr *from, socklen_t length, char *text, size_t text_bytes);
+/* A TCP peer that is gone without a word is found out: asked after `silence_ms` of silence, three times in as long
+ * again; and whoever does not acknowledge what we send for both together is given up. Nothing for unix sockets. */
+void address_watch_peer(int fd, uint64_t silence_ms);
 /* Where a listening socket really is: port 0 asks the system for one. */
 void address_of_socket(int fd, const struct address *address, char *text, size_t text_bytes);
 

@@ -47,6 +47,8 @@ const struct option options[] = {
     {"left-agents", OPTION_NUMBER, IN(left_agents), "10000", 0, 100000000, "N", "agents that left and stay known"},
     {"idle-timeout", OPTION_DURATION, IN(idle_timeout), "0", 0, 86400000, "TIME",
      "a client that says nothing for so long is closed, but for watchers; 0: no limit"},
+    {"keepalive", OPTION_DURATION, IN(keepalive), "60s", 1000, 32000000, "TIME",
+     "a peer that is silent for so long is asked whether it is there, and for as long again"},
     {"request-timeout", OPTION_DURATION, IN(request_timeout), "30s", 0, 3600000, "TIME",
      "a client that leaves a request unfinished, or replies unread, for so long is closed; 0: no limit"},
     {"node", OPTION_TEXT, IN(node), "", 0, 0, "NAME", "this node's name as a server, for agents that join it [the host's]"},

@@ -305,7 +305,7 @@ static void get_to_know(struct http_connection *connection, struct evhttp_connec
     connection->known = true;
     evhttp_connection_set_closecb(evhttp_connection, on_close, connection);
     evhttp_connection_get_peer(evhttp_connection, &address, &port);
-    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    address_watch_peer(fd, connection->client.node->config->keepalive);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (getpeername(fd, (struct sockaddr *)&from, &length) == 0)
         address_of_peer((struct sockaddr *)&from, length, connection->client.peer, sizeof connection->client.peer);

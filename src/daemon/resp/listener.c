@@ -53,14 +53,11 @@ static void hand_over(struct loop *loop, void *context)
     free(arrival);
 }
 
-/* A peer that is gone without a word is found within about two minutes, and small replies do not wait. */
-static void prepare_socket(evutil_socket_t fd)
+/* A peer that is gone without a word is found out, and small replies do not wait. */
+static void prepare_socket(evutil_socket_t fd, uint64_t silence_ms)
 {
-    int on = 1, idle_s = 60, interval_s = 20, times = 3;
-    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
-    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof interval_s);
-    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &times, sizeof times);
+    int on = 1;
+    address_watch_peer(fd, silence_ms);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
@@ -112,7 +109,7 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struc
         node_dismiss_client(side->node);
         return;
     }
-    prepare_socket(fd);
+    prepare_socket(fd, side->node->config->keepalive);
     address_of_peer(from, (socklen_t)from_length, peer, sizeof peer);
     welcome(side, &side->clients[side->next_loop++ % side->node->loops->count], fd, tls, peer);
 }
