@@ -9,7 +9,7 @@ JOBS ?= $(shell nproc)
 export JOBS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test bench bench-daemon fuzz lint format install docs clean
+.PHONY: help setup build run test bench bench-daemon fuzz lint format install deb docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 21
@@ -53,6 +53,10 @@ install: ## into DESTDIR and PREFIX (/usr/local)
 	@scripts/setup build
 	@scripts/build build-install -Dprefix=$(PREFIX) -Dtests=false -Dexamples=false
 	@meson install -C build-install --no-rebuild $(if $(DESTDIR),--destdir $(abspath $(DESTDIR)))
+
+deb: ## the Debian package of presenced and the presence command, into build-deb/
+	@scripts/setup all
+	@scripts/deb
 
 docs: ## the man pages as text and HTML into build/docs; and check every link in the papers
 	@scripts/setup test
