@@ -6,7 +6,7 @@ A gateway is a process of its own where it is killed, else a client. Graces are 
 and a minute where it must not see it; that something has happened is waited for, that it has not is asked after
 something else has that comes later."""
 
-import os
+import ctypes
 import signal
 import socket
 import subprocess
@@ -227,6 +227,35 @@ def a_session_without_an_epoch_lets_others_report_too(daemon):
     becomes(daemon, stranger, ["a-1", "a-2"], ["missing", "missing"])
 
 
+def drop_all_input(client):
+    """From here on the client's kernel throws away whatever comes for it, so that nothing is acknowledged: to the other
+    side it is a machine that lost its power."""
+    SO_ATTACH_FILTER = 26
+    drop = (ctypes.c_uint16 * 4)(0x06, 0, 0, 0)  # one instruction of classic BPF: return 0 bytes
+
+    class Program(ctypes.Structure):
+        _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_void_p)]
+    client.socket.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, bytes(Program(1, ctypes.addressof(drop))))
+
+
+def a_half_open_gateway_is_found_out_by_keepalive(daemon):
+    lost, quiet, asker = gateway(daemon, "lost"), gateway(daemon, "quiet"), daemon.client()
+    connect(lost, "lost", "a", 1)
+    connect(quiet, "quiet", "b", 1)
+    drop_all_input(lost)  # no FIN, no RST, no answer; --keepalive is a second
+    becomes(daemon, asker, ["a"], ["missing"])
+    equal(reason(asker, "a"), "server_down")
+    equal(status(asker, "b"), ["alive"])  # it has said nothing for as long, but its kernel answers
+
+
+def a_half_open_gateway_with_replies_under_way_is_found_out(daemon):
+    lost, asker = gateway(daemon, "lost"), daemon.client()
+    connect(lost, "lost", "a", 1)
+    drop_all_input(lost)
+    lost.send(presenced.encode("PING"))  # this arrives; its reply is never acknowledged
+    becomes(daemon, asker, ["a"], ["missing"])
+
+
 def a_slow_gateway_loses_its_server_and_nobody_waits_for_it(daemon):
     slow, asker = daemon.client(receive_buffer=4096), daemon.client()
     equal(slow.ask("PRESENCE.SESSION", "slow"), "OK")
@@ -334,5 +363,5 @@ if __name__ == "__main__":
     for threads in ("1", "3"):
         print(f"# {threads} threads")
         presenced.tell(sys.argv[1], STORIES, "--threads", threads, "--node", "node-0", "--request-timeout", "2s",
-                       "--settle-time", "200ms")
+                       "--settle-time", "200ms", "--keepalive", "1s")
     presenced.end()
