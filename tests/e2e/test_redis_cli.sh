@@ -85,6 +85,35 @@ a_pipeline_is_answered_in_order() {
     [ "$got" = "$wanted" ] || { diff <(echo "$wanted") <(echo "$got"); return 1; }
 }
 
+# Each command that is gathered into runs: long rows of it, a known and an unknown among them, and bad ones that are
+# told by themselves and spoil nothing.
+rows_of_one_command_are_answered_one_by_one() {
+    local i commands='' wanted=''
+    for i in {1..100}; do
+        commands+="PRESENCE.CONNECT r $model r-$i $i DATA d$i\r\n"
+        wanted+=$':1\n'
+    done
+    commands+="PRESENCE.CONNECT r $model r-1 1\r\nPRESENCE.CONNECT r $model \"a\\x01\" 200\r\nPRESENCE.CONNECT r $model r-101 101\r\n"
+    commands+="PRESENCE.CONNECT r \"\" r-1 1\r\nPRESENCE.CONNECT r $model r-102 x\r\nPRESENCE.CONNECT q $model r-102 102 CONTROLLER\r\n"
+    wanted+=$':0\n-INVALID agent holds a control character\n:1\n-INVALID model is empty\n'
+    wanted+=$'-INVALID id wants a number from 0 to 18446744073709551615, got "x"\n:1\n'
+    for i in {1..70}; do
+        commands+="PRESENCE.STATUS $model r-$i\r\n"
+        wanted+=$'*1\n+alive\n'
+    done
+    commands+="PRESENCE.STATUS $model nobody\r\nPRESENCE.STATUS $model \"\"\r\nPRESENCE.STATUS $model r-1 nobody\r\n"
+    wanted+=$'*1\n+unknown\n-INVALID agent 1 is empty\n*2\n+alive\n+unknown\n'
+    for i in {1..101} 1; do
+        commands+="PRESENCE.DISCONNECT r $i\r\n"
+    done
+    for i in {1..101}; do wanted+=$':1\n'; done
+    commands+="PRESENCE.DISCONNECT q 102\r\nQUIT\r\n"
+    wanted+=$':0\n:1\n+OK'
+    local got
+    got=$(sends "$commands")
+    [ "$got" = "$wanted" ] || { diff <(echo "$wanted") <(echo "$got"); return 1; }
+}
+
 whoever_breaks_the_protocol_is_cut_off() {
     [ "$(sends 'PING\r\n*1\r\n$x\r\n')" = "$(printf '+PONG\n-ERR Protocol error: invalid bulk length')" ]
     [ "$(sends '*1\r\n$999999999\r\n')" = '-ERR Protocol error: the request is larger than max-request-bytes' ]
@@ -121,6 +150,7 @@ for threads in 1 3; do
     story "errors name the argument, $threads threads" errors_name_the_argument
     story "client libraries shake hands, $threads threads" libraries_shake_hands
     story "a pipeline is answered in order, $threads threads" a_pipeline_is_answered_in_order
+    story "rows of one command are answered one by one, $threads threads" rows_of_one_command_are_answered_one_by_one
     story "whoever breaks the protocol is cut off, $threads threads" whoever_breaks_the_protocol_is_cut_off
     story "a disabled recorder says so, $threads threads" a_disabled_recorder_says_so
     told=$((told + 1)) # stopping waits for a child of this shell, so it is told here

@@ -6,33 +6,77 @@
  * one model is O(1); any other filter walks the smallest slice that holds it. Any loop's thread.
  */
 #include "commands/groups.h"
+#include "commands/run.h"
 
-static void run_status(struct call *call)
+#include <stdlib.h>
+
+/* Asks for all the call's agents, a block at a time. False: an error was said. */
+static bool ask_statuses(struct call *call, uint8_t *statuses)
 {
     const struct arguments *arguments = &call->arguments;
-    presence_recorder *recorder = call->client->node->recorder;
-    presence_status status;
-    /* An error is a whole reply, so nothing is said before every agent has been answered; and each is asked only once
-     * where, as mostly, there are few. */
-    enum { FEW = 64 };
-    presence_status few[FEW];
-    for (size_t i = 0; i < arguments->rest_count; i++) {
-        int code = presence_recorder_agent_status(recorder, arguments->model, arguments->rest[i].text, &status);
+    presence_agent_key keys[RUN_MOST];
+    for (size_t at = 0, count; at < arguments->rest_count; at += count) {
+        count = arguments->rest_count - at < RUN_MOST ? arguments->rest_count - at : RUN_MOST;
+        for (size_t i = 0; i < count; i++)
+            keys[i] = (presence_agent_key){.model = arguments->model, .agent = arguments->rest[at + i].text};
+        int code = presence_recorder_agent_statuses(call->client->node->recorder, keys, count);
+        for (size_t i = 0; i < count; i++) {
+            code = code ? code : keys[i].code;
+            statuses[at + i] = (uint8_t)keys[i].status;
+        }
         if (code) {
             command_failed(call, code, NULL);
-            return;
+            return false;
         }
-        if (i < FEW)
-            few[i] = status;
     }
-    reply_array(call->reply, arguments->rest_count);
-    for (size_t i = 0; i < arguments->rest_count; i++) {
-        status = i < FEW ? few[i] : PRESENCE_UNKNOWN;
-        /* The recorder may have been disabled meanwhile: then nothing is known of the agent. */
-        if (i >= FEW &&
-            presence_recorder_agent_status(recorder, arguments->model, arguments->rest[i].text, &status) != PRESENCE_OK)
-            status = PRESENCE_UNKNOWN;
-        reply_word(call->reply, presence_status_string(status));
+    return true;
+}
+
+/* An error is a whole reply, so nothing is said before every agent has been answered. */
+static void run_status(struct call *call)
+{
+    enum { FEW = 1024 };
+    const size_t count = call->arguments.rest_count;
+    uint8_t few[FEW], *statuses = count <= FEW ? few : malloc(count);
+    if (!statuses) {
+        command_failed(call, PRESENCE_E_NO_MEMORY, NULL);
+        return;
+    }
+    if (ask_statuses(call, statuses)) {
+        reply_array(call->reply, count);
+        for (size_t i = 0; i < count; i++)
+            reply_word(call->reply, presence_status_string((presence_status)statuses[i]));
+    }
+    if (statuses != few)
+        free(statuses);
+}
+
+/* `STATUS model agent`, of one agent. */
+static bool gather_status(struct call *call, struct run *run)
+{
+    const struct slice *words = call->words;
+    if (call->word_count != 3 || run->count == RUN_MOST || !slice_is_text(words[1]) || !slice_is_text(words[2]))
+        return false;
+    run->command = call->command;
+    run->agents[run->count++] = (presence_agent_key){.model = words[1].text, .agent = words[2].text};
+    return true;
+}
+
+static void finish_status(struct run *run, struct client *client, struct reply *reply)
+{
+    int code = presence_recorder_agent_statuses(client->node->recorder, run->agents, run->count);
+    for (size_t i = 0; i < run->count; i++) {
+        const presence_agent_key *key = &run->agents[i];
+        if (code || key->code) {
+            struct call call = {.client = client, .command = run->command, .reply = reply};
+            struct slice agent = slice_of(key->agent);
+            call.arguments = (struct arguments){
+                .given = 1U << SLOT_NAMES, .model = key->model, .rest = &agent, .rest_count = 1};
+            command_failed(&call, code ? code : key->code, NULL);
+        } else {
+            reply_array(reply, 1);
+            reply_word(reply, presence_status_string(key->status));
+        }
     }
 }
 
@@ -150,6 +194,8 @@ static const struct command commands[] = {
         .specs = {{SLOT_MODEL, NULL}, {SLOT_NAMES, NULL}},
         .spec_count = 2,
         .run = run_status,
+        .gather = gather_status,
+        .finish = finish_status,
     },
     {
         .name = "PRESENCE.AGENT",

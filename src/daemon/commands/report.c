@@ -2,17 +2,32 @@
 /*
  * report.c - commands by which a gateway reports its connections: CONNECT, DISCONNECT, ACTIVITY, SERVERDOWN, DRAIN.
  *
- * Each is one call of the recorder (a batch for many ids), whose costs it has. A row of single activities of one server
- * in a pipeline is one batch. Any loop's thread.
+ * Each is one call of the recorder (a batch for many ids), whose costs it has. A row of them, of one server, in a
+ * pipeline is one batch. Any loop's thread.
  */
 #include "commands/groups.h"
 #include "commands/run.h"
 #include "sessions/sessions.h"
 
+/* Connects one and says what came of it. */
+static void connect_value(struct call *call, const presence_value *value)
+{
+    presence_error error = {0};
+    bool is_new = false;
+    struct node *node = call->client->node;
+    int code = limits_check(node, value, 1, false, &error);
+    if (code == PRESENCE_OK)
+        code = presence_recorder_connect_handle(node->recorder, value, NULL, &is_new, &error);
+    if (code)
+        command_failed(call, code, error.message);
+    else
+        reply_integer(call->reply, is_new);
+}
+
 static void run_connect(struct call *call)
 {
     const struct arguments *arguments = &call->arguments;
-    presence_value value = {
+    const presence_value value = {
         .server = arguments->server,
         .model = arguments->model,
         .agent = arguments->agent,
@@ -20,16 +35,7 @@ static void run_connect(struct call *call)
         .connection_id = arguments->id,
         .controller_agent = arguments->controller,
     };
-    presence_error error = {0};
-    bool is_new = false;
-    struct node *node = call->client->node;
-    int code = limits_check(node, &value, 1, false, &error);
-    if (code == PRESENCE_OK)
-        code = presence_recorder_connect_handle(node->recorder, &value, NULL, &is_new, &error);
-    if (code)
-        command_failed(call, code, error.message);
-    else
-        reply_integer(call->reply, is_new);
+    connect_value(call, &value);
 }
 
 /* Calls a batch of the recorder with the ids of the call, in blocks, and says how many it did. */
@@ -69,42 +75,107 @@ static void run_activity(struct call *call)
     run_batch(call, presence_recorder_activity_many);
 }
 
-/* Takes `ACTIVITY server id` of one id into the run, if it is of the run's server. */
-static bool gather_activity(struct call *call, struct run *run)
+/* ---------------------------------------------------------------------------------------------------------- runs -- */
+
+/* Whether a call that states this server fits the run, which it begins if that is empty. */
+static bool fits_run(const struct call *call, struct run *run, const char *server)
 {
-    uint64_t id;
-    if (call->word_count != 3 || !slice_is_text(call->words[1]) || !slice_to_number(call->words[2], &id))
-        return false;
     if (run->count == 0) {
         run->command = call->command;
-        run->server = call->words[1].text;
-    } else if (run->count == RUN_MOST || strcmp(run->server, call->words[1].text) != 0) {
-        return false;
+        run->server = server;
+        return true;
     }
-    run->ids[run->count++] = id;
+    return run->count < RUN_MOST && strcmp(run->server, server) == 0;
+}
+
+/* `ACTIVITY server id` and `DISCONNECT server id`, of one id. */
+static bool gather_key(struct call *call, struct run *run)
+{
+    uint64_t id;
+    if (call->word_count != 3 || !slice_is_text(call->words[1]) || !slice_to_number(call->words[2], &id) ||
+        !fits_run(call, run, call->words[1].text))
+        return false;
+    run->keys[run->count++] = (presence_connection_key){.server = call->words[1].text, .connection_id = id};
     return true;
 }
 
-/* The batch says how many are known, not which. Where some are not, each is asked again: stamping twice is the same. */
-static void finish_activity(struct run *run, struct client *client, struct reply *reply)
+/* `CONNECT server model agent id [DATA text]`, where no limit asks for more than a look. */
+static bool gather_connect(struct call *call, struct run *run)
 {
-    presence_recorder *recorder = client->node->recorder;
-    size_t done = 0;
+    uint64_t id;
+    const struct slice *words = call->words;
+    const struct config *config = call->client->node->config;
+    bool has_data = call->word_count == 7 && slice_is_word(words[5], "DATA");
+    if ((call->word_count != 5 && !has_data) || config->max_server_connections || config->max_model_names ||
+        !slice_to_number(words[4], &id) || (has_data && !slice_is_text(words[6])))
+        return false;
+    for (size_t i = 1; i < 4; i++)
+        if (!slice_is_text(words[i]))
+            return false;
+    if (!fits_run(call, run, words[1].text))
+        return false;
+    run->values[run->count++] = (presence_value){.server = words[1].text,
+                                                 .model = words[2].text,
+                                                 .agent = words[3].text,
+                                                 .connection_id = id,
+                                                 .user_data = has_data ? words[6].text : NULL};
+    return true;
+}
+
+/* Whether the client may state the run's server now; sessions_end_write must follow. False: said, once for each. */
+static bool begin_run(struct run *run, struct client *client, struct reply *reply)
+{
     enum write_answer answer = sessions_begin_write(client, run->server);
-    if (answer != WRITE_ALLOWED) {
-        for (size_t i = 0; i < run->count; i++)
-            reply_error(reply, answer == WRITE_STALE ? ERROR_STALE : ERROR_NOPERM, "%s", write_answer_text(answer));
-        return;
-    }
-    int code = presence_recorder_activity_many(recorder, run->server, run->ids, run->count, &done);
+    for (size_t i = 0; answer != WRITE_ALLOWED && i < run->count; i++)
+        reply_error(reply, answer == WRITE_STALE ? ERROR_STALE : ERROR_NOPERM, "%s", write_answer_text(answer));
+    return answer == WRITE_ALLOWED;
+}
+
+static void finish_keys(struct run *run, struct client *client, struct reply *reply,
+                        int (*batch)(presence_recorder *, presence_connection_key *, size_t, size_t *))
+{
     struct call call = {.client = client, .command = run->command, .reply = reply};
     call.arguments.server = run->server;
+    if (!begin_run(run, client, reply))
+        return;
+    int code = batch(client->node->recorder, run->keys, run->count, NULL);
     for (size_t i = 0; i < run->count; i++) {
-        int each = code || done == run->count ? code : presence_recorder_activity(recorder, run->server, run->ids[i]);
+        int each = code ? code : run->keys[i].code;
         if (each && each != PRESENCE_E_NOT_FOUND)
             command_failed(&call, each, NULL);
         else
             reply_integer(reply, each == PRESENCE_OK);
+    }
+    sessions_end_write(client);
+}
+
+static void finish_activity(struct run *run, struct client *client, struct reply *reply)
+{
+    finish_keys(run, client, reply, presence_recorder_activity_keys);
+}
+
+static void finish_disconnect(struct run *run, struct client *client, struct reply *reply)
+{
+    finish_keys(run, client, reply, presence_recorder_disconnect_keys);
+}
+
+/* One that failed changed nothing, and is tried again alone, which tells what was wrong with it. */
+static void finish_connect(struct run *run, struct client *client, struct reply *reply)
+{
+    presence_connect_result results[RUN_MOST];
+    if (!begin_run(run, client, reply))
+        return;
+    int code = presence_recorder_connect_values(client->node->recorder, run->values, run->count, results, NULL);
+    for (size_t i = 0; i < run->count; i++) {
+        const presence_value *value = &run->values[i];
+        struct call call = {.client = client, .command = run->command, .reply = reply};
+        call.arguments.server = value->server;
+        call.arguments.model = value->model;
+        call.arguments.agent = value->agent;
+        if (code || results[i].code)
+            connect_value(&call, value);
+        else
+            reply_integer(reply, results[i].is_new);
     }
     sessions_end_write(client);
 }
@@ -146,6 +217,8 @@ static const struct command commands[] = {
                   {SLOT_DATA, "DATA"}},
         .spec_count = 6,
         .run = run_connect,
+        .gather = gather_connect,
+        .finish = finish_connect,
     },
     {
         .name = "PRESENCE.DISCONNECT",
@@ -157,6 +230,8 @@ static const struct command commands[] = {
         .specs = {{SLOT_SERVER, NULL}, {SLOT_IDS, NULL}},
         .spec_count = 2,
         .run = run_disconnect,
+        .gather = gather_key,
+        .finish = finish_disconnect,
     },
     {
         .name = "PRESENCE.ACTIVITY",
@@ -168,7 +243,7 @@ static const struct command commands[] = {
         .specs = {{SLOT_SERVER, NULL}, {SLOT_IDS, NULL}},
         .spec_count = 2,
         .run = run_activity,
-        .gather = gather_activity,
+        .gather = gather_key,
         .finish = finish_activity,
     },
     {

@@ -18,8 +18,12 @@ enum { RUN_MOST = 64 };
 struct run {
     const struct command *command; /* NULL: empty */
     size_t count;
-    const char *server; /* of all of them; NULL where the elements name their own */
-    uint64_t ids[RUN_MOST];
+    const char *server; /* of all of them, where they write: one session holds it, or none */
+    union {             /* the elements, as the command's batch wants them */
+        presence_connection_key keys[RUN_MOST];
+        presence_value values[RUN_MOST];
+        presence_agent_key agents[RUN_MOST];
+    };
 };
 
 #endif
