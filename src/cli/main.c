@@ -31,7 +31,7 @@ const struct verb verbs[] = {
     {"top", "", "servers and models, redrawn in place", "interval once", 0, 0, run_top},
     {"import", "FILE", "feed a log of connects and disconnects (-: standard input)", "", 1, 1, run_import},
     {"verify", "", "check every invariant of the record", "", 0, 0, run_verify},
-    {"explain", "MODEL AGENT", "an agent's status with all that it rests on", "", 2, 2, run_explain},
+    {"explain", "MODEL AGENT", "the status of an agent with all that it rests on", "", 2, 2, run_explain},
     {"forget", "SERVER", "drop a server that will not come back", "yes", 1, 1, run_forget},
     {"completion", "bash|zsh|fish", "a completion script for the shell", "", 1, 1, run_completion},
     {NULL, NULL, NULL, NULL, 0, 0, NULL},

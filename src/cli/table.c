@@ -75,8 +75,12 @@ static int width_of(const char *text, size_t *bytes)
     mbstate_t state = {0};
     size_t length = mbrtowc(&wide, text, strlen(text), &state);
     *bytes = length == 0 || length > 4 ? 1 : length;
-    int width = length == 0 || length > 4 ? -1 : wcwidth(wide);
-    return width;
+    if (length == 0 || length > 4)
+        return -1;
+    /* Marks that turn the direction of writing, or show nothing, would let one name look like another. */
+    bool hides = (wide >= 0x200b && wide <= 0x200f) || (wide >= 0x202a && wide <= 0x202e) ||
+                 (wide >= 0x2060 && wide <= 0x206f) || wide == 0xfeff;
+    return hides ? -1 : wcwidth(wide);
 }
 
 static size_t screen_width(const char *text)
@@ -266,7 +270,7 @@ void print_object(const struct cli *cli, const json_t *object)
         if (json_is_object(value) || json_is_array(value))
             continue;
         const char *text = cell(&column, object, buffer, sizeof buffer);
-        printf("%-12s  %s", key, strcmp(key, "status") == 0 ? colour_of(cli, text) : "");
+        printf("%-18s  %s", key, strcmp(key, "status") == 0 ? colour_of(cli, text) : "");
         print_text(stdout, text);
         printf("%s\n", strcmp(key, "status") == 0 ? colour_end(cli) : "");
     }
