@@ -9,7 +9,7 @@ JOBS ?= $(shell nproc)
 export JOBS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test bench bench-daemon fuzz lint format install deb docs clean
+.PHONY: help setup build run test bench bench-daemon fuzz lint screenshot format install deb docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 21
@@ -57,6 +57,10 @@ install: ## into DESTDIR and PREFIX (/usr/local)
 deb: ## the Debian package of presenced and the presence command, into build-deb/
 	@scripts/setup all
 	@scripts/deb
+
+screenshot: build ## the picture of the dashboard in docs/dashboard.png
+	@scripts/setup test
+	@tests/web/run.sh $(CURDIR)/build/tests/web/modules screenshot.js build/src/daemon/presenced docs/dashboard.png
 
 docs: ## the man pages as text and HTML into build/docs; and check every link in the papers
 	@scripts/setup test
