@@ -216,8 +216,8 @@ static presence_value *read_values(struct reader *reader, const char *name, uint
 static int record_all(struct node *node, const char *data, size_t length, char *why)
 {
     struct reader reader = reader_of(data, length);
-    struct head_record head;
-    struct server_record server;
+    struct head_record head = {0};
+    struct server_record server = {0};
     presence_value *values = NULL;
     uint64_t room = 0;
     int refused = 0;
