@@ -85,7 +85,8 @@ void resp_output_take(struct resp_client *client, struct bytes *replies)
 void resp_output_more(struct resp_client *client)
 {
     struct bytes *output = &client->output;
-    size_t written = write_some(client, output->data + client->sent, resp_output_waiting(client));
+    size_t waiting = resp_output_waiting(client);
+    size_t written = waiting > 0 ? write_some(client, output->data + client->sent, waiting) : 0;
     client->sent += written;
     if (client->lost)
         return;
