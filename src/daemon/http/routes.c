@@ -154,9 +154,12 @@ static const struct route *find_route(struct exchange *exchange, const struct pa
 static bool set_part(struct exchange *exchange, const char *name, char *text)
 {
     static const struct {
-        const char *name;
+        const char *part, *name;
         enum slot slot;
-    } slots[] = {{"{model}", SLOT_MODEL}, {"{agent}", SLOT_AGENT}, {"{server}", SLOT_SERVER}, {"{id}", SLOT_ID}};
+    } slots[] = {{"{model}", "model", SLOT_MODEL},
+                 {"{agent}", "agent", SLOT_AGENT},
+                 {"{server}", "server", SLOT_SERVER},
+                 {"{id}", "id", SLOT_ID}};
     struct call *call = &exchange->call;
     struct slice value = {text, 0};
     if (!percent_decode(text, false, &value.length)) {
@@ -164,7 +167,7 @@ static bool set_part(struct exchange *exchange, const char *name, char *text)
         return false;
     }
     for (size_t i = 0; i < sizeof slots / sizeof *slots; i++)
-        if (strncmp(name, slots[i].name, strlen(slots[i].name)) == 0)
+        if (strncmp(name, slots[i].part, strlen(slots[i].part)) == 0)
             return argument_set(call, slots[i].slot, slots[i].name, value);
     /* {ids}: the one of the path is all the rest of the words. */
     call->arguments.given |= 1U << SLOT_IDS;
@@ -257,7 +260,7 @@ static void answer_call(struct exchange *exchange, const struct route *route)
     struct arguments *arguments = &call->arguments;
     if ((route->flags & ROUTE_DETAILS) && !argument_given(arguments, SLOT_DETAILS))
         arguments->details = true;
-    if (!command_admit(call) || !command_permit(call)) {
+    if (!command_permit(call)) {
         exchange_send_reply(exchange);
     } else if ((route->flags & ROUTE_TAGGED) && !arguments->cursor && is_unchanged(exchange)) {
         exchange_send(exchange, 304, NULL, NULL, 0);
@@ -281,6 +284,10 @@ void routes_answer(struct exchange *exchange)
         return;
     exchange->path = route->pattern;
     exchange->call.command = route->command ? command_find(slice_of(route->command)) : NULL;
+    if (exchange->call.command && !command_admit(&exchange->call)) { /* before anything of the request is looked at */
+        exchange_send_reply(exchange);
+        return;
+    }
     exchange->texts = malloc(path_bytes + query_bytes + 1);
     if (!exchange->texts || (route->command && !exchange->call.command)) {
         exchange_problem(exchange, 503, "BUSY", "out of memory");
