@@ -9,7 +9,7 @@ JOBS ?= $(shell nproc)
 export JOBS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test bench bench-daemon fuzz lint screenshot format install deb docs clean
+.PHONY: help setup build run story test bench bench-daemon fuzz lint screenshot format install deb docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 21
@@ -21,7 +21,10 @@ build: ## the library, the examples and the tests, optimised, into build/
 	@scripts/setup build
 	@scripts/build build
 
-run: build ## the example: an API server, agents as processes, and what changes when one dies
+run: build ## presenced with agents and a gateway to look at, until Ctrl-C
+	@python3 examples/feed.py build
+
+story: build ## the library's example: an API server, agents as processes, and what changes when one dies
 	@examples/demo.sh build
 
 test: ## build and run every test; the last line is the count
