@@ -8,10 +8,12 @@ SAMPLES (5) and SCALE (1.0, of the requests of a sample) may be set in the envir
 
 import os
 import platform
+import subprocess
 import sys
 import tempfile
+import time
 
-from rig import LUA_CONNECT, MODEL, Rig, median, spread
+from rig import LUA_CONNECT, MODEL, Rig, median, pinned, spread
 
 SAMPLES = int(os.environ.get("SAMPLES", "5"))
 SCALE = float(os.environ.get("SCALE", "1"))
@@ -116,9 +118,14 @@ def case_model(rig):
             mine, other = compare_rates(rig, "100 STATUSes : SMEMBERS of 100",
                                         (ours, ["PRESENCE.STATUS", MODEL, *agents]), (theirs, ["SMEMBERS", "model"]),
                                         pipeline, 5, scale=0.2)
+            compare_rates(rig, "AGENTS DETAILS of 100 : SMEMBERS of 100",
+                          (ours, ["PRESENCE.AGENTS", "MODEL", MODEL, "DETAILS"]), (theirs, ["SMEMBERS", "model"]),
+                          pipeline, None, scale=0.1)
             ratio = median(other, "cpu_us") / median(mine, "cpu_us")
-            say("  the server's CPU for it", f"{median(mine, 'cpu_us'):.2f} µs", f"{median(other, 'cpu_us'):.2f} µs",
+            say("  the server's CPU for 100 STATUSes", f"{median(mine, 'cpu_us'):.2f} µs", f"{median(other, 'cpu_us'):.2f} µs",
                 f"{ratio:.2f}", ">= 5", ratio >= 5)
+            say("  redis-benchmark's own CPU for it", f"{median(mine, 'client_us'):.2f} µs",
+                f"{median(other, 'client_us'):.2f} µs", "", "", None)
 
 
 def case_memory(rig):
@@ -148,8 +155,51 @@ def case_threads(rig):
         rig.client_cpu = rig_cpu
 
 
+def case_watchers(rig):
+    """1,000 watchers, each of a model that changes 10 times a second, beside writers who match none of them."""
+    load = os.path.join(os.path.dirname(os.path.abspath(__file__)), "watch_load.py")
+    watchers, rate, seconds = 1000, 10, 8
+    writes = ["PRESENCE.CONNECT", "machine-0", MODEL, "agent-__rand_int__", "__rand_int__"]
+    with rig.presenced() as ours:
+        ours.load(connects(KEYS))
+        alone, beside = [], []
+        for _ in range(max(1, SAMPLES // 2)):
+            alone.append(rig.sample(ours, writes, 16, requests(16)))
+            process = subprocess.Popen(pinned(rig.client_cpu) + [sys.executable, load, str(ours.port), str(watchers),
+                                                                 str(rate), str(seconds)],
+                                       stdout=subprocess.PIPE, text=True)
+            time.sleep(3)  # the watchers are there by then, and changes come
+            sample = rig.sample(ours, writes, 16, requests(16))
+            output, _ = process.communicate(timeout=60)
+            sent, seen, sample["p50"], sample["p99"] = map(float, output.split())
+            sample["lost"] = sent - seen
+            beside.append(sample)
+        p99, lost = median(beside, "p99"), median(beside, "lost")
+        say("1,000 watchers, change to watcher, p99", f"{p99:.1f} ms (p50 {median(beside, 'p50'):.1f})", "", "",
+            "< 20 ms, none lost", p99 < 20 and lost == 0)
+        ratio = median(beside, "rate") / median(alone, "rate")
+        say("  writers beside them : alone, -P 16", rate_text(beside), rate_text(alone), f"{ratio:.2f}", ">= 0.67",
+            ratio >= 2 / 3)
+
+
+def case_state(rig):
+    """From the start of the process to the first connection, with a state file of a million connections."""
+    with tempfile.TemporaryDirectory(prefix="presence-bench.") as folder:
+        with rig.presenced("--state", folder) as ours:
+            ours.load(connects(KEYS))
+        starts = []
+        for _ in range(SAMPLES):
+            with rig.presenced("--state", folder) as ours:
+                if ours.ask("PRESENCE.COUNT") != KEYS:
+                    raise SystemExit("the state was not taken up")
+                starts.append({"start": ours.start_s})
+        start = median(starts, "start")
+        say("start with a state file of 1e6", f"{start:.2f} s ±{spread(starts, 'start'):.0f} %", "", "", "< 1 s", start < 1)
+
+
 CASES = {"ping": case_ping, "known": case_known, "connect": case_connect, "model": case_model, "memory": case_memory,
-         "threads": case_threads}
+         "threads": case_threads,
+         "watchers": case_watchers, "state": case_state}
 
 
 def cpu_name():

@@ -6,6 +6,7 @@ another name)."""
 import csv
 import io
 import os
+import resource
 import shutil
 import socket
 import statistics
@@ -122,6 +123,12 @@ def pinned(cpus):
     return ["taskset", "-c", cpus] if cpus and shutil.which("taskset") else []
 
 
+def children_cpu_s():
+    """Of the children that have ended: the clients."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 class Rig:
     def __init__(self, program, scratch):
         cpus = sorted(os.sched_getaffinity(0))
@@ -150,14 +157,15 @@ class Rig:
         command = pinned(self.client_cpu) + ["redis-benchmark", "-h", "127.0.0.1", "-p", str(server.port), "-c",
                                              str(clients), "-P", str(pipeline), "-n", str(requests), "-r", str(keys),
                                              "--csv", *words]
-        before = server.cpu_s()
+        before, client_before = server.cpu_s(), children_cpu_s()
         done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
-        spent = server.cpu_s() - before
+        spent, client_spent = server.cpu_s() - before, children_cpu_s() - client_before
         rows = [row for row in csv.reader(io.StringIO(done.stdout)) if len(row) == 8 and row[1] != "rps"]
         if len(rows) != 1:
             raise SystemExit(f"redis-benchmark said: {done.stdout}{done.stderr}")
         row = [float(field) for field in rows[0][1:]]
-        return {"rate": row[0], "p50": row[3], "p99": row[5], "cpu_us": spent * 1e6 / requests}
+        return {"rate": row[0], "p50": row[3], "p99": row[5], "cpu_us": spent * 1e6 / requests,
+                "client_us": client_spent * 1e6 / requests}
 
     def compare(self, ours, theirs, samples, before_each=None, **options):
         """Samples of both by turns: [(server, words), (server, words)] gives a list of samples each."""

@@ -1,0 +1,68 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""watch_load.py PORT WATCHERS CHANGES_A_SECOND SECONDS - so many RESP3 watchers, each of a model of its own, which
+changes so often a second; each change carries the time at which it was sent. Prints how many changes were sent and
+seen, and the median and 99th percentile of the milliseconds between."""
+
+import collections
+import select
+import socket
+import statistics
+import sys
+import time
+
+from rig import encode
+
+DUE_EVERY_S = 0.002
+
+
+def take(file_of, counts, latencies):
+    """One watcher's input: a user_data field tells when its change was sent."""
+    data = file_of.recv(1 << 16)
+    now = time.monotonic_ns()
+    at = data.find(b"user_data\r\n$")
+    while at >= 0:
+        begin = data.index(b"\r\n", at + 11) + 2
+        latencies.append(now - int(data[begin:data.index(b"\r\n", begin)]))
+        counts["seen"] += 1
+        at = data.find(b"user_data\r\n$", begin)
+
+
+def main(port, watchers, rate, seconds):
+    sockets, poll = {}, select.epoll()
+    writer = socket.create_connection(("127.0.0.1", port))
+    for number in range(watchers):
+        watcher = socket.create_connection(("127.0.0.1", port))
+        watcher.sendall(encode("HELLO", "3") + encode("PRESENCE.WATCH", "MODEL", f"watched-{number}"))
+        time.sleep(0.0005)
+        sockets[watcher.fileno()] = watcher
+    time.sleep(0.5)
+    for watcher in sockets.values():
+        watcher.recv(1 << 16)  # what HELLO and WATCH say
+        poll.register(watcher, select.EPOLLIN)
+    poll.register(writer, select.EPOLLIN)
+    latencies, counts, next_one = [], collections.Counter(), 0
+    began = time.monotonic()
+    while (passed := time.monotonic() - began) < seconds + 0.5:
+        due = int(min(passed, seconds) * watchers * rate)
+        batch = []
+        while next_one < due and len(batch) < 100:
+            number = next_one % watchers
+            batch.append(encode("PRESENCE.CONNECT", "watched-server", f"watched-{number}", "agent", number, "DATA",
+                                time.monotonic_ns()))
+            next_one += 1
+        if batch:
+            writer.sendall(b"".join(batch))
+        for descriptor, _ in poll.poll(DUE_EVERY_S):
+            if descriptor == writer.fileno():
+                writer.recv(1 << 16)
+            else:
+                take(sockets[descriptor], counts, latencies)
+    latencies.sort()
+    if not latencies:
+        sys.exit("no change was seen")
+    print(next_one, counts["seen"], statistics.median(latencies) / 1e6, latencies[int(len(latencies) * 0.99)] / 1e6)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4]))
