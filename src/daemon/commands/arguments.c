@@ -271,6 +271,8 @@ void command_failed(struct call *call, int code, const char *detail)
     const struct arguments *arguments = &call->arguments;
     const char *const names[] = {arguments->server, arguments->model, arguments->agent};
     const char *problem;
+    if (code == PRESENCE_E_LIMIT)
+        counter_add(&call->client->node->counters[call->client->loop->index].limited, 1);
     for (size_t i = 0; code == PRESENCE_E_INVALID && i < 3; i++)
         if (names[i] && (problem = name_problem(slice_of(names[i])))) {
             reply_error(call->reply, ERROR_INVALID, "%s %s", slot_names[i], problem);

@@ -8,6 +8,8 @@
 #include "metrics/metrics.h"
 
 #include "access/access.h"
+#include "sessions/sessions.h"
+#include "watches/listings.h"
 
 #include <presence/presence.h>
 #include <stdio.h>
@@ -48,6 +50,21 @@ static double read_max_clients(const struct numbers *numbers)
 static double read_watchers(const struct numbers *numbers)
 {
     return (double)atomic_load(&numbers->node->watchers);
+}
+
+static double read_listings(const struct numbers *numbers)
+{
+    return (double)listings_count(numbers->node->listings);
+}
+
+static double read_sessions(const struct numbers *numbers)
+{
+    return (double)sessions_count((struct node *)(uintptr_t)numbers->node);
+}
+
+static double read_list_bytes(const struct numbers *numbers)
+{
+    return (double)gathering_bytes((struct node *)(uintptr_t)numbers->node);
 }
 
 static double read_failures(const struct numbers *numbers)
@@ -182,6 +199,8 @@ static const struct metric metrics[] = {
     {"presenced_cut_off_output_total", "Clients cut off because they read too slowly.", LOOP_COUNTER(cut_off_output)},
     {"presenced_cut_off_idle_total", "Clients cut off for saying nothing, or half a request, for too long.",
      LOOP_COUNTER(cut_off_idle)},
+    {"presenced_limited_commands_total", "Commands refused at a limit: names, connections, watchers, lists, memory.",
+     LOOP_COUNTER(limited)},
     {"presenced_received_bytes_total", "Bytes received from clients.", LOOP_COUNTER(bytes_in)},
     {"presenced_sent_bytes_total", "Bytes sent to clients.", LOOP_COUNTER(bytes_out)},
     {"presenced_failed_authentications_total", "Tokens that were not good, or not looked at after many bad ones.",
@@ -189,6 +208,9 @@ static const struct metric metrics[] = {
     {"presenced_clients", "Clients connected now.", GAUGE(read_clients)},
     {"presenced_max_clients", "The limit on clients.", GAUGE(read_max_clients)},
     {"presenced_watchers", "Clients with a watch now.", GAUGE(read_watchers)},
+    {"presenced_listings", "Lists kept for their next page.", GAUGE(read_listings)},
+    {"presenced_sessions", "Servers that a session holds, or that wait for their gateway.", GAUGE(read_sessions)},
+    {"presenced_list_bytes", "Memory of lists that clients are sending in parts.", GAUGE(read_list_bytes)},
     {"presenced_tokens", "Tokens in use; 0: everybody is let in.", GAUGE(read_tokens)},
     {"presenced_threads", "Event loops.", GAUGE(read_threads)},
     {"presenced_start_time_seconds", "When this presenced started, since the Unix epoch.", GAUGE(read_started)},

@@ -22,6 +22,7 @@ struct counters {
     _Atomic uint64_t refused;        /* at max-clients */
     _Atomic uint64_t cut_off_output; /* slow readers */
     _Atomic uint64_t cut_off_idle;   /* idle, or with half a request, for too long */
+    _Atomic uint64_t limited;        /* commands refused at a limit */
     _Atomic uint64_t bytes_in, bytes_out;
 };
 
