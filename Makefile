@@ -5,11 +5,12 @@
 PREFIX ?= /usr/local
 DESTDIR ?=
 FUZZ_SECONDS ?= 60
+SOAK_SECONDS ?= 60
 JOBS ?= $(shell nproc)
 export JOBS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run story test bench bench-daemon fuzz lint screenshot format install deb docs clean
+.PHONY: help setup build run story test bench bench-daemon fuzz soak lint screenshot format install deb docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 21
@@ -43,6 +44,10 @@ bench-daemon: ## presenced beside redis-server, by redis-benchmark
 fuzz: ## every fuzz target for FUZZ_SECONDS (60) from the committed corpora
 	@scripts/setup all
 	@scripts/fuzz $(FUZZ_SECONDS)
+
+soak: ## a bad day for presenced under sanitizers: SOAK_SECONDS (60) of random clients, kills and garbage
+	@scripts/setup all
+	@scripts/soak $(SOAK_SECONDS)
 
 lint: ## format, clang-tidy, man pages, and the rules of the house
 	@scripts/setup all
