@@ -120,7 +120,7 @@ int run_count(struct cli *cli)
     return ANSWER_YES;
 }
 
-/* --------------------------------------------------------------------------------------------------------- agents -- */
+/* -------------------------------------------------------------------------------------------------------- agents -- */
 
 static const struct column agent_columns[] = {{"MODEL", "model", COLUMN_TEXT},
                                               {"AGENT", "agent", COLUMN_TEXT},

@@ -58,8 +58,8 @@ void http_stop(void);
 char *http_path(const char *format, ...);
 /* Appends `?key=value` or `&key=value` to a path of http_path's, which is freed; value NULL: as it is. */
 char *http_query(char *path, const char *key, const char *value);
-/* Asks and waits. The status; *body, if not NULL, is JSON to be released with json_decref, or NULL where there was none.
- * A status of 400 or more that is not `allowed` ends the program with what the problem document says. */
+/* Asks and waits. The status; *body, if not NULL, is JSON to be released with json_decref, or NULL where there was
+ * none. A status of 400 or more that is not `allowed` ends the program with what the problem document says. */
 long http_ask(const char *method, const char *path, json_t *send, json_t **body, long allowed);
 /* The same for text: it is written to `out` as it comes. */
 void http_copy(const char *path, FILE *out);
@@ -75,7 +75,7 @@ bool http_reachable(void);
 /* Why the last http_follow ended, in words. */
 const char *http_trouble(void);
 
-/* --------------------------------------------------------------------------------------------------------- output -- */
+/* -------------------------------------------------------------------------------------------------------- output -- */
 
 enum column_kind { COLUMN_TEXT, COLUMN_NUMBER, COLUMN_STATUS, COLUMN_TIME };
 
@@ -112,7 +112,7 @@ void progress(const struct cli *cli, const char *what, uint64_t done, bool end);
 void list_pages(const struct cli *cli, const char *path, const char *plural, void (*row)(json_t *row, void *context),
                 void *context);
 
-/* ---------------------------------------------------------------------------------------------------------- verbs -- */
+/* --------------------------------------------------------------------------------------------------------- verbs -- */
 
 int run_report(struct cli *cli);
 int run_status(struct cli *cli);

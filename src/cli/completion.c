@@ -21,13 +21,13 @@ static void print_option(const char *words)
 
 static void bash(void)
 {
-    puts(
-        "# presence(1) for bash\n_presence() {\n    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]}");
-    puts(
-        "    case $before in\n    --unix|--token-file|--ca|--cert|--key|import) COMPREPLY=($(compgen -f -- \"$word\")); "
-        "return;;\n    --status) COMPREPLY=($(compgen -W 'alive missing unknown' -- \"$word\")); return;;\n"
-        "    completion) COMPREPLY=($(compgen -W 'bash zsh fish' -- \"$word\")); return;;\n"
-        "    --url|--model|--server|--agent|--after|--count|--interval) return;;\n    esac");
+    puts("# presence(1) for bash\n_presence() {\n"
+         "    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]}");
+    puts("    case $before in\n"
+         "    --unix|--token-file|--ca|--cert|--key|import) COMPREPLY=($(compgen -f -- \"$word\")); "
+         "return;;\n    --status) COMPREPLY=($(compgen -W 'alive missing unknown' -- \"$word\")); return;;\n"
+         "    completion) COMPREPLY=($(compgen -W 'bash zsh fish' -- \"$word\")); return;;\n"
+         "    --url|--model|--server|--agent|--after|--count|--interval) return;;\n    esac");
     fputs("    if [[ $word == -* ]]; then\n        COMPREPLY=($(compgen -W '", stdout);
     for (size_t i = 0; option_words[i]; i++) {
         print_option(option_words[i]);

@@ -65,7 +65,7 @@ void rows_free(struct rows *rows)
     free(rows);
 }
 
-/* ---------------------------------------------------------------------------------------------------------- cells -- */
+/* --------------------------------------------------------------------------------------------------------- cells -- */
 
 /* Columns on the screen of one character at `text`, and its bytes; one that is no character of the locale is shown by
  * its byte. */
@@ -149,7 +149,7 @@ static const char *cell(const struct column *column, const json_t *row, char *bu
     return buffer;
 }
 
-/* ---------------------------------------------------------------------------------------------------------- colour -- */
+/* -------------------------------------------------------------------------------------------------------- colour -- */
 
 const char *colour_of(const struct cli *cli, const char *status)
 {
@@ -251,7 +251,7 @@ void rows_end(struct rows *rows, const char *none)
     rows_free(rows);
 }
 
-/* ------------------------------------------------------------------------------------------------- other printing -- */
+/* ------------------------------------------------------------------------------------------------ other printing -- */
 
 void print_object(const struct cli *cli, const json_t *object)
 {

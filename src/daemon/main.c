@@ -156,7 +156,8 @@ static bool make_node(struct daemon *daemon, char *error, size_t error_bytes)
     node->counters = aligned_alloc(_Alignof(struct counters), daemon->loops.count * sizeof *node->counters);
     node->recorder = presence_recorder_new_with(&options, &problem);
     node->listings = listings_new(config->max_listings);
-    if (!node->listings || !node->counters || !node->recorder || getrandom(&node->run, sizeof node->run, 0) != sizeof node->run) {
+    if (!node->listings || !node->counters || !node->recorder ||
+        getrandom(&node->run, sizeof node->run, 0) != sizeof node->run) {
         snprintf(error, error_bytes, "cannot make the recorder: %s",
                  *problem.message ? problem.message : "out of memory");
         return false;
@@ -213,8 +214,7 @@ static int run(struct daemon *daemon)
                 (daemon->node.access = access_new(&daemon->config, error, sizeof error)) != NULL &&
                 loops_init(&daemon->loops, daemon->config.threads, error, sizeof error) &&
                 make_node(daemon, error, sizeof error) && state_open(&daemon->node, error, sizeof error) &&
-                sessions_start(&daemon->node, error, sizeof error) &&
-                catch_signals(daemon, error, sizeof error) &&
+                sessions_start(&daemon->node, error, sizeof error) && catch_signals(daemon, error, sizeof error) &&
                 start_watchdog(daemon, error, sizeof error) &&
                 (daemon->resp = resp_side_new(&daemon->node, error, sizeof error)) != NULL &&
                 (daemon->http = http_side_new(&daemon->node, error, sizeof error)) != NULL;
@@ -236,15 +236,17 @@ static int run(struct daemon *daemon)
 /* What the table of options does not know: addresses, and what the named files hold. */
 static bool check(const struct config *config, char *error, size_t error_bytes)
 {
+    static const char *const options[] = {"--resp", "--http"};
+    const char *const lists[] = {config->resp, config->http};
     struct address addresses[16];
     size_t count;
-    if (!address_parse_list(config->resp, "--resp", addresses, 16, &count, error, error_bytes) ||
-        !address_parse_list(config->http, "--http", addresses, 16, &count, error, error_bytes))
-        return false;
     struct access *access = access_new(config, error, error_bytes);
     bool good = access != NULL;
-    for (size_t i = 0; good && i < count; i++)
-        good = access_may_listen(access, &addresses[i], "--resp", error, error_bytes);
+    for (size_t list = 0; good && list < 2; list++) {
+        good = address_parse_list(lists[list], options[list], addresses, 16, &count, error, error_bytes);
+        for (size_t i = 0; good && i < count; i++)
+            good = access_may_listen(access, &addresses[i], options[list], error, error_bytes);
+    }
     access_free(access);
     return good;
 }

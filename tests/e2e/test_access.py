@@ -219,6 +219,8 @@ def what_is_not_safe_does_not_start(tokens):
     start_fails("without tokens and TLS", *everywhere)
     start_fails("without tokens and TLS", *everywhere, "--tokens", tokens)
     start_fails("without tokens and TLS", "--http", "none", "--resp", "[::]:0")
+    start_fails("--http: 0.0.0.0:0", "--resp", "none", "--http", "127.0.0.1:0,0.0.0.0:0")
+    start_fails("--resp: 0.0.0.0:0", "--resp", "0.0.0.0:0,127.0.0.1:0")
     start_fails("cannot read", "--tokens", "/nonexistent")
     for line, wanted in (("a", "sha256:"), ("a sha256:00 read", "sha256:"), (f"a sha256:{'0' * 64}", "one role"),
                          (f"a sha256:{'0' * 64} write", "wants read"), (f"a sha256:{'0' * 64} model:", "wants read"),

@@ -102,7 +102,7 @@ bool principal_is(const struct principal *a, const struct principal *b)
     return a == b || (a && b && strcmp(a->name, b->name) == 0);
 }
 
-/* ---------------------------------------------------------------------------------------------------------- roles -- */
+/* --------------------------------------------------------------------------------------------------------- roles -- */
 
 static const struct role *find_role(const struct principal *principal, enum role_kind kind, const char *name)
 {

@@ -3,8 +3,8 @@
  * log.h - what presenced tells its operator: one line an event, on stderr, as `level=info event=started key=value`.
  *
  * Values are quoted and escaped here, always, so that nothing that a peer sent can break a line or a terminal. Where
- * stderr leads to the journal (JOURNAL_STREAM names it) each line begins with its priority, `<6>`, and no time; else with the time.
- * Any thread; a line is one write.
+ * stderr leads to the journal (JOURNAL_STREAM names it) each line begins with its priority, `<6>`, and no time; else
+ * with the time. Any thread; a line is one write.
  */
 #ifndef DAEMON_BASE_LOG_H
 #define DAEMON_BASE_LOG_H

@@ -2,8 +2,8 @@
 /*
  * operate.c - what operators ask for when something looks wrong: CHECK, EXPLAIN, FORGET.
  *
- * CHECK verifies every invariant of the record while writers wait: O(connections). EXPLAIN tells one agent's status with
- * everything that it rests on: O(connections of the agent). FORGET drops a server that will not come back:
+ * CHECK verifies every invariant of the record while writers wait: O(connections). EXPLAIN tells one agent's status
+ * with everything that it rests on: O(connections of the agent). FORGET drops a server that will not come back:
  * O(connections of the server). Any loop's thread.
  */
 #include "commands/groups.h"
@@ -39,7 +39,7 @@ static void run_check(struct call *call)
     reply_integer(reply, (int64_t)presence_recorder_revision(recorder));
 }
 
-/* -------------------------------------------------------------------------------------------------------- explain -- */
+/* ------------------------------------------------------------------------------------------------------- explain -- */
 
 /* Why, in a sentence. */
 static const char *verdict(const presence_evidence *evidence, size_t controllers)
@@ -158,7 +158,7 @@ static void run_explain(struct call *call)
     presence_connections_free(slice);
 }
 
-/* --------------------------------------------------------------------------------------------------------- forget -- */
+/* -------------------------------------------------------------------------------------------------------- forget -- */
 
 static void run_forget(struct call *call)
 {

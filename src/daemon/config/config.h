@@ -32,8 +32,8 @@ struct config {
     uint64_t max_watchers, max_listings, max_header_bytes;
     uint64_t idle_timeout, request_timeout; /* milliseconds; 0: none */
     uint64_t keepalive;                     /* milliseconds */
-    char *node, *state;                   /* this node's name as a server; the folder of the state */
-    uint64_t settle_time, state_interval; /* milliseconds */
+    char *node, *state;                     /* this node's name as a server; the folder of the state */
+    uint64_t settle_time, state_interval;   /* milliseconds */
     uint64_t max_list_bytes, max_server_connections, max_model_names;
     /* Asked for on the command line only. */
     bool help, version, check;
