@@ -465,6 +465,12 @@ static bool start_loop(struct http_side *side, size_t index)
     return true;
 }
 
+/* What libevent has to say goes where all else is said, and is made harmless there. */
+static void on_library_log(int severity, const char *text)
+{
+    log_event(severity >= EVENT_LOG_ERR ? LOG_LEVEL_ERROR : LOG_LEVEL_DEBUG, "libevent", "text", text, NULL);
+}
+
 struct http_side *http_side_new(struct node *node, char *error, size_t error_bytes)
 {
     struct http_side *side = calloc(1, sizeof *side);
@@ -474,6 +480,7 @@ struct http_side *http_side_new(struct node *node, char *error, size_t error_byt
         return NULL;
     }
     side->node = node;
+    event_set_log_callback(on_library_log);
     bool good = listen_everywhere(side, error, error_bytes);
     for (size_t i = 0; good && i < node->loops->count; i++)
         if (!start_loop(side, i)) {
