@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """test_python_redis.py PRESENCED - the Python client of Redis, as Debian has it, against presenced."""
 
+import json
 import os
 import sys
 
@@ -72,9 +73,9 @@ def a_watch_has_the_form_of_a_subscription(daemon):
     equal(writer.execute_command("PRESENCE.DISCONNECT", "machine-0", 7), 1)
     events = []
     for _ in range(3):
-        form, channel, fields = connection.read_response()
+        form, channel, text = connection.read_response()
         equal((form, channel), ("message", "presence"))
-        events.append(dict(zip(fields[::2], fields[1::2])))
+        events.append(json.loads(text))
     equal([event["kind"] for event in events], ["snapshot", "connected", "disconnected"])
     equal([(event["agent"], event["connection_id"]) for event in events[1:]], [("unit-a", "7")] * 2)
     connection.send_command("PRESENCE.UNWATCH")

@@ -5,7 +5,7 @@
  *
  * Each command must say exactly one whole reply, in RESP2 and in RESP3; texts of errors are printable; afterwards the
  * record holds all its invariants, and everything is freed (leaks are the sanitizer's to find). The first byte chooses
- * whether there are limits. Linked with libFuzzer, or with replay.c. Cost: some hundred microseconds, mostly for a node.
+ * whether there are limits. Linked with libFuzzer, or with replay.c. Cost: some 100 microseconds, mostly for a node.
  */
 #include "access/access.h"
 #include "base/log.h"
@@ -45,8 +45,12 @@ static void must(bool condition)
 
 static void set_up(struct scene *scene, bool limited)
 {
-    static const char *const flags[] = {"fuzz", "--node", "this-node", "--max-connections", "12", "--max-names", "20",
-                                        "--max-server-connections", "6", "--max-model-names", "6", "--max-list-bytes",
+    static const char *const flags[] = {"fuzz",      "--node",
+                                        "this-node", "--max-connections",
+                                        "12",        "--max-names",
+                                        "20",        "--max-server-connections",
+                                        "6",         "--max-model-names",
+                                        "6",         "--max-list-bytes",
                                         "64k"};
     enum { FLAGS = sizeof flags / sizeof *flags, FREE_FLAGS = 3 };
     char *words[FLAGS];

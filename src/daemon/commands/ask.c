@@ -70,8 +70,8 @@ static void finish_status(struct run *run, struct client *client, struct reply *
         if (code || key->code) {
             struct call call = {.client = client, .command = run->command, .reply = reply};
             struct slice agent = slice_of(key->agent);
-            call.arguments = (struct arguments){
-                .given = 1U << SLOT_NAMES, .model = key->model, .rest = &agent, .rest_count = 1};
+            call.arguments =
+                (struct arguments){.given = 1U << SLOT_NAMES, .model = key->model, .rest = &agent, .rest_count = 1};
             command_failed(&call, code ? code : key->code, NULL);
         } else {
             reply_array(reply, 1);

@@ -152,9 +152,11 @@ void resp_client_tick(struct resp_client *client)
     if (client->stage == RESP_LINGERING)
         client->lost = has_passed(client, client->moved, owner->close_ticks);
     else if (client->stage == RESP_FLUSHING)
-        client->lost = has_passed(client, client->moved, owner->request_ticks ? owner->request_ticks : owner->close_ticks);
+        client->lost =
+            has_passed(client, client->moved, owner->request_ticks ? owner->request_ticks : owner->close_ticks);
     else if (unread && has_passed(client, client->moved, owner->request_ticks))
-        resp_client_cut_off(client, "does not read its replies", &owner->node->counters[owner->loop->index].cut_off_output);
+        resp_client_cut_off(client, "does not read its replies",
+                            &owner->node->counters[owner->loop->index].cut_off_output);
     else if (unfinished && has_passed(client, client->moved, owner->request_ticks))
         resp_client_cut_off(client, "leaves a request unfinished", cut_off);
     else if (!client->client.feed && !unread && has_passed(client, client->heard, owner->idle_ticks))

@@ -24,7 +24,8 @@ struct resp_clients {
     struct loop *loop;
     struct resp_limits limits;
     struct resp_client *first;
-    struct run run;         /* of the client that is being served */
+    struct run run; /* of the client that is being served */
+    const struct command *latest;
     struct resp_reply push;    /* of the client that a watch is telling something */
     struct json_reply message; /* likewise, in RESP2 */
     /* Time passes in ticks, so that serving a client needs no clock: each tick looks at every client once. */

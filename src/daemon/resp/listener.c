@@ -149,8 +149,8 @@ static bool listen_everywhere(struct resp_side *side, char *error, size_t error_
     int descriptors[MOST_LISTENERS];
     bool good = true;
     size_t given = activation_take("resp", descriptors, addresses, MOST_LISTENERS), count = given;
-    if (given == 0 && !address_parse_list(side->node->config->resp, "--resp", addresses, MOST_LISTENERS, &count, error,
-                                          error_bytes))
+    if (given == 0 &&
+        !address_parse_list(side->node->config->resp, "--resp", addresses, MOST_LISTENERS, &count, error, error_bytes))
         return false;
     for (size_t i = 0; i < count; i++) {
         int fd = given > 0 ? descriptors[i] : -1;
@@ -164,7 +164,7 @@ static bool listen_everywhere(struct resp_side *side, char *error, size_t error_
     return good;
 }
 
-/* ---------------------------------------------------------------------------------------------------------- ticks -- */
+/* --------------------------------------------------------------------------------------------------------- ticks -- */
 
 static void on_tick(evutil_socket_t fd, short what, void *context)
 {

@@ -106,9 +106,9 @@ void resp_output_more(struct resp_client *client)
     }
 }
 
-/* ------------------------------------------------------------------------------------------------- what is watched -- */
+/* ----------------------------------------------------------------------------------------------- what is watched -- */
 
-/* RESP3: > presence event {...}. RESP2, as though the client had subscribed to a channel: * message presence TEXT, where
+/* RESP3: > presence event {...}. RESP2, as though the client had subscribed to a channel: * message presence TEXT;
  * the text is JSON, since client libraries take a message's payload to be a string. */
 static struct reply *begin_push(struct client *client, const char *kind, const char *id)
 {

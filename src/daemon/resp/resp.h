@@ -17,7 +17,7 @@ struct resp_side;
 struct resp_side *resp_side_new(struct node *node, char *error, size_t error_bytes);
 /* Accepts no more. On the first loop's thread. */
 void resp_side_stop_listening(struct resp_side *side);
-/* Sends what waits and closes every client, holding the loops for as long: posted to each loop, so before loops_stop. */
+/* Sends what waits and closes every client, holding the loops for as long. Posted to each, so before loops_stop. */
 void resp_side_close_clients(struct resp_side *side);
 /* After all loops have ended, and before loops_free. */
 void resp_side_free(struct resp_side *side);

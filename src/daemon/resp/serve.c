@@ -47,7 +47,9 @@ static void run_command(struct resp_client *client, struct reply *reply)
                         .word_count = client->parser.word_count,
                         .reply = reply};
     /* Pipelines mostly repeat a command. */
-    call.command = run->command && slice_is_word(name, run->command->name) ? run->command : command_find(name);
+    const struct command *latest = client->owner->latest;
+    call.command = latest && slice_is_word(name, latest->name) ? latest : command_find(name);
+    client->owner->latest = call.command;
     if (call.command && call.command->gather && !client->client.feed && command_permits_run(&call)) {
         if (call.command == run->command && call.command->gather(&call, run))
             return;
