@@ -5,8 +5,8 @@
  * In one command they are the recorder's update_server and merge_server. In parts, both are merge_server_since the
  * revision of BEGIN: ids that connected or disconnected while the list was being sent keep their newer fate.
  *
- * Keeps true: all or nothing. A part that is refused spoils its list, so that a client that pipelines its parts and does
- * not look at their replies cannot commit half a list. O(values) beside the recorder; the client's own loop.
+ * Keeps true: all or nothing. A part that is refused spoils its list, so that a client that pipelines its parts and
+ * does not look at their replies cannot commit half a list. O(values) beside the recorder; the client's own loop.
  */
 #include "commands/lists.h"
 

@@ -6,8 +6,9 @@
  * their NULs. At the commit they become the recorder's array of values, which point into them. Bytes are taken from
  * max-list-bytes before they are copied, for the array too, and given back with the list.
  *
- * Keeps true: the sum of what all gatherings hold is at most max-list-bytes, but for the slack of a buffer that doubles.
- * Called on the client's loop. Adding is O(bytes added); the commit is what presence_recorder_merge_server_since costs.
+ * Keeps true: the sum of what all gatherings hold is at most max-list-bytes, but for the slack of a buffer that
+ * doubles. Called on the client's loop. Adding is O(bytes added); the commit costs what
+ * presence_recorder_merge_server_since does.
  */
 #include "sessions/inside.h"
 

@@ -25,7 +25,7 @@ struct held {
     bool has_epoch;
     uint64_t epoch;
     uint64_t grace_ms;
-    size_t holders; /* of this life */
+    size_t holders;    /* of this life */
     struct due due[2]; /* in order of time: of the first drop that is not dealt with, and of the last */
     bool fenced;
     size_t references; /* sessions, of every life, and calls under way. The mutex's */

@@ -2,9 +2,9 @@
 /*
  * joins.c - clients that are themselves an agent's connection to this node.
  *
- * A joined client is a connection of the node's own server, with an id that this run of the node uses once. Input of the
- * client stamps it; its end removes it. Names are kept, so that an agent is recorded again by its next input when the
- * record was cleared meanwhile (DISABLE, ENABLE).
+ * A joined client is a connection of the node's own server, with an id that this run of the node uses once. Input of
+ * the client stamps it; its end removes it. Names are kept, so that an agent is recorded again by its next input when
+ * the record was cleared meanwhile (DISABLE, ENABLE).
  *
  * Called on the client's loop. A stamp costs what an activity by handle costs.
  */

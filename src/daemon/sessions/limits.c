@@ -3,8 +3,8 @@
  * limits.c - max-server-connections and max-model-names, which the recorder does not know.
  *
  * The recorder's own counts are asked first: far from a limit, that is all. Near it, what is really new is counted in a
- * view: ids that the server does not have, and names that the model does not have, each once. A list that replaces names
- * counts the old and the new, since the record holds both when it switches.
+ * view: ids that the server does not have, and names that the model does not have, each once. A list that replaces
+ * names counts the old and the new, since the record holds both when it switches.
  *
  * Any thread. Without these limits it costs two loads. A value is looked up in about a microsecond; names near a limit
  * are sorted.

@@ -7,8 +7,8 @@
  * dealt with once, on the first loop; a server that nobody holds and nobody waits for takes no memory.
  *
  * Called by clients' loops. A write of a holder costs a read lock of its own server; one of another client costs a load
- * while no server is fenced, else a look-up under the mutex. Binding is a look-up and, with an epoch, a claim: O(1), but
- * the first claim of a server is O(its connections). What is due is found in O(servers held).
+ * while no server is fenced, else a look-up under the mutex. Binding is a look-up and, with an epoch, a claim: O(1),
+ * but the first claim of a server is O(its connections). What is due is found in O(servers held).
  */
 #include "sessions/inside.h"
 
@@ -407,8 +407,7 @@ int sessions_bind(struct client *client, const struct session_wish *wish, presen
 static struct due last_holder_gone(struct sessions *sessions, const struct held *held, bool on_purpose)
 {
     uint64_t mark;
-    if (!on_purpose && held->grace_ms > 0 &&
-        presence_recorder_mark(sessions->node->recorder, &mark) == PRESENCE_OK)
+    if (!on_purpose && held->grace_ms > 0 && presence_recorder_mark(sessions->node->recorder, &mark) == PRESENCE_OK)
         return (struct due){node_now_ms() + held->grace_ms, mark};
     take_down(sessions, held->server, on_purpose ? PRESENCE_REASON_DRAINED : PRESENCE_REASON_SERVER_DOWN);
     return (struct due){0};

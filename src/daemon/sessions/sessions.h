@@ -9,8 +9,8 @@
  *   life     the time in which one epoch holds the server. A larger epoch begins the next life: the holders of the one
  *            before have lost the server, and whatever they still say of it is stale.
  *   fenced   held, with an epoch, or waiting for such a holder to come back: only its holders may state it.
- *   grace    how long a server waits for a holder to come back. What its new holder has not stated again (by a connect or
- *            a list; activity is no statement) when the grace is over becomes missing.
+ *   grace    how long a server waits for a holder to come back. What its new holder has not stated again (by a
+ *            connect or a list; activity is no statement) when the grace is over becomes missing.
  *
  * The last holder gone: by QUIT, RESET or by binding elsewhere: drained at once. By a closed connection: server_down at
  * once without a grace; with one, timed_out when it is over.
@@ -47,7 +47,8 @@ struct session_wish {
 enum { SESSION_MOST_GRACE_MS = 24 * 60 * 60 * 1000 };
 
 /* Binds the client, in place of what it was bound to. 0, or: STALE, a newer epoch is known; DISABLED; LIMIT, too many
- * servers wait for their holders; NO_MEMORY; SESSIONS_E_NODE, the server is the node's own. A failure changes nothing. */
+ * servers wait for their holders; NO_MEMORY; SESSIONS_E_NODE, the server is the node's own. A failure changes
+ * nothing. */
 enum { SESSIONS_E_NODE = -1000 };
 int sessions_bind(struct client *client, const struct session_wish *wish, presence_error *error);
 
@@ -86,7 +87,8 @@ void join_stamp(struct client *client);
 bool gathering_begin(struct client *client, const char *server);
 /* The client's list of that server, or NULL. */
 struct gathering *gathering_of(struct client *client, const char *server);
-/* Adds copies of these values (status, server and last_seen are not kept). 0, or LIMIT, NO_MEMORY: as gathering_spoil. */
+/* Adds copies of these values (status, server and last_seen are not kept). 0, or LIMIT, NO_MEMORY: as
+ * gathering_spoil. */
 int gathering_add(struct gathering *gathering, const presence_value *values, size_t count);
 /* Something of the list is lost: its commit will fail. */
 void gathering_spoil(struct gathering *gathering);

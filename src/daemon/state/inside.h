@@ -6,8 +6,8 @@
  *   block   its length in bytes (4), the CRC-32C of what follows (4), its index in the file (4), records
  *   record  a letter, then fields without padding:
  *     H  head: revision (8), time (8). The first record
- *     S  server: claim (3 × 8), number (8), floor (8), floor's time (8), how many values (8), of them alive (8), floor's
- *        reason (1), forgotten (1), length of the name (2), name, NUL. Its values follow
+ *     S  server: claim (3 × 8), number (8), floor (8), floor's time (8), how many values (8), of them alive (8),
+ *        floor's reason (1), forgotten (1), length of the name (2), name, NUL. Its values follow
  *     V  value: id (8), last seen (8), alive (1), controller (1), lengths of model (2), agent (2), data (2), and these,
  *        each with a NUL, so that they are read in place
  *     E  end: how many servers (8), how many values (8). The last record; nothing follows
@@ -69,7 +69,8 @@ struct state {
     uint64_t written_revision, written_commands, written_at_ms;
 };
 
-/* Writes the state of the recorder's present view. False: `why` (of WHY_BYTES) says what failed; the old file stands. */
+/* Writes the state of the recorder's present view. False: `why` (of WHY_BYTES) says what failed; the old file
+ * stands. */
 bool state_write(struct state *state, struct state_facts *facts, uint64_t *revision, char *why);
 
 enum state_outcome {

@@ -143,7 +143,8 @@ static void write_now(struct state *state)
     uint64_t revision = 0, commands = commands_so_far(state->node);
     bool good = state_write(state, &facts, &revision, why);
     if (!good && !state->failing)
-        log_event(LOG_LEVEL_ERROR, "state not written", "why", why, "hint", "the one before is kept; tried again", NULL);
+        log_event(LOG_LEVEL_ERROR, "state not written", "why", why, "hint", "the one before is kept; tried again",
+                  NULL);
     else if (good && state->failing)
         log_event(LOG_LEVEL_INFO, "state written again", NULL);
     pthread_mutex_lock(&state->mutex);

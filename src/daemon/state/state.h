@@ -21,21 +21,21 @@
 
 struct state;
 
-/* Makes DIR if it is not there, takes its lock, finds out whether it can be written, and reads the state into the node's
- * recorder, which is enabled and empty. Sets node->state; no --state: NULL. Before sessions_start. False: `error` says
- * why: another presenced runs on DIR, or DIR cannot be used. A bad state file is no such reason. */
+/* Makes DIR if it is not there, takes its lock, finds out whether it can be written, and reads the state into the
+ * node's recorder, which is enabled and empty. Sets node->state; no --state: NULL. Before sessions_start. False:
+ * `error` says why: another presenced runs on DIR, or DIR cannot be used. A bad state file is no such reason. */
 bool state_open(struct node *node, char *error, size_t error_bytes);
 /* Starts the writing thread. False: `error` says why. */
 bool state_start(struct node *node, char *error, size_t error_bytes);
-/* Ends the thread, writes what is recorded now (unless the thread never ran), gives the lock back. False: it could not be
- * written, and the log says why. */
+/* Ends the thread, writes what is recorded now (unless the thread never ran), gives the lock back. False: it could not
+ * be written, and the log says why. */
 bool state_close(struct node *node);
 
 /* For metrics. */
 struct state_facts {
-    uint64_t writes, failures;                     /* so far */
-    uint64_t bytes, connections, duration_ms;      /* of the last that was written */
-    presence_time written;                         /* when; 0: not yet */
+    uint64_t writes, failures;                /* so far */
+    uint64_t bytes, connections, duration_ms; /* of the last that was written */
+    presence_time written;                    /* when; 0: not yet */
 };
 /* Zeros where there is no --state. Any thread. */
 void state_describe(const struct node *node, struct state_facts *facts);
