@@ -2,14 +2,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """test_resp_limits.py PRESENCED - each limit of RESP: the attacker's way fails, and nobody else notices."""
 
+import hashlib
 import socket
 import sys
+import tempfile
 import threading
 
 import presenced
 from presenced import Error, encode, equal, holds
 
 program = sys.argv[1]
+TOKEN = "a-token-of-this-test-only-0123456789"
 MODEL = "2e15302a-bbdf-4077-8e65-116a5a0e0348"
 
 
@@ -237,6 +240,21 @@ def replies_and_logs_show_no_raw_bytes(daemon):
     assert all(" " <= letter < "\x7f" or letter == "\n" for letter in daemon.logged())
 
 
+def strangers_get_little(daemon):
+    """Given tokens in use, then who has not said who it is cannot make the daemon hold a large request; and who has,
+    can."""
+    for frame, why in ((b"*2\r\n$4\r\nAUTH\r\n$100000\r\n", "the request is larger than max-request-bytes"),
+                       (b"*100\r\n", "more arguments than max-request-words"),
+                       (b"x" * 5000, "an inline command is too long")):
+        client = daemon.client()
+        client.send(frame)
+        equal(client.reply(), Error("ERR Protocol error: " + why))
+        equal(client.rest(), b"")
+    known = daemon.client()
+    equal(known.ask("AUTH", TOKEN), "OK")
+    equal(known.ask("ECHO", "x" * 100000), "x" * 100000)
+
+
 def nothing_is_left_of_who_went(daemon):
     """Given clients of every kind of end, when they are gone, then no descriptor and no place is."""
     equal(daemon.info("connected_clients"), 1)
@@ -261,5 +279,9 @@ presenced.tell(program, [who_reads_nothing_is_paused_then_cut_off],
 presenced.tell(program, [one_reply_beyond_the_limit_is_cut_off], "--max-output-bytes", "1m")
 presenced.tell(program, [half_a_command_times_out], "--request-timeout", "500ms", "--threads", "2")
 presenced.tell(program, [the_idle_are_closed], "--idle-timeout", "400ms")
+with tempfile.NamedTemporaryFile("w", prefix="presence-test.") as tokens:
+    tokens.write(f"reader sha256:{hashlib.sha256(TOKEN.encode()).hexdigest()} read\n")
+    tokens.flush()
+    presenced.tell(program, [strangers_get_little], "--tokens", tokens.name)
 presenced.tell(program, [more_clients_than_allowed_are_refused], "--max-clients", "10")
 presenced.end()

@@ -40,7 +40,8 @@ void resp_client_open(struct resp_clients *owner, evutil_socket_t fd, const char
     client->tls = tls;
     client->shaking_hands = tls != NULL;
     client->heard = client->moved = owner->tick;
-    resp_parser_init(&client->parser, &owner->limits);
+    resp_parser_init(&client->parser,
+                     principal_of(owner->node->access, NULL) ? &owner->limits : &owner->stranger_limits);
     client->readable = event_new(owner->loop->base, fd, EV_READ | EV_PERSIST, on_readable, client);
     client->writable = event_new(owner->loop->base, fd, EV_WRITE | EV_PERSIST, on_writable, client);
     if (!client->readable || !client->writable || event_add(client->readable, NULL) != 0)

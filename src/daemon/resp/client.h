@@ -23,6 +23,7 @@ struct resp_clients {
     struct node *node;
     struct loop *loop;
     struct resp_limits limits;
+    struct resp_limits stranger_limits; /* of who has to say first who it is */
     struct resp_client *first;
     struct run run; /* of the client that is being served */
     const struct command *latest;

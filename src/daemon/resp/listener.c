@@ -27,6 +27,8 @@
 #include <unistd.h>
 
 enum { MOST_LISTENERS = 16, INLINE_BYTES = 64 * 1024, CLOSE_MS = 2000, LEAST_TICK_MS = 25, MOST_TICK_MS = 1000 };
+/* What AUTH and HELLO need, and no more. */
+enum { STRANGER_BYTES = 4096, STRANGER_WORDS = 16 };
 
 struct resp_side {
     struct node *node;
@@ -205,6 +207,7 @@ static bool prepare_clients(struct resp_clients *clients, struct node *node, str
         .limits = {.request_bytes = config->max_request_bytes,
                    .words = config->max_request_words,
                    .inline_bytes = INLINE_BYTES},
+        .stranger_limits = {.request_bytes = STRANGER_BYTES, .words = STRANGER_WORDS, .inline_bytes = STRANGER_BYTES},
         .idle_ticks = ticks_of(config->idle_timeout, tick),
         .request_ticks = ticks_of(config->request_timeout, tick),
         .close_ticks = ticks_of(CLOSE_MS, tick),

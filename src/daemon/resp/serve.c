@@ -60,6 +60,8 @@ static void run_command(struct resp_client *client, struct reply *reply)
     finish_run(client, reply);
     if (call.command) {
         command_run(&call);
+        if (client->client.principal)
+            client->parser.limits = &client->owner->limits;
     } else if (is_http(name)) {
         counter_add(&counters_of(client)->protocol_errors, 1);
         resp_client_cut_off(client, "speaks HTTP to RESP", NULL);
@@ -79,6 +81,14 @@ static void break_off(struct resp_client *client, enum resp_outcome outcome, con
     client->client.closing = true;
 }
 
+/* Whoever has not said who it is, where that is needed, says HELLO or AUTH and nothing larger. */
+static const struct resp_limits *limits_of(const struct resp_client *client)
+{
+    static const struct resp_limits nobody = {.request_bytes = 4096, .words = 64, .inline_bytes = 4096};
+    bool known = principal_of(client->client.node->access, client->client.principal) != NULL;
+    return known ? &client->owner->limits : &nobody;
+}
+
 /* Runs every whole command of the input, unless the client is paused or goes meanwhile; how many bytes they took. */
 static size_t run_commands(struct resp_client *client, char *input, size_t length, struct reply *reply)
 {
@@ -87,6 +97,7 @@ static size_t run_commands(struct resp_client *client, char *input, size_t lengt
     uint64_t commands = 0;
     while (!client->client.closing && !client->paused && !client->lost) {
         const char *error = "";
+        client->parser.limits = limits_of(client);
         enum resp_outcome outcome = resp_parse(&client->parser, input + at, length - at, &used, &error);
         at += used;
         if (outcome == RESP_UNFINISHED)
