@@ -195,8 +195,9 @@ bool state_write(struct state *state, struct state_facts *facts, uint64_t *revis
     clock_gettime(CLOCK_REALTIME, &clock);
     presence_time now = (presence_time)clock.tv_sec * 1000000000 + clock.tv_nsec;
     presence_connections *view = presence_recorder_connections(recorder);
-    struct writer writer = {.fd = -1, .block = malloc(BLOCK_BYTES), .length = BLOCK_HEAD_BYTES};
-    if (!view || !writer.block)
+    char *block = malloc(BLOCK_BYTES);
+    struct writer writer = {.fd = -1, .block = block, .length = BLOCK_HEAD_BYTES};
+    if (!view || !block)
         writer.failure = ENOMEM;
     else if ((writer.fd = openat(state->folder_fd, STATE_NEW_FILE, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600)) < 0)
         writer.failure = errno;
@@ -208,7 +209,7 @@ bool state_write(struct state *state, struct state_facts *facts, uint64_t *revis
         publish(state->folder_fd, &writer);
     }
     presence_connections_free(view);
-    free(writer.block);
+    free(block);
     if (writer.failure) {
         snprintf(why, WHY_BYTES, "%s", strerror(writer.failure));
         return false;
