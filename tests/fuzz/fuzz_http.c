@@ -108,7 +108,7 @@ static int connect_to_node(void)
 /* Sends what the socket takes, turns the loop, reads; until the other side has closed. */
 static void converse(const uint8_t *bytes, size_t length)
 {
-    static const char beginning[] = "HTTP/1.";
+    static const char beginning[] = "HTTP/";
     char answer[CHUNK];
     size_t sent = 0, got = 0;
     bool ended = false;
@@ -129,7 +129,7 @@ static void converse(const uint8_t *bytes, size_t length)
             must(got > 0 || (size_t)received < sizeof beginning ||
                  memcmp(answer, beginning, sizeof beginning - 1) == 0);
         if (received > 0)
-            must(!memmem(answer, (size_t)received, "X-Injected", 10));
+            must(!memmem(answer, (size_t)received, "\r\nX-Injected", 12));
         got += received > 0 ? (size_t)received : 0;
     }
     must(ended);

@@ -31,8 +31,8 @@ static inline char *bytes_reserve(struct bytes *bytes, size_t more)
 
 static inline void bytes_append(struct bytes *bytes, const void *data, size_t length)
 {
-    char *room = bytes_reserve(bytes, length);
-    if (!room || length == 0)
+    char *room = length > 0 ? bytes_reserve(bytes, length) : NULL;
+    if (!room)
         return;
     memcpy(room, data, length);
     bytes->length += length;
