@@ -10,6 +10,7 @@
  * pipeline makes us say is sent, or limited, while it is being run. The owner's loop only. The cost beside the
  * commands: two system calls a pipeline.
  */
+#include "access/principal.h"
 #include "base/log.h"
 #include "sessions/sessions.h"
 #include "resp/client.h"
