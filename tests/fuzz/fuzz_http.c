@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fuzz_http.c - any bytes as what one HTTP client sends: through evhttp, the guard, the routes, the bodies and the table
- * of commands to whole answers, events included. The connection is a real one, over a unix socket.
+ * fuzz_http.c - any bytes as what one HTTP client sends: through evhttp, the guard, the routes, the bodies and the
+ * table of commands to whole answers, events included. The connection is a real one, over a unix socket.
  *
  * Each answer must begin as HTTP does, and hold nothing that a request could have put into its head; afterwards the
- * record holds all its invariants and the connection is gone. Linked with libFuzzer, or with replay.c. Cost: some hundred
- * microseconds an input.
+ * record holds all its invariants and the connection is gone. Linked with libFuzzer, or with replay.c. Cost: some
+ * hundred microseconds an input.
  */
 #include "access/access.h"
 #include "base/log.h"
@@ -66,8 +66,8 @@ static void set_up(void)
     must(mkdtemp(scene.folder) != NULL);
     snprintf(scene.path, sizeof scene.path, "%s/http", scene.folder);
     snprintf(scene.address, sizeof scene.address, "unix:%s", scene.path);
-    const char *const flags[] = {"fuzz", "--node", "this-node", "--http", scene.address, "--max-request-bytes", "64k",
-                                 "--log-level", "error"};
+    const char *const flags[] = {"fuzz", "--node",      "this-node", "--http", scene.address, "--max-request-bytes",
+                                 "64k",  "--log-level", "error"};
     enum { FLAGS = sizeof flags / sizeof *flags };
     char *words[FLAGS];
     for (size_t i = 0; i < FLAGS; i++)

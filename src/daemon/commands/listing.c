@@ -2,10 +2,10 @@
 /*
  * listing.c - lists: MODELS, SERVERS, AGENTS, VALUES, in pages that are all of one snapshot; and SERVER, one of them.
  *
- * A list of names is sorted at its first page, O(names log names + rows looked at), and told from there, O(page). VALUES
- * walks the smallest slice that holds its filters; with STATUS it looks at MOST_LOOKED_AT rows a page at most, so that a
- * page may be short though its cursor says that there is more. DETAILS of names come from the record as it is, but for
- * agents, whose evidence is the snapshot's. Any loop's thread.
+ * A list of names is sorted at its first page, O(names log names + rows looked at), and told from there, O(page).
+ * VALUES walks the smallest slice that holds its filters; with STATUS it looks at MOST_LOOKED_AT rows a page at most,
+ * so that a page may be short though its cursor says that there is more. DETAILS of names come from the record as it
+ * is, but for agents, whose evidence is the snapshot's. Any loop's thread.
  */
 #include "commands/groups.h"
 #include "watches/listings.h"

@@ -82,7 +82,9 @@ static bool flush_events(struct client *client)
     feed_close(client);
     if (slow)
         counter_add(&connection_counters(connection)->cut_off_output, 1);
-    connection_cut_off(connection, slow ? "reads too slowly" : client->closing ? "its watch has ended" : "out of memory");
+    connection_cut_off(connection, slow              ? "reads too slowly"
+                                   : client->closing ? "its watch has ended"
+                                                     : "out of memory");
     return false;
 }
 
@@ -112,7 +114,8 @@ static void free_stream(struct stream *base, bool gone)
 static bool take_last_id(struct exchange *exchange)
 {
     const char *id = exchange_asked(exchange, "Last-Event-ID");
-    return !id || !*id || strlen(id) > MOST_ID || argument_set(&exchange->call, SLOT_AFTER, "Last-Event-ID", slice_of(id));
+    return !id || !*id || strlen(id) > MOST_ID ||
+           argument_set(&exchange->call, SLOT_AFTER, "Last-Event-ID", slice_of(id));
 }
 
 static void start_reply(struct exchange *exchange, const struct timeval *write_timeout)

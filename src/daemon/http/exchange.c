@@ -2,8 +2,8 @@
 /*
  * exchange.c - how a request is answered: headers that every reply has, bodies, problem documents (RFC 9457).
  *
- * Keeps true: no reply is sniffed for another type, framed, or cached for others; a HEAD request gets the headers that GET would
- * get. The loop of the connection; O(body), which is not copied where it is taken over.
+ * Keeps true: no reply is sniffed for another type, framed, or cached for others; a HEAD request gets the headers that
+ * GET would get. The loop of the connection; O(body), which is not copied where it is taken over.
  */
 #include "http/exchange.h"
 
@@ -95,8 +95,7 @@ void exchange_send_bytes(struct exchange *exchange, int status, const char *type
 {
     struct evbuffer *body = evbuffer_new();
     if (!body || bytes->failed ||
-        (bytes->length > 0 &&
-         evbuffer_add_reference(body, bytes->data, bytes->length, free_bytes, bytes->data) != 0)) {
+        (bytes->length > 0 && evbuffer_add_reference(body, bytes->data, bytes->length, free_bytes, bytes->data) != 0)) {
         bytes_free(bytes);
         evhttp_send_error(exchange->request, 503, NULL);
     } else {
@@ -119,8 +118,8 @@ void exchange_problem(struct exchange *exchange, int status, const char *code, c
     for (char *c = detail; *c; c++)
         if ((unsigned char)*c < ' ' || (unsigned char)*c >= 0x7f)
             *c = '?';
-    json_t *problem = json_pack("{s:s, s:s, s:i, s:s, s:s}", "type", "about:blank", "title", phrase_of(status), "status",
-                                status, "detail", detail, "code", code);
+    json_t *problem = json_pack("{s:s, s:s, s:i, s:s, s:s}", "type", "about:blank", "title", phrase_of(status),
+                                "status", status, "detail", detail, "code", code);
     char *text = problem ? json_dumps(problem, JSON_COMPACT) : NULL;
     json_decref(problem);
     struct bytes body = {0};

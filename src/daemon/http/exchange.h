@@ -69,7 +69,7 @@ struct exchange {
     struct json_reply json;
     struct call call;
     struct slice rest; /* the id of the path, for commands that take many */
-    json_t *body; /* of writes, once read */
+    json_t *body;      /* of writes, once read */
 };
 
 struct counters *connection_counters(const struct http_connection *connection);

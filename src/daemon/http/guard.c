@@ -2,10 +2,10 @@
 /*
  * guard.c - web pages of others are kept out, although they run on this machine, in its user's browser.
  *
- * A page may send requests to any address, and by a name of its own that it points at ours (DNS rebinding) even read the
- * answers. So the Host that a request names must be an address in numbers, localhost, or a name of --host-name; and the
- * Origin, which browsers send with every request of a page that could do harm, must be that same host. Programs send no
- * Origin. O(names). The loop of the connection.
+ * A page may send requests to any address, and by a name of its own that it points at ours (DNS rebinding) even read
+ * the answers. So the Host that a request names must be an address in numbers, localhost, or a name of --host-name; and
+ * the Origin, which browsers send with every request of a page that could do harm, must be that same host. Programs
+ * send no Origin. O(names). The loop of the connection.
  */
 #include "http/exchange.h"
 

@@ -67,11 +67,14 @@ static const struct route routes[] = {
     {EVHTTP_REQ_POST, "/v1/check", "PRESENCE.CHECK", 0, NULL},
 };
 
-/* --------------------------------------------------------------------------------------------------- what it says -- */
+/* ------------------------------------------------------------------------------------------------ what it says -- */
 
 static int digit_of(char c)
 {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
 }
 
 bool percent_decode(char *text, bool plus_is_blank, size_t *length)
@@ -124,7 +127,10 @@ static bool fits(const struct route *route, const struct part *parts, size_t cou
 
 static const char *method_name(enum evhttp_cmd_type method)
 {
-    return method == EVHTTP_REQ_GET ? "GET, HEAD" : method == EVHTTP_REQ_PUT ? "PUT" : method == EVHTTP_REQ_DELETE ? "DELETE" : "POST";
+    return method == EVHTTP_REQ_GET      ? "GET, HEAD"
+           : method == EVHTTP_REQ_PUT    ? "PUT"
+           : method == EVHTTP_REQ_DELETE ? "DELETE"
+                                         : "POST";
 }
 
 /* The route of the request. NULL: a problem was sent. */
@@ -137,13 +143,15 @@ static const struct route *find_route(struct exchange *exchange, const struct pa
         if (routes[i].method == exchange->method)
             return &routes[i];
         size_t length = strlen(allowed);
-        snprintf(allowed + length, sizeof allowed - length, "%s%s", *allowed ? ", " : "", method_name(routes[i].method));
+        snprintf(allowed + length, sizeof allowed - length, "%s%s", *allowed ? ", " : "",
+                 method_name(routes[i].method));
     }
     if (*allowed) {
         exchange_header(exchange, "Allow", allowed);
         exchange_problem(exchange, 405, "ERR", "this path knows %s", allowed);
     } else {
-        exchange_problem(exchange, 404, "ERR", "there is no such path; /v1/openapi.json describes those that there are");
+        exchange_problem(exchange, 404, "ERR",
+                         "there is no such path; /v1/openapi.json describes those that there are");
     }
     return NULL;
 }
@@ -208,8 +216,7 @@ static bool set_query(struct exchange *exchange, char *pair)
         *equals = 0;
         value.text = equals + 1;
     }
-    if (!percent_decode(pair, true, &name_length) ||
-        (equals && !percent_decode(equals + 1, true, &value.length))) {
+    if (!percent_decode(pair, true, &name_length) || (equals && !percent_decode(equals + 1, true, &value.length))) {
         reply_error(call->reply, ERROR_INVALID, "a percent sign in the query wants two hexadecimal digits behind it");
         return false;
     }
@@ -240,7 +247,8 @@ static bool set_queries(struct exchange *exchange, char *query)
 
 /* ----------------------------------------------------------------------------------------------------- answering -- */
 
-/* The tag of the record as it is: this run's, at this revision. Weak, for what was merely seen again changes no revision. */
+/* The tag of the record as it is: this run's, at this revision. Weak, for what was merely seen again changes no
+ * revision. */
 static bool is_unchanged(struct exchange *exchange)
 {
     const struct node *node = exchange->connection->client.node;

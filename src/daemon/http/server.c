@@ -112,8 +112,8 @@ static struct bufferevent *new_bufferevent(const struct http_listener *listener)
     return bufferevent;
 }
 
-/* evhttp asks for a bufferevent for each connection that it has accepted. Where NULL is given it takes a plain one of its
- * own, which no listener of ours may have: its requests find no connection, and are cut off. */
+/* evhttp asks for a bufferevent for each connection that it has accepted. Where NULL is given it takes a plain one of
+ * its own, which no listener of ours may have: its requests find no connection, and are cut off. */
 static struct bufferevent *on_connection(struct event_base *base, void *context)
 {
     (void)base;
@@ -331,8 +331,8 @@ static bool authenticate(struct exchange *exchange)
         exchange_problem(exchange, 401, "NOAUTH", "the Authorization header wants `Bearer TOKEN`");
         return false;
     }
-    switch (principal_authenticate(client->node->access, client->peer, slice_of(""),
-                                   slice_of(sent + sizeof scheme - 1), &client->principal)) {
+    switch (principal_authenticate(client->node->access, client->peer, slice_of(""), slice_of(sent + sizeof scheme - 1),
+                                   &client->principal)) {
     case AUTHENTICATION_GOOD:
     case AUTHENTICATION_NOT_IN_USE:
         return true;

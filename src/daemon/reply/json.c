@@ -2,8 +2,9 @@
 /*
  * json.c - replies in JSON. Each says what reply.h's table tells, by adding to a tree of jansson's.
  *
- * Keeps true: what is dumped is one whole JSON value, on one line, in UTF-8, with control characters escaped. A string that is not UTF-8 cannot come from the recorder; should one
- * come from elsewhere, the reply fails rather than being half said. About 100 ns for each value said.
+ * Keeps true: what is dumped is one whole JSON value, on one line, in UTF-8, with control characters escaped. A string
+ * that is not UTF-8 cannot come from the recorder; should one come from elsewhere, the reply fails rather than being
+ * half said. About 100 ns for each value said.
  */
 #include "reply/json.h"
 

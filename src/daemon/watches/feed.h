@@ -32,13 +32,14 @@ struct feed_sink {
 /* Where a watch begins. */
 struct feed_start {
     bool from_now;
-    uint64_t after_revision, skip; /* as in presence_watch_options */
+    uint64_t after_revision, skip;      /* as in presence_watch_options */
     const char *model, *server, *agent; /* NULL: any. Copied */
     bool agents;
 };
 
-/* Opens the client's feed (in place of the one it has) and tells the revision after which it begins. 0, or a PRESENCE_E_
- * code with its reason in *error: LAGGED is none, but told as the first event, a reset. LIMIT: max-watchers. */
+/* Opens the client's feed (in place of the one it has) and tells the revision after which it begins. 0, or a
+ * PRESENCE_E_ code with its reason in *error: LAGGED is none, but told as the first event, a reset. LIMIT:
+ * max-watchers. */
 int feed_open(struct client *client, const struct feed_start *start, uint64_t *revision, presence_error *error);
 /* Closes the client's feed, if it has one. */
 void feed_close(struct client *client);

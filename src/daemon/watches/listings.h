@@ -3,10 +3,10 @@
  * listings.h - lists that are told in pages, each list one snapshot from its first page to its last.
  *
  * The first page takes a view; if there is more, the view (and the sorted names) is kept under a cursor,
- * `listing.position`, whose first part is random. It is kept until its last page has been told, at most
- * LISTING_KEPT_MS after the latest page; a node keeps at most config->max_listings, a principal at most a fourth of
- * them, and the oldest makes room. A cursor works for the principal that began the listing only, and for its latest page
- * or the next (of names, for any page): one whose reply was lost can be asked for again.
+ * `listing.position`, whose first part is random. It is kept until its last page has been told, at most LISTING_KEPT_MS
+ * after the latest page; a node keeps at most config->max_listings, a principal at most a fourth of them, and the
+ * oldest makes room. A cursor works for the principal that began the listing only, and for its latest page or the next
+ * (of names, for any page): one whose reply was lost can be asked for again.
  *
  * A listing is lent to one caller at a time, with no lock held meanwhile. Any thread.
  */
@@ -21,19 +21,19 @@ struct listings;
 
 /* One list, zeroed by who begins it, and filled: it owns what it points to. */
 struct listing {
-    presence_connections *slice;  /* what is listed, and what details are read from */
-    char **names;                 /* a list of names; NULL: of values */
+    presence_connections *slice; /* what is listed, and what details are read from */
+    char **names;                /* a list of names; NULL: of values */
     size_t name_count;
-    const void *what;             /* the caller's own: the command that began it */
-    bool details;                 /* likewise */
-    char *model, *server;         /* the filters it was begun with; NULL: none */
-    bool has_status;              /* of values: this status only */
+    const void *what;     /* the caller's own: the command that began it */
+    bool details;         /* likewise */
+    char *model, *server; /* the filters it was begun with; NULL: none */
+    bool has_status;      /* of values: this status only */
     presence_status status;
-    uint64_t position;            /* rows passed so far */
-    presence_cursor cursor;       /* of values: where the next page begins */
-    uint64_t last_position;       /* where the latest page began */
+    uint64_t position;      /* rows passed so far */
+    presence_cursor cursor; /* of values: where the next page begins */
+    uint64_t last_position; /* where the latest page began */
     presence_cursor last_cursor;
-    struct listing *next;         /* from here on, listings.c's own */
+    struct listing *next; /* from here on, listings.c's own */
     uint64_t number, used_ms;
     char *owner;
 };
