@@ -4,6 +4,7 @@
 
 import json
 import os
+import pty
 import re
 import shutil
 import subprocess
@@ -105,6 +106,31 @@ def what_a_stranger_named_moves_no_cursor(daemon):
     assert "\033" not in out and "\r" not in out, out
     holds(out, "\\x1b[2J\\x0d\\x0a\\xe2\\x80\\xaeevil")
     equal(len(out.splitlines()), 2)
+
+
+def on_a_terminal(daemon, *words, **more):
+    """What the command writes to a terminal."""
+    ours, its = pty.openpty()
+    process = subprocess.Popen([command, *words], stdout=its, env={**environment(daemon), **more})
+    os.close(its)
+    text = b""
+    try:
+        while True:
+            text += os.read(ours, 65536)
+    except OSError:  # the other end is closed
+        pass
+    os.close(ours)
+    process.wait(presenced.WAIT_S)
+    return text.decode()
+
+
+def colours_are_for_terminals(daemon):
+    fill(daemon)
+    holds(on_a_terminal(daemon, "servers"), "\033[31mmissing\033[0m")
+    for text in (on_a_terminal(daemon, "servers", NO_COLOR="1"), on_a_terminal(daemon, "servers", "--no-color"),
+                 run(daemon, "servers")):
+        holds(text, "missing")
+        assert "\033" not in text, text
 
 
 def wide_characters_are_aligned(daemon):
@@ -269,9 +295,9 @@ def top_redraws_in_place(daemon):
 
 stories = [the_report_is_exactly_as_promised, a_status_is_told_by_words_and_by_the_exit_status,
            lists_are_tables_for_people_and_json_for_programs, a_list_of_many_pages_is_whole,
-           what_a_stranger_named_moves_no_cursor, wide_characters_are_aligned, what_cannot_be_asked_ends_with_2,
-           an_import_feeds_in_order, an_operator_verifies_explains_and_forgets, a_follower_is_told_what_happens,
-           completions_are_scripts_of_their_shells, top_without_a_terminal_draws_once]
+           what_a_stranger_named_moves_no_cursor, colours_are_for_terminals, wide_characters_are_aligned,
+           what_cannot_be_asked_ends_with_2, an_import_feeds_in_order, an_operator_verifies_explains_and_forgets,
+           a_follower_is_told_what_happens, completions_are_scripts_of_their_shells, top_without_a_terminal_draws_once]
 presenced.tell(program, stories, "--http", "127.0.0.1:0")
 if shutil.which("tmux"):
     presenced.tell(program, [top_redraws_in_place], "--http", "127.0.0.1:0")
