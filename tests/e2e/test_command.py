@@ -191,6 +191,17 @@ def an_operator_verifies_explains_and_forgets(daemon):
     holds(daemon.logged(), "command=PRESENCE.FORGET server=machine-2")
 
 
+def what_is_held_is_not_forgotten_and_what_is_forgotten_may_return(daemon):
+    client = fill(daemon)
+    gateway = daemon.client()
+    gateway.ask("PRESENCE.SESSION", "machine-0", "EPOCH", 5)
+    holds(run(daemon, "forget", "--yes", "machine-0", status=2), "session")
+    equal(run(daemon, "count", "--server", "machine-0"), "1\n")
+    run(daemon, "forget", "--yes", "machine-2")
+    equal(client.ask("PRESENCE.CONNECT", "machine-2", MODEL, "unit-mysql-0", 17), 1)
+    run(daemon, "status", MODEL, "unit-mysql-0")
+
+
 class Following:
     """The command, following, with its lines as they come."""
 
@@ -297,6 +308,7 @@ stories = [the_report_is_exactly_as_promised, a_status_is_told_by_words_and_by_t
            lists_are_tables_for_people_and_json_for_programs, a_list_of_many_pages_is_whole,
            what_a_stranger_named_moves_no_cursor, colours_are_for_terminals, wide_characters_are_aligned,
            what_cannot_be_asked_ends_with_2, an_import_feeds_in_order, an_operator_verifies_explains_and_forgets,
+           what_is_held_is_not_forgotten_and_what_is_forgotten_may_return,
            a_follower_is_told_what_happens, completions_are_scripts_of_their_shells, top_without_a_terminal_draws_once]
 presenced.tell(program, stories, "--http", "127.0.0.1:0")
 if shutil.which("tmux"):

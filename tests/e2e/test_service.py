@@ -98,12 +98,12 @@ def listening():
     return sock
 
 
-def start_activated(sockets, names, stderr):
+def start_activated(sockets, names, stderr, elsewhere="127.0.0.1:1"):
     """As systemd does it: the sockets are descriptors 3, 4..., and LISTEN_PID is the process itself."""
     moved = [os.dup2(os.dup(sock.fileno()), 200 + i) for i, sock in enumerate(sockets)]
     redirect = " ".join(f"{3 + i}<&{fd}" for i, fd in enumerate(moved))
-    script = f"LISTEN_PID=$$ LISTEN_FDS={len(sockets)} LISTEN_FDNAMES={names} exec {program} --resp 127.0.0.1:1 " \
-             f"--http 127.0.0.1:1 {redirect}"
+    script = f"LISTEN_PID=$$ LISTEN_FDS={len(sockets)} LISTEN_FDNAMES={names} exec {program} --resp {elsewhere} " \
+             f"--http {elsewhere} {redirect}"
     process = subprocess.Popen(["bash", "-c", script], stderr=stderr, pass_fds=moved)
     for fd in moved:
         os.close(fd)
@@ -130,6 +130,19 @@ def sockets_of_systemd_are_used():
         http.close()
     equal(process.returncode, 0)
     assert "address=127.0.0.1:1\n" not in log, log
+
+
+def an_open_socket_of_systemd_is_refused():
+    """Given a socket of systemd's that other machines reach, without tokens and TLS, then presenced does not start."""
+    sock = socket.socket()
+    sock.bind(("0.0.0.0", 0))
+    sock.listen(16)
+    for name in ("resp", "http"):
+        process = start_activated([sock], name, subprocess.PIPE, "none")
+        log = process.communicate(timeout=presenced.WAIT_S)[1].decode()
+        assert process.returncode != 0
+        holds(log, "without tokens and TLS")
+    sock.close()
 
 
 def a_socket_that_is_not_ours_is_refused():
@@ -210,7 +223,7 @@ def the_units_are_good():
 
 
 for function in (systemd_is_told_how_it_is, a_loop_that_hangs_is_not_called_alive, sockets_of_systemd_are_used,
-                 a_socket_that_is_not_ours_is_refused, journald_gets_priorities, the_papers_tell_every_option,
+                 an_open_socket_of_systemd_is_refused, a_socket_that_is_not_ours_is_refused, journald_gets_priorities, the_papers_tell_every_option,
                  variables_of_the_command_are_not_ours):
     story(function.__name__.replace("_", " "), function)
 presenced.tell(program, [metrics_are_told_with_help], "--http", "127.0.0.1:0")
