@@ -101,7 +101,8 @@ def a_list_comes_in_parts(daemon):
 
 def what_comes_and_goes_while_a_list_is_gathered_keeps_its_newer_fate(daemon):
     """The gateway reads its table of logins while agents log in and out: 1 goes, 2 stays, 3 comes, 4 goes and comes,
-    5 was never told before, 6 is not in the list, 7 comes and goes, 8 is in the list but has gone."""
+    5 was never told before, 6 is not in the list, 7 comes and goes, 8 is in the list but has gone; 9 was never told
+    either and goes: the list, which is older, must not make it alive for ever; 10 likewise, but it comes again."""
     client, gateway = daemon.client(), daemon.client()
     for number in (1, 2, 4, 6, 8):
         connect(client, "gw", number)
@@ -111,11 +112,14 @@ def what_comes_and_goes_while_a_list_is_gathered_keeps_its_newer_fate(daemon):
     for number in (3, 4, 7):
         connect(client, "gw", number)
     client.ask("PRESENCE.DISCONNECT", "gw", 7)
-    equal(update(gateway, "gw", "ADD", 3, *values(5, 7, 8)), 6)
-    equal(update(gateway, "gw", "COMMIT"), 6)
-    equal(statuses(client, 1, 2, 3, 4, 5, 6, 7, 8),
-          ["unknown", "alive", "alive", "alive", "alive", "unknown", "unknown", "unknown"])
-    equal(client.ask("PRESENCE.COUNT", "SERVER", "gw"), 4)
+    equal(client.ask("PRESENCE.DISCONNECT", "gw", 9, 10), 0)
+    equal(client.ask("PRESENCE.DISCONNECT", "other", 5), 0)
+    connect(client, "gw", 10)
+    equal(update(gateway, "gw", "ADD", 5, *values(5, 7, 8, 9, 10)), 8)
+    equal(update(gateway, "gw", "COMMIT"), 8)
+    equal(statuses(client, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10),
+          ["unknown", "alive", "alive", "alive", "alive", "unknown", "unknown", "unknown", "unknown", "alive"])
+    equal(client.ask("PRESENCE.COUNT", "SERVER", "gw"), 5)
 
 
 def a_part_that_is_refused_spoils_the_list(daemon):

@@ -65,11 +65,8 @@ class Server:
         return int(new)
 
     def disconnect(self, number):
-        if number not in self.values:
-            return 0  # nothing is remembered of it
-        self.touched.add(number)
-        del self.values[number]
-        return 1
+        self.touched.add(number)  # also if it is not recorded: it is not to come alive by a list
+        return int(self.values.pop(number, None) is not None)
 
 
 class Soak:

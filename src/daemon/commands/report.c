@@ -39,8 +39,8 @@ static void run_connect(struct call *call)
 }
 
 /* Calls a batch of the recorder with the ids of the call, in blocks, and says how many it did. */
-static void run_batch(struct call *call, int (*batch)(presence_recorder *recorder, const char *server,
-                                                      const uint64_t *ids, size_t count, size_t *done))
+static void run_batch(struct call *call, int (*batch)(struct node *node, const char *server, const uint64_t *ids,
+                                                      size_t count, size_t *done))
 {
     const struct arguments *arguments = &call->arguments;
     uint64_t ids[RUN_MOST];
@@ -55,7 +55,7 @@ static void run_batch(struct call *call, int (*batch)(presence_recorder *recorde
         size_t count = 0, done = 0;
         for (; count < RUN_MOST && i < arguments->rest_count; i++)
             slice_to_number(arguments->rest[i], &ids[count++]);
-        int code = batch(call->client->node->recorder, arguments->server, ids, count, &done);
+        int code = batch(call->client->node, arguments->server, ids, count, &done);
         if (code) {
             command_failed(call, code, NULL);
             return;
@@ -65,14 +65,25 @@ static void run_batch(struct call *call, int (*batch)(presence_recorder *recorde
     reply_integer(call->reply, (int64_t)sum);
 }
 
+static int disconnect_many(struct node *node, const char *server, const uint64_t *ids, size_t count, size_t *done)
+{
+    gathering_note_gone(node, server, ids, count);
+    return presence_recorder_disconnect_many(node->recorder, server, ids, count, done);
+}
+
+static int activity_many(struct node *node, const char *server, const uint64_t *ids, size_t count, size_t *done)
+{
+    return presence_recorder_activity_many(node->recorder, server, ids, count, done);
+}
+
 static void run_disconnect(struct call *call)
 {
-    run_batch(call, presence_recorder_disconnect_many);
+    run_batch(call, disconnect_many);
 }
 
 static void run_activity(struct call *call)
 {
-    run_batch(call, presence_recorder_activity_many);
+    run_batch(call, activity_many);
 }
 
 /* ---------------------------------------------------------------------------------------------------------- runs -- */
@@ -132,13 +143,13 @@ static bool begin_run(struct run *run, struct client *client, struct reply *repl
 }
 
 static void finish_keys(struct run *run, struct client *client, struct reply *reply,
-                        int (*batch)(presence_recorder *, presence_connection_key *, size_t, size_t *))
+                        int (*batch)(struct node *node, presence_connection_key *keys, size_t count))
 {
     struct call call = {.client = client, .command = run->command, .reply = reply};
     call.arguments.server = run->server;
     if (!begin_run(run, client, reply))
         return;
-    int code = batch(client->node->recorder, run->keys, run->count, NULL);
+    int code = batch(client->node, run->keys, run->count);
     for (size_t i = 0; i < run->count; i++) {
         int each = code ? code : run->keys[i].code;
         if (each && each != PRESENCE_E_NOT_FOUND)
@@ -149,14 +160,26 @@ static void finish_keys(struct run *run, struct client *client, struct reply *re
     sessions_end_write(client);
 }
 
+static int activity_keys(struct node *node, presence_connection_key *keys, size_t count)
+{
+    return presence_recorder_activity_keys(node->recorder, keys, count, NULL);
+}
+
+static int disconnect_keys(struct node *node, presence_connection_key *keys, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        gathering_note_gone(node, keys[i].server, &keys[i].connection_id, 1);
+    return presence_recorder_disconnect_keys(node->recorder, keys, count, NULL);
+}
+
 static void finish_activity(struct run *run, struct client *client, struct reply *reply)
 {
-    finish_keys(run, client, reply, presence_recorder_activity_keys);
+    finish_keys(run, client, reply, activity_keys);
 }
 
 static void finish_disconnect(struct run *run, struct client *client, struct reply *reply)
 {
-    finish_keys(run, client, reply, presence_recorder_disconnect_keys);
+    finish_keys(run, client, reply, disconnect_keys);
 }
 
 /* One that failed changed nothing, and is tried again alone, which tells what was wrong with it. */

@@ -7,7 +7,8 @@
  * max-list-bytes before they are copied, for the array too, and given back with the list.
  *
  * Keeps true: the sum of what all gatherings hold is at most max-list-bytes, but for the slack of a buffer that
- * doubles. Called on the client's loop. Adding is O(bytes added); the commit costs what
+ * doubles; an id that was disconnected after the beginning is not made alive by the commit. Called on the client's loop,
+ * but for gathering_note_gone, which is any loop's. Adding is O(bytes added); the commit costs what
  * presence_recorder_merge_server_since does.
  */
 #include "sessions/inside.h"
@@ -24,6 +25,12 @@ struct gathering {
     uint64_t revision; /* at which it was begun */
     uint64_t charged_bytes;
     bool spoilt;
+    /* Shared with those who disconnect ids of the server; under the mutex of the sessions. */
+    struct gathering *next, **link;
+    uint64_t *gone; /* ids that went since the beginning */
+    size_t gone_count, gone_room;
+    bool forgot;     /* one of them could not be noted */
+    bool committing; /* it is too late to note one */
     char server[];
 };
 
@@ -33,6 +40,19 @@ struct record_head {
     bool controller_agent;
 };
 
+/* From here on it is told who goes. */
+static void enlist(struct sessions *sessions, struct gathering *gathering)
+{
+    pthread_mutex_lock(&sessions->mutex);
+    gathering->link = &sessions->gatherings;
+    gathering->next = sessions->gatherings;
+    if (gathering->next)
+        gathering->next->link = &gathering->next;
+    sessions->gatherings = gathering;
+    pthread_mutex_unlock(&sessions->mutex);
+    atomic_fetch_add(&sessions->gathering_count, 1);
+}
+
 bool gathering_begin(struct client *client, const char *server)
 {
     size_t length = strlen(server) + 1;
@@ -41,8 +61,9 @@ bool gathering_begin(struct client *client, const char *server)
         return false;
     gathering_drop(client);
     gathering->sessions = client->node->sessions;
-    gathering->revision = presence_recorder_revision(client->node->recorder);
     memcpy(gathering->server, server, length);
+    enlist(gathering->sessions, gathering);
+    gathering->revision = presence_recorder_revision(client->node->recorder);
     client->gathering = gathering;
     return true;
 }
@@ -146,21 +167,103 @@ static presence_value *unpack(const struct gathering *gathering)
     return values;
 }
 
+/* ----------------------------------------------------------------------------------------------------- who goes -- */
+
+/* The mutex is held. */
+static void note(struct gathering *gathering, const uint64_t *ids, size_t count)
+{
+    struct sessions *sessions = gathering->sessions;
+    size_t room = gathering->gone_room ? gathering->gone_room : 64;
+    while (room - gathering->gone_count < count)
+        room *= 2;
+    if (gathering->forgot)
+        return;
+    if (room > gathering->gone_room) {
+        uint64_t more = (room - gathering->gone_room) * sizeof *ids;
+        bool fits = atomic_fetch_add(&sessions->gathering_bytes, more) + more <= sessions->node->config->max_list_bytes;
+        uint64_t *gone = fits ? realloc(gathering->gone, room * sizeof *gone) : NULL;
+        if (!gone) {
+            atomic_fetch_sub(&sessions->gathering_bytes, more);
+            gathering->forgot = true;
+            return;
+        }
+        gathering->gone = gone;
+        gathering->gone_room = room;
+    }
+    memcpy(gathering->gone + gathering->gone_count, ids, count * sizeof *ids);
+    gathering->gone_count += count;
+}
+
+static bool is_being_committed(const struct sessions *sessions, const char *server)
+{
+    for (const struct gathering *each = sessions->gatherings; each; each = each->next)
+        if (each->committing && strcmp(each->server, server) == 0)
+            return true;
+    return false;
+}
+
+void gathering_note_gone(struct node *node, const char *server, const uint64_t *ids, size_t count)
+{
+    struct sessions *sessions = node->sessions;
+    if (atomic_load(&sessions->gathering_count) == 0)
+        return;
+    pthread_mutex_lock(&sessions->mutex);
+    while (is_being_committed(sessions, server))
+        pthread_cond_wait(&sessions->committed, &sessions->mutex);
+    for (struct gathering *each = sessions->gatherings; each; each = each->next)
+        if (strcmp(each->server, server) == 0)
+            note(each, ids, count);
+    pthread_mutex_unlock(&sessions->mutex);
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+    uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
+    return (left > right) - (left < right);
+}
+
+/* Takes those who have gone out of the values; how many are left. They are left as they are: if one has come again, the
+ * recorder keeps it as newer than the list. From here on nobody is noted any more. */
+static size_t without_gone(struct gathering *gathering, presence_value *values)
+{
+    size_t left = 0;
+    pthread_mutex_lock(&gathering->sessions->mutex);
+    gathering->committing = true;
+    pthread_mutex_unlock(&gathering->sessions->mutex);
+    if (gathering->gone_count == 0)
+        return gathering->count;
+    qsort(gathering->gone, gathering->gone_count, sizeof *gathering->gone, compare_ids);
+    for (size_t i = 0; i < gathering->count; i++)
+        if (!bsearch(&values[i].connection_id, gathering->gone, gathering->gone_count, sizeof *gathering->gone,
+                     compare_ids))
+            values[left++] = values[i];
+    return left;
+}
+
+/* ------------------------------------------------------------------------------------------------------ the end -- */
+
+static int commit_values(struct node *node, struct gathering *gathering, presence_error *error)
+{
+    presence_value *values = unpack(gathering);
+    if (!values)
+        return PRESENCE_E_NO_MEMORY;
+    size_t count = without_gone(gathering, values);
+    int code = gathering->forgot ? PRESENCE_E_LAGGED : limits_check(node, values, count, true, error);
+    if (code == PRESENCE_OK)
+        code = presence_recorder_merge_server_since(node->recorder, gathering->server, gathering->revision, values,
+                                                    count, error);
+    free(values);
+    return code;
+}
+
 int gathering_commit(struct client *client, presence_error *error)
 {
     struct gathering *gathering = client->gathering;
-    struct node *node = client->node;
     int code = PRESENCE_E_INVALID;
-    if (gathering->spoilt) {
+    if (gathering->spoilt)
         snprintf(error->message, sizeof error->message, "a part of the list was refused, so all of it is: begin again");
-    } else {
-        presence_value *values = unpack(gathering);
-        code = values ? limits_check(node, values, gathering->count, true, error) : PRESENCE_E_NO_MEMORY;
-        if (code == PRESENCE_OK)
-            code = presence_recorder_merge_server_since(node->recorder, gathering->server, gathering->revision, values,
-                                                        gathering->count, error);
-        free(values);
-    }
+    else
+        code = commit_values(client->node, gathering, error);
     gathering_drop(client);
     return code;
 }
@@ -171,7 +274,17 @@ void gathering_drop(struct client *client)
     client->gathering = NULL;
     if (!gathering)
         return;
+    struct sessions *sessions = gathering->sessions;
+    pthread_mutex_lock(&sessions->mutex);
+    *gathering->link = gathering->next;
+    if (gathering->next)
+        gathering->next->link = gathering->link;
+    pthread_cond_broadcast(&sessions->committed);
+    pthread_mutex_unlock(&sessions->mutex);
+    atomic_fetch_sub(&sessions->gathering_count, 1);
     give_back(gathering);
+    atomic_fetch_sub(&sessions->gathering_bytes, gathering->gone_room * sizeof *gathering->gone);
+    free(gathering->gone);
     free(gathering);
 }
 

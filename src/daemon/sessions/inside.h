@@ -54,6 +54,9 @@ struct sessions {
     char *name;
     _Atomic uint64_t last_join_id;
     _Atomic uint64_t gathering_bytes;
+    struct gathering *gatherings; /* the mutex's */
+    _Atomic size_t gathering_count;
+    pthread_cond_t committed; /* with the mutex: one of them has ended its commit */
 };
 
 /* The client leaves the node: its connection is removed, unless the node is stopping. */

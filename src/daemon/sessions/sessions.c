@@ -263,6 +263,7 @@ bool sessions_start(struct node *node, char *error, size_t error_bytes)
     sessions->node = node;
     sessions->most = 2 * node->config->max_clients;
     pthread_mutex_init(&sessions->mutex, NULL);
+    pthread_cond_init(&sessions->committed, NULL);
     sessions->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     if (sessions->timer_fd < 0) {
         snprintf(error, error_bytes, "cannot make a timer: %s", strerror(errno));
@@ -302,6 +303,7 @@ void sessions_free(struct node *node)
             pthread_rwlock_destroy(&held->fence);
             free(held);
         }
+    pthread_cond_destroy(&sessions->committed);
     pthread_mutex_destroy(&sessions->mutex);
     free(sessions->name);
     free(sessions);

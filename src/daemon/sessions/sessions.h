@@ -96,6 +96,10 @@ bool gathering_is_spoilt(const struct gathering *gathering);
 size_t gathering_count(const struct gathering *gathering);
 /* Makes it the server's list, and drops it, whatever came of it. 0 or a PRESENCE_E_ code. */
 int gathering_commit(struct client *client, presence_error *error);
+/* Before these ids of the server are disconnected, whether they are recorded or not: the recorder remembers only those
+ * that are, but the list that a gateway gathers may be older than the end of one that it never reported. Costs a load
+ * where no list is gathered. Waits for a list of that server that is being committed, as the recorder would. */
+void gathering_note_gone(struct node *node, const char *server, const uint64_t *ids, size_t count);
 /* Drops the client's list, if it has one. */
 void gathering_drop(struct client *client);
 /* Bytes that lists take now, of all clients; for metrics. */
