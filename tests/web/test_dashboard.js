@@ -36,7 +36,9 @@ async function open(browser, daemon, options = {}) {
 }
 
 const row = (page, agent) => page.locator('.row:not([hidden])').filter({ has: page.locator('.agent', { hasText: new RegExp(`^${agent}$`) }) });
-const status = async (page, agent) => (await row(page, agent).count() ? row(page, agent).locator('.status').innerText() : 'absent');
+/* In one look, since a row may go between two. */
+const status = (page, agent) => page.evaluate((name) => [...document.querySelectorAll('.row:not([hidden])')]
+  .find((each) => each.querySelector('.agent').textContent === name)?.querySelector('.status').textContent ?? 'absent', agent);
 const becomes = (page, agent, wanted) => until(`${agent} is ${wanted}`, async () => (await status(page, agent)) === wanted);
 
 async function comesAndGoes(browser, daemon, feeder) {

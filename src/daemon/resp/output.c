@@ -153,6 +153,8 @@ static bool flush_pushes(struct client *client)
         pushes->length = 0; /* its last reply is said: nothing comes behind that */
     else
         resp_output_take(resp, pushes);
+    if (client->closing && resp->stage == RESP_SERVING)
+        resp->stage = RESP_FLUSHING; /* the feed has ended its client: its principal was revoked, say */
     return resp_client_settle(resp);
 }
 
