@@ -36,10 +36,13 @@ all_is_there() {
     [ "$(head -c 7 "$libdir/libpresence.a")" = '!<arch>' ]
 }
 
-# Only the library, its headers, its papers: no test, no example, no internal header.
+# Only the library, its headers, the daemon and the command with what they need, their papers: no test, no example, no
+# internal header.
 nothing_else_is_there() {
-    find "$dest" -type f -o -type l | none -vE \
-        '/libpresence\.(a|so(\.[0-9.]+)?)$|/include/presence/(presence|replica)\.h$|/presence\.pc$|/cmake/presence/|/man/man[37]/'
+    local library='/libpresence\.(a|so(\.[0-9.]+)?)$|/include/presence/(presence|replica)\.h$|/presence\.pc$|/cmake/presence/'
+    local daemon='/bin/presenced?$|/systemd/system/presenced[a-z-]*\.(service|socket)$|/etc/presence/presenced\.conf$'
+    local beside='/share/presence/grafana\.json$|/presence\.bash$|/_presence$|/presence\.fish$|/man/man[1378]/'
+    find "$dest" -type f -o -type l | none -vE "$library|$daemon|$beside"
 }
 
 every_man_page_is_installed() {
