@@ -7,8 +7,8 @@
  * max-list-bytes before they are copied, for the array too, and given back with the list.
  *
  * Keeps true: the sum of what all gatherings hold is at most max-list-bytes, but for the slack of a buffer that
- * doubles; an id that was disconnected after the beginning is not made alive by the commit. Called on the client's loop,
- * but for gathering_note_gone, which is any loop's. Adding is O(bytes added); the commit costs what
+ * doubles; an id that was disconnected after the beginning is not made alive by the commit. Called on the client's
+ * loop, but for gathering_note_gone, which is any loop's. Adding is O(bytes added); the commit costs what
  * presence_recorder_merge_server_since does.
  */
 #include "sessions/inside.h"
