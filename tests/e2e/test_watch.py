@@ -265,13 +265,38 @@ def half_a_request_is_closed(program):
         events.close()
 
 
+def a_stop_ends_streams(program):
+    with presenced.Daemon(program, "--threads", "3", "--http", "127.0.0.1:0") as daemon:
+        # Given streams and watchers on every loop, and a report that is being sent
+        gateway = daemon.client()
+        for number in range(3000):
+            gateway.send(presenced.encode("PRESENCE.CONNECT", "gateway-1", f"model-{number}", "unit-0", number))
+        for _ in range(3000):
+            equal(gateway.reply(), 1)
+        streams = [Events(daemon) for _ in range(12)]
+        for stream in streams:
+            equal(stream.next()[1]["kind"], "snapshot")
+        watchers = [watcher(daemon)[0] for _ in range(6)]
+        report = presenced.Client(("127.0.0.1", http_port(daemon)), receive_buffer=4096)
+        report.send(b"GET /report HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        report.line()
+        # When presenced is asked to stop, then it does, in time and with all of it freed; streams end as HTTP wants it
+        daemon.stop()
+        for stream in streams:
+            assert stream.client.rest().endswith(b"0\r\n\r\n")
+        for client in watchers:
+            assert client.is_closed()
+        report.close()
+
+
 def main(program):
     for threads in ("1", "3"):
         with presenced.Daemon(program, "--threads", threads, "--http", "127.0.0.1:0") as daemon:
             for each in (pushes_tell_each_change, agents_are_first_in_last_out, resp2_is_a_subscription,
                          a_list_is_resumed_inside, events_are_server_sent, too_old_is_reset):
                 presenced.story(f"{each.__name__.replace('_', ' ')}, {threads} threads", each, daemon)
-    for each in (who_does_not_read_is_cut_off, many_watchers_are_told, watchers_are_limited, half_a_request_is_closed):
+    for each in (who_does_not_read_is_cut_off, many_watchers_are_told, watchers_are_limited, half_a_request_is_closed,
+                 a_stop_ends_streams):
         presenced.story(each.__name__.replace("_", " "), each, program)
     sys.exit(presenced.failed > 0 or presenced.told == 0)
 

@@ -4,6 +4,9 @@
 'use strict';
 
 const assert = require('node:assert');
+const crypto = require('node:crypto');
+const fs = require('node:fs');
+const path = require('node:path');
 const { Daemon, Feeder, findBrowser, launch, until } = require('./stage');
 
 const model = '2e15302a-bbdf-4077-8e65-116a5a0e0348';
@@ -178,6 +181,32 @@ async function scrollsMany(browser, daemon, feeder) {
   await page.context().close();
 }
 
+async function asksForAToken(browser, program) {
+  const secret = 'a-secret-of-this-test';
+  const daemon = new Daemon(program);
+  const tokens = path.join(daemon.folder, 'tokens');
+  fs.writeFileSync(tokens, `reader sha256:${crypto.createHash('sha256').update(secret).digest('hex')} read\n`);
+  daemon.options = ['--tokens', tokens];
+  await daemon.start();
+  try {
+    const context = await browser.newContext();
+    const page = await context.newPage();
+    await page.goto(daemon.url);
+    await page.waitForSelector('#login[open]');
+    await page.locator('#token').fill('wrong');
+    await page.locator('#login-form button').click();
+    await until('the refusal', async () => /not known/.test(await page.locator('#login-problem').textContent()));
+    await page.locator('#token').fill(secret);
+    await page.locator('#login-form button').click();
+    await page.waitForSelector('#freshness.live');
+    await until('the totals', async () => (await page.locator('#total-alive').innerText()) === '0');
+    await context.close();
+  } finally {
+    assert.ok(await daemon.stop());
+    daemon.clean();
+  }
+}
+
 async function main(program) {
   const found = findBrowser();
   if (found.reason) {
@@ -194,6 +223,7 @@ async function main(program) {
     await story('it fits a phone, in the light and in the dark', () => fitsAPhone(browser, daemon));
     await story('it says when it is stale, and comes back', async () => { feeder = await saysWhenStale(browser, daemon, feeder); });
     await story(`${many} agents scroll`, () => scrollsMany(browser, daemon, feeder));
+    await story('it asks for a token where one is wanted', () => asksForAToken(browser, program));
     feeder.end();
   } finally {
     await browser.close();
