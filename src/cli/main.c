@@ -52,6 +52,7 @@ void fail(const char *format, ...)
     va_start(arguments, format);
     fflush(stdout);
     fputs("presence: ", stderr);
+    /* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): clang-tidy 14 does not see the va_start above */
     vfprintf(stderr, format, arguments);
     fputc('\n', stderr);
     va_end(arguments);
@@ -63,6 +64,7 @@ void fail_usage(const char *format, ...)
     va_list arguments;
     va_start(arguments, format);
     fputs("presence: ", stderr);
+    /* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): clang-tidy 14 does not see the va_start above */
     vfprintf(stderr, format, arguments);
     fputs(" (presence --help)\n", stderr);
     va_end(arguments);
@@ -125,7 +127,8 @@ static bool is_word_of(const char *word, const char *words)
 }
 
 enum option_code {
-    OPTION_URL = 256,
+    FIRST_OPTION = 256, /* above every character */
+    OPTION_URL = FIRST_OPTION,
     OPTION_UNIX,
     OPTION_TOKEN_FILE,
     OPTION_CA,
@@ -175,11 +178,12 @@ static const struct option long_options[] = {
 
 static void take_option(struct cli *cli, int code, const char *name, const char *value)
 {
-    const char **texts[] = {[OPTION_URL - OPTION_URL] = &cli->url,       [OPTION_UNIX - OPTION_URL] = &cli->unix_socket,
-                            [OPTION_CA - OPTION_URL] = &cli->ca,         [OPTION_CERT - OPTION_URL] = &cli->certificate,
-                            [OPTION_KEY - OPTION_URL] = &cli->key,       [OPTION_MODEL - OPTION_URL] = &cli->model,
-                            [OPTION_SERVER - OPTION_URL] = &cli->server, [OPTION_AGENT - OPTION_URL] = &cli->agent,
-                            [OPTION_STATUS - OPTION_URL] = &cli->status, [OPTION_AFTER - OPTION_URL] = &cli->after};
+    const char **texts[] = {
+        [OPTION_URL - FIRST_OPTION] = &cli->url,       [OPTION_UNIX - FIRST_OPTION] = &cli->unix_socket,
+        [OPTION_CA - FIRST_OPTION] = &cli->ca,         [OPTION_CERT - FIRST_OPTION] = &cli->certificate,
+        [OPTION_KEY - FIRST_OPTION] = &cli->key,       [OPTION_MODEL - FIRST_OPTION] = &cli->model,
+        [OPTION_SERVER - FIRST_OPTION] = &cli->server, [OPTION_AGENT - FIRST_OPTION] = &cli->agent,
+        [OPTION_STATUS - FIRST_OPTION] = &cli->status, [OPTION_AFTER - FIRST_OPTION] = &cli->after};
     switch (code) {
     case OPTION_TOKEN_FILE:
         cli->token = read_token(value);
@@ -209,7 +213,7 @@ static void take_option(struct cli *cli, int code, const char *name, const char 
         cli->yes = true;
         break;
     default:
-        *texts[code - OPTION_URL] = value;
+        *texts[code - FIRST_OPTION] = value;
     }
 }
 
@@ -224,7 +228,7 @@ static const struct verb *find_verb(const char *name)
 /* Options may stand anywhere; which of them the verb takes is known only at the end. */
 static const struct verb *parse(struct cli *cli, int argc, char **argv)
 {
-    bool given[OPTION_VERSION - OPTION_URL + 1] = {false};
+    bool given[OPTION_VERSION - FIRST_OPTION + 1] = {false};
     int code, index = 0;
     while ((code = getopt_long(argc, argv, "", long_options, &index)) != -1) {
         if (code == '?')
@@ -237,14 +241,14 @@ static const struct verb *parse(struct cli *cli, int argc, char **argv)
             puts("presence " CLI_VERSION);
             exit(ANSWER_YES);
         }
-        given[code - OPTION_URL] = true;
+        given[code - FIRST_OPTION] = true;
         take_option(cli, code, long_options[index].name, optarg);
     }
     if (optind == argc)
         fail_usage("say what to do: report, status, agents, models, servers, values, count, watch, events, top...");
     const struct verb *verb = find_verb(argv[optind++]);
     for (const struct option *option = long_options; option->name; option++)
-        if (given[option->val - OPTION_URL] && !is_word_of(option->name, common_options) &&
+        if (given[option->val - FIRST_OPTION] && !is_word_of(option->name, common_options) &&
             !is_word_of(option->name, verb->options))
             fail_usage("%s does not take --%s", verb->name, option->name);
     cli->words = argv + optind;

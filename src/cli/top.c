@@ -136,13 +136,13 @@ static struct rows *sorted_rows(const struct cli *cli, const json_t *list, const
                                 int (*compare)(const void *a, const void *b))
 {
     size_t size = json_array_size(list);
-    json_t **sorted = calloc(size + 1, sizeof *sorted);
+    json_t **sorted = calloc(size + 1, sizeof(json_t *));
     struct rows *rows = rows_new(cli, columns, count);
     if (!sorted)
         fail("out of memory");
     for (size_t i = 0; i < size; i++)
         sorted[i] = json_array_get(list, i);
-    qsort(sorted, size, sizeof *sorted, compare);
+    qsort(sorted, size, sizeof(json_t *), compare);
     for (size_t i = 0; i < size; i++)
         rows_add(rows, json_incref(sorted[i]));
     free(sorted);

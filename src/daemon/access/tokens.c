@@ -57,7 +57,7 @@ static bool parse_hash(struct principal *principal, const char *word)
     static const char prefix[] = "sha256:";
     if (strcmp(word, "-") == 0)
         return true;
-    if (strncmp(word, prefix, sizeof prefix - 1) != 0 || strlen(word) != sizeof prefix - 1 + 2 * TOKEN_HASH_BYTES)
+    if (strncmp(word, prefix, sizeof prefix - 1) != 0 || strlen(word) != sizeof prefix - 1 + sizeof principal->hash * 2)
         return false;
     const char *hex = word + sizeof prefix - 1;
     for (size_t i = 0; i < TOKEN_HASH_BYTES; i++) {
@@ -73,29 +73,26 @@ static bool parse_hash(struct principal *principal, const char *word)
 /* A copy of a percent-encoded name; NULL: it is none, or memory is out. */
 static char *decoded_name(const char *text, size_t length)
 {
-    char *name = malloc(length + 1);
+    unsigned char *name = malloc(length + 1);
     size_t to = 0;
-    for (size_t i = 0; name && i < length; i++) {
-        int high = -1, low = -1;
-        if (text[i] == '%' && length - i > 2) {
-            high = digit_of(text[i + 1]);
-            low = digit_of(text[i + 2]);
+    bool good = name != NULL;
+    for (size_t i = 0; good && i < length; i++) {
+        if (text[i] != '%') {
+            name[to++] = (unsigned char)text[i];
+            continue;
         }
-        if (text[i] == '%' && (high < 0 || low < 0 || (high | low) == 0)) {
-            free(name);
-            return NULL;
-        }
-        if (text[i] == '%')
-            i += 2;
-        name[to++] = high >= 0 ? (char)(high << 4 | low) : text[i];
+        int high = length - i > 2 ? digit_of(text[i + 1]) : -1, low = high < 0 ? -1 : digit_of(text[i + 2]);
+        good = low >= 0 && (high | low) != 0; /* no NUL */
+        if (good)
+            name[to++] = (unsigned char)(high << 4 | low);
+        i += 2;
     }
-    if (name)
-        name[to] = 0;
-    if (name && (to == 0 || to > MOST_NAME)) {
+    if (!good || to == 0 || to > MOST_NAME) {
         free(name);
         return NULL;
     }
-    return name;
+    name[to] = 0;
+    return (char *)name;
 }
 
 static bool parse_role(struct role *role, const char *word)
@@ -192,7 +189,7 @@ static bool add_principal(struct tokens *tokens, struct principal *principal, ch
     }
     struct principal **more = NULL;
     if (tokens->count < MOST_TOKENS)
-        more = realloc(tokens->principals, (tokens->count + 1) * sizeof *more);
+        more = realloc(tokens->principals, (tokens->count + 1) * sizeof(struct principal *));
     if (!more) {
         snprintf(problem, problem_bytes, "more than %d lines, or out of memory", MOST_TOKENS);
         return false;

@@ -94,6 +94,7 @@ static bool take_file(struct config *config, const char *path, char *error)
 /* PRESENCE_MAX_CLIENTS=100: the option's name in lower case, and its value; NULL: no such option. */
 static const struct option *option_of_variable(const char *entry, const char **value)
 {
+    static const char small[] = "abcdefghijklmnopqrstuvwxyz";
     const char *equals = strchr(entry, '=');
     char name[MOST_NAME];
     size_t length = equals ? (size_t)(equals - entry) - PREFIX_LENGTH : 0;
@@ -103,7 +104,7 @@ static const struct option *option_of_variable(const char *entry, const char **v
         char c = entry[PREFIX_LENGTH + i];
         if (islower((unsigned char)c))
             return NULL;
-        name[i] = c == '_' ? '-' : (char)tolower((unsigned char)c);
+        name[i] = c == '_' ? '-' : c >= 'A' && c <= 'Z' ? small[c - 'A'] : c;
     }
     const struct option *option = option_find(name, length);
     *value = equals + 1;

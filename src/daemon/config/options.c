@@ -10,7 +10,8 @@
 
 #define IN(field) offsetof(struct config, field)
 
-enum { KIB = 1024, MIB = 1024 * 1024 };
+#define KIB 1024ULL
+#define MIB (1024 * KIB)
 #define ANY UINT64_MAX
 
 const struct option options[] = {

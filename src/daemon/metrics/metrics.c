@@ -13,6 +13,7 @@
 
 #include <presence/presence.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -172,13 +173,14 @@ static double read_history_bytes(const struct numbers *numbers)
 static double read_resident(const struct numbers *numbers)
 {
     (void)numbers;
-    unsigned long pages = 0, resident = 0;
+    char line[128] = "", *rest;
     FILE *file = fopen("/proc/self/statm", "re");
-    if (file && fscanf(file, "%lu %lu", &pages, &resident) != 2)
-        resident = 0;
+    if (file && !fgets(line, sizeof line, file))
+        line[0] = 0;
     if (file)
         fclose(file);
-    return (double)resident * (double)sysconf(_SC_PAGESIZE);
+    strtoul(line, &rest, 10); /* all pages; the resident ones are next */
+    return (double)strtoul(rest, NULL, 10) * (double)sysconf(_SC_PAGESIZE);
 }
 
 static double read_cpu(const struct numbers *numbers)
