@@ -9,6 +9,7 @@
 
 #include "access/access.h"
 #include "sessions/sessions.h"
+#include "state/state.h"
 #include "watches/listings.h"
 
 #include <presence/presence.h>
@@ -23,6 +24,7 @@ struct numbers {
     const struct node *node;
     presence_stats stats;
     presence_counts counts;
+    struct state_facts state;
     presence_time now;
 };
 
@@ -66,6 +68,31 @@ static double read_sessions(const struct numbers *numbers)
 static double read_list_bytes(const struct numbers *numbers)
 {
     return (double)gathering_bytes((struct node *)(uintptr_t)numbers->node);
+}
+
+static double read_state_writes(const struct numbers *numbers)
+{
+    return (double)numbers->state.writes;
+}
+
+static double read_state_failures(const struct numbers *numbers)
+{
+    return (double)numbers->state.failures;
+}
+
+static double read_state_written(const struct numbers *numbers)
+{
+    return (double)numbers->state.written / 1e9;
+}
+
+static double read_state_duration(const struct numbers *numbers)
+{
+    return (double)numbers->state.duration_ms / 1e3;
+}
+
+static double read_state_bytes(const struct numbers *numbers)
+{
+    return (double)numbers->state.bytes;
 }
 
 static double read_failures(const struct numbers *numbers)
@@ -213,6 +240,13 @@ static const struct metric metrics[] = {
     {"presenced_listings", "Lists kept for their next page.", GAUGE(read_listings)},
     {"presenced_sessions", "Servers that a session holds, or that wait for their gateway.", GAUGE(read_sessions)},
     {"presenced_list_bytes", "Memory of lists that clients are sending in parts.", GAUGE(read_list_bytes)},
+    {"presenced_state_writes_total", "State files written.", METRIC_COUNTER, 0, read_state_writes},
+    {"presenced_state_write_failures_total", "State files that could not be written: disk full, say.", METRIC_COUNTER, 0,
+     read_state_failures},
+    {"presenced_state_written_time_seconds", "When the last one was written, since the Unix epoch; 0: none was.",
+     GAUGE(read_state_written)},
+    {"presenced_state_write_seconds", "How long that took.", GAUGE(read_state_duration)},
+    {"presenced_state_bytes", "How large it is.", GAUGE(read_state_bytes)},
     {"presenced_tokens", "Tokens in use; 0: everybody is let in.", GAUGE(read_tokens)},
     {"presenced_threads", "Event loops.", GAUGE(read_threads)},
     {"presenced_start_time_seconds", "When this presenced started, since the Unix epoch.", GAUGE(read_started)},
@@ -248,6 +282,7 @@ bool metrics_write(const struct node *node, struct bytes *out)
     char text[512];
     clock_gettime(CLOCK_REALTIME, &now);
     numbers.now = (presence_time)now.tv_sec * 1000000000 + now.tv_nsec;
+    state_describe(node, &numbers.state);
     /* A disabled recorder has nothing to count: zeros are the truth then. */
     if (presence_recorder_counts(node->recorder, &numbers.counts) != PRESENCE_OK)
         numbers.counts = (presence_counts){0};
