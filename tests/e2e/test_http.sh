@@ -97,6 +97,20 @@ questions_are_answered() {
     get /v1/models/$model/agents/unit-mysql-0 | grep -q -E '"since":"20[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\.[0-9]{3}Z"'
 }
 
+# The description names every route of the table, with its methods, and nothing else but what is the page's.
+the_description_is_complete() {
+    get /v1/openapi.json >"$scratch/openapi.json"
+    python3 - "$scratch/openapi.json" "$(dirname "$0")/../../src/daemon/http/routes.c" <<'END'
+import json, re, sys
+described = {(method.upper(), path) for path, methods in json.load(open(sys.argv[1]))["paths"].items() for method in methods}
+table = re.findall(r'\{EVHTTP_REQ_(\w+), "([^"]+)"', open(sys.argv[2]).read())
+routes = {(method, path.replace("{ids}", "{id}")) for method, path in table}
+of_the_page = {("GET", path) for path in ("/", "/app.js", "/app.css", "/icon.svg", "/v1/openapi.json")}
+assert len(routes) > 20, routes
+assert described == routes - of_the_page, described ^ (routes - of_the_page)
+END
+}
+
 names_may_hold_anything() {
     local name='a/b %22<script>&=+?#é"\'
     local encoded='a%2Fb%20%2522%3Cscript%3E%26%3D%2B%3F%23%C3%A9%22%5C'
@@ -214,6 +228,7 @@ for threads in 1 3; do
     story "writes are commands, $threads threads" writes_are_commands
     story "the report has its format, $threads threads" the_report_has_its_format
     story "questions are answered, $threads threads" questions_are_answered
+    story "the description is complete, $threads threads" the_description_is_complete
     story "names may hold anything, $threads threads" names_may_hold_anything
     story "tags follow the revision, $threads threads" tags_follow_the_revision
     story "pages are of one snapshot, $threads threads" pages_are_of_one_snapshot
