@@ -77,6 +77,20 @@ def nobody_may_anything(daemon):
         refused(client.reply(), "NOAUTH")
 
 
+def nobody_may_send_much(daemon):
+    """Given tokens, when a client that has not said who it is announces a large command, then it is cut off at once;
+    one that says so first, in the same breath, is served."""
+    for beginning in (b"*3\r\n$10\r\nPRESENCE.X\r\n$1000000\r\n", b"*1000\r\n"):
+        client = daemon.client()
+        client.send(beginning)
+        refused(client.reply(), "ERR", "Protocol error")
+        assert client.is_closed()
+    client = daemon.client()
+    client.send(encode("AUTH", token_of("reader")) + encode("ECHO", "x" * 100000))
+    equal(client.reply(), "OK")
+    equal(client.reply(), "x" * 100000)
+
+
 def a_token_opens(daemon):
     client = daemon.client()
     refused(client.ask("AUTH", "secret of nobody"), "WRONGPASS")
@@ -192,7 +206,8 @@ def a_reload_takes_and_gives(path):
     """Given a token in use, when it leaves the file and presenced gets SIGHUP, then its client is nobody at its next
     command; the others go on; and a file with a mistake is kept out."""
     with Daemon(program, "--tokens", path) as daemon:
-        leaver, reader = as_(daemon, "leaver"), as_(daemon, "reader")
+        leaver, reader, watcher = as_(daemon, "leaver"), as_(daemon, "reader"), as_(daemon, "leaver")
+        assert not isinstance(watcher.ask("PRESENCE.WATCH"), Error)
         with open(path, "a", encoding="utf-8") as file:
             file.write("broken line\n")
         daemon.process.send_signal(signal.SIGHUP)
@@ -206,6 +221,9 @@ def a_reload_takes_and_gives(path):
         refused(leaver.ask("AUTH", token_of("leaver")), "WRONGPASS")
         equal(reader.ask("PING"), "PONG")
         equal(as_(daemon, "comer").ask("PING"), "PONG")
+        equal(as_(daemon, "operator").ask("PRESENCE.CONNECT", "machine-0", MINE, "unit-late", 1), 1)
+        told = watcher.rest()  # all, until it is closed
+        assert b"unit-late" not in told, told
 
 
 def start_fails(wanted, *options):
@@ -236,7 +254,7 @@ def what_is_not_safe_does_not_start(tokens):
 
 tokens = write_tokens(ROLES)
 presenced.tell(program, [
-    nobody_may_anything, a_token_opens, a_gateway_states_its_own_servers_only, a_reader_changes_nothing,
+    nobody_may_anything, nobody_may_send_much, a_token_opens, a_gateway_states_its_own_servers_only, a_reader_changes_nothing,
     a_tenant_sees_its_model_only, one_with_two_models_must_say_which, administrative_acts_are_logged,
     whoever_guesses_is_slowed, names_in_tokens_cannot_break_a_log_line], "--tokens", tokens, "--threads", "2")
 

@@ -104,7 +104,12 @@ static const struct option *option_of_variable(const char *entry, const char **v
         char c = entry[PREFIX_LENGTH + i];
         if (islower((unsigned char)c))
             return NULL;
-        name[i] = c == '_' ? '-' : c >= 'A' && c <= 'Z' ? small[c - 'A'] : c;
+        if (c == '_')
+            name[i] = '-';
+        else if (c >= 'A' && c <= 'Z')
+            name[i] = small[c - 'A'];
+        else
+            name[i] = c;
     }
     const struct option *option = option_find(name, length);
     *value = equals + 1;
