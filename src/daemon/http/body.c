@@ -22,7 +22,7 @@ static bool read_body(struct exchange *exchange)
     struct evbuffer *input = evhttp_request_get_input_buffer(exchange->request);
     size_t length = evbuffer_get_length(input);
     const char *text = length ? (const char *)evbuffer_pullup(input, -1) : "";
-    json_error_t error;
+    json_error_t error = {.line = 0};
     exchange->body = text ? json_loadb(text, length, JSON_REJECT_DUPLICATES, &error) : NULL;
     if (exchange->body)
         return true;

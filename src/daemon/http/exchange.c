@@ -113,6 +113,7 @@ void exchange_problem(struct exchange *exchange, int status, const char *code, c
     char detail[JSON_REPLY_ERROR_BYTES];
     va_list arguments;
     va_start(arguments, format);
+    /* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): it was started */
     vsnprintf(detail, sizeof detail, format, arguments);
     va_end(arguments);
     for (char *c = detail; *c; c++)

@@ -28,8 +28,8 @@ enum route_flags {
 
 struct route {
     enum evhttp_cmd_type method;
-    const char *pattern, *command;
     uint32_t flags;
+    const char *pattern, *command;
     void (*special)(struct exchange *exchange); /* in place of a command's one reply; after its checks, if it has one */
 };
 
@@ -39,32 +39,32 @@ static void answer_ready(struct exchange *exchange);
 static void answer_metrics(struct exchange *exchange);
 
 static const struct route routes[] = {
-    {EVHTTP_REQ_GET, "/", NULL, 0, answer_page},
-    {EVHTTP_REQ_GET, "/app.js", NULL, 0, answer_page},
-    {EVHTTP_REQ_GET, "/app.css", NULL, 0, answer_page},
-    {EVHTTP_REQ_GET, "/icon.svg", NULL, 0, answer_page},
-    {EVHTTP_REQ_GET, "/v1/openapi.json", NULL, 0, answer_page},
-    {EVHTTP_REQ_GET, "/healthz", NULL, 0, answer_health},
-    {EVHTTP_REQ_GET, "/readyz", NULL, 0, answer_ready},
-    {EVHTTP_REQ_GET, "/metrics", "INFO", 0, answer_metrics},
-    {EVHTTP_REQ_GET, "/report", "PRESENCE.MODELS", ROUTE_TAGGED, report_answer},
-    {EVHTTP_REQ_GET, "/v1/events", "PRESENCE.WATCH", 0, events_answer},
-    {EVHTTP_REQ_GET, "/v1/count", "PRESENCE.COUNT", ROUTE_TAGGED, NULL},
-    {EVHTTP_REQ_GET, "/v1/models", "PRESENCE.MODELS", ROUTE_TAGGED | ROUTE_DETAILS, NULL},
-    {EVHTTP_REQ_GET, "/v1/models/{model}/agents", "PRESENCE.AGENTS", ROUTE_TAGGED | ROUTE_DETAILS, NULL},
-    {EVHTTP_REQ_GET, "/v1/models/{model}/agents/{agent}", "PRESENCE.AGENT", ROUTE_TAGGED, NULL},
-    {EVHTTP_REQ_GET, "/v1/servers", "PRESENCE.SERVERS", ROUTE_TAGGED | ROUTE_DETAILS, NULL},
-    {EVHTTP_REQ_GET, "/v1/servers/{server}", "PRESENCE.SERVER", ROUTE_TAGGED, NULL},
-    {EVHTTP_REQ_GET, "/v1/connections", "PRESENCE.VALUES", ROUTE_TAGGED, NULL},
-    {EVHTTP_REQ_PUT, "/v1/servers/{server}/connections", "PRESENCE.UPDATESERVER", ROUTE_LIST, NULL},
-    {EVHTTP_REQ_PUT, "/v1/servers/{server}/connections/{id}", "PRESENCE.CONNECT", ROUTE_CONNECTION, NULL},
-    {EVHTTP_REQ_DELETE, "/v1/servers/{server}/connections/{ids}", "PRESENCE.DISCONNECT", 0, NULL},
-    {EVHTTP_REQ_POST, "/v1/servers/{server}/connections/{ids}/activity", "PRESENCE.ACTIVITY", 0, NULL},
-    {EVHTTP_REQ_POST, "/v1/servers/{server}/down", "PRESENCE.SERVERDOWN", 0, NULL},
-    {EVHTTP_REQ_POST, "/v1/servers/{server}/drain", "PRESENCE.DRAIN", 0, NULL},
-    {EVHTTP_REQ_DELETE, "/v1/servers/{server}", "PRESENCE.FORGET", 0, NULL},
-    {EVHTTP_REQ_GET, "/v1/models/{model}/agents/{agent}/explanation", "PRESENCE.EXPLAIN", 0, NULL},
-    {EVHTTP_REQ_POST, "/v1/check", "PRESENCE.CHECK", 0, NULL},
+    {EVHTTP_REQ_GET, 0, "/", NULL, answer_page},
+    {EVHTTP_REQ_GET, 0, "/app.js", NULL, answer_page},
+    {EVHTTP_REQ_GET, 0, "/app.css", NULL, answer_page},
+    {EVHTTP_REQ_GET, 0, "/icon.svg", NULL, answer_page},
+    {EVHTTP_REQ_GET, 0, "/v1/openapi.json", NULL, answer_page},
+    {EVHTTP_REQ_GET, 0, "/healthz", NULL, answer_health},
+    {EVHTTP_REQ_GET, 0, "/readyz", NULL, answer_ready},
+    {EVHTTP_REQ_GET, 0, "/metrics", "INFO", answer_metrics},
+    {EVHTTP_REQ_GET, ROUTE_TAGGED, "/report", "PRESENCE.MODELS", report_answer},
+    {EVHTTP_REQ_GET, 0, "/v1/events", "PRESENCE.WATCH", events_answer},
+    {EVHTTP_REQ_GET, ROUTE_TAGGED, "/v1/count", "PRESENCE.COUNT", NULL},
+    {EVHTTP_REQ_GET, ROUTE_TAGGED | ROUTE_DETAILS, "/v1/models", "PRESENCE.MODELS", NULL},
+    {EVHTTP_REQ_GET, ROUTE_TAGGED | ROUTE_DETAILS, "/v1/models/{model}/agents", "PRESENCE.AGENTS", NULL},
+    {EVHTTP_REQ_GET, ROUTE_TAGGED, "/v1/models/{model}/agents/{agent}", "PRESENCE.AGENT", NULL},
+    {EVHTTP_REQ_GET, ROUTE_TAGGED | ROUTE_DETAILS, "/v1/servers", "PRESENCE.SERVERS", NULL},
+    {EVHTTP_REQ_GET, ROUTE_TAGGED, "/v1/servers/{server}", "PRESENCE.SERVER", NULL},
+    {EVHTTP_REQ_GET, ROUTE_TAGGED, "/v1/connections", "PRESENCE.VALUES", NULL},
+    {EVHTTP_REQ_PUT, ROUTE_LIST, "/v1/servers/{server}/connections", "PRESENCE.UPDATESERVER", NULL},
+    {EVHTTP_REQ_PUT, ROUTE_CONNECTION, "/v1/servers/{server}/connections/{id}", "PRESENCE.CONNECT", NULL},
+    {EVHTTP_REQ_DELETE, 0, "/v1/servers/{server}/connections/{ids}", "PRESENCE.DISCONNECT", NULL},
+    {EVHTTP_REQ_POST, 0, "/v1/servers/{server}/connections/{ids}/activity", "PRESENCE.ACTIVITY", NULL},
+    {EVHTTP_REQ_POST, 0, "/v1/servers/{server}/down", "PRESENCE.SERVERDOWN", NULL},
+    {EVHTTP_REQ_POST, 0, "/v1/servers/{server}/drain", "PRESENCE.DRAIN", NULL},
+    {EVHTTP_REQ_DELETE, 0, "/v1/servers/{server}", "PRESENCE.FORGET", NULL},
+    {EVHTTP_REQ_GET, 0, "/v1/models/{model}/agents/{agent}/explanation", "PRESENCE.EXPLAIN", NULL},
+    {EVHTTP_REQ_POST, 0, "/v1/check", "PRESENCE.CHECK", NULL},
 };
 
 /* ------------------------------------------------------------------------------------------------ what it says -- */
@@ -85,10 +85,12 @@ bool percent_decode(char *text, bool plus_is_blank, size_t *length)
             int high = digit_of(from[1]), low = high < 0 ? -1 : digit_of(from[2]);
             if (low < 0)
                 return false;
-            *to++ = (char)(high << 4 | low);
+            *to++ = (char)(unsigned char)(high * 16 + low);
             from += 2;
+        } else if (plus_is_blank && *from == '+') {
+            *to++ = ' ';
         } else {
-            *to++ = plus_is_blank && *from == '+' ? ' ' : *from;
+            *to++ = *from;
         }
     }
     *to = 0;
@@ -115,10 +117,10 @@ static size_t split(const char *path, struct part *parts)
 
 static bool fits(const struct route *route, const struct part *parts, size_t count)
 {
-    struct part wanted[MOST_PARTS];
+    struct part wanted[MOST_PARTS] = {0};
     if (split(route->pattern, wanted) != count)
         return false;
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count && wanted[i].text && parts[i].text; i++)
         if (wanted[i].text[0] != '{' &&
             (wanted[i].length != parts[i].length || memcmp(wanted[i].text, parts[i].text, parts[i].length) != 0))
             return false;
@@ -187,7 +189,7 @@ static bool set_part(struct exchange *exchange, const char *name, char *text)
 
 static bool set_parts(struct exchange *exchange, const struct route *route, char *path)
 {
-    struct part parts[MOST_PARTS], wanted[MOST_PARTS];
+    struct part parts[MOST_PARTS] = {0}, wanted[MOST_PARTS] = {0};
     size_t count = split(path, parts);
     split(route->pattern, wanted);
     for (size_t i = 0; i < count; i++)
@@ -284,7 +286,7 @@ void routes_answer(struct exchange *exchange)
 {
     const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(exchange->request);
     const char *path = evhttp_uri_get_path(uri), *query = evhttp_uri_get_query(uri);
-    struct part parts[MOST_PARTS];
+    struct part parts[MOST_PARTS] = {0};
     path = path && *path ? path : "/";
     size_t count = split(path, parts), path_bytes = strlen(path) + 1, query_bytes = query ? strlen(query) + 1 : 0;
     const struct route *route = find_route(exchange, parts, count);

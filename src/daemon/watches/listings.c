@@ -64,12 +64,15 @@ static const char *owner_of(const struct client *client)
     return client->principal ? principal_name(client->principal) : "";
 }
 
-/* "%016x.%llu" and nothing else. */
+/* "%016x.%llu" and nothing else: what was read must be written the same. */
 static bool parse_cursor(const char *cursor, uint64_t *number, uint64_t *position)
 {
     char again[LISTING_CURSOR_BYTES];
-    if (sscanf(cursor, "%16" SCNx64 ".%20" SCNu64, number, position) != 2)
+    char *end;
+    *number = strtoull(cursor, &end, 16);
+    if (*end != '.')
         return false;
+    *position = strtoull(end + 1, NULL, 10);
     snprintf(again, sizeof again, "%016" PRIx64 ".%" PRIu64, *number, *position);
     return strcmp(again, cursor) == 0;
 }
