@@ -8,6 +8,7 @@ SAMPLES (5) and SCALE (1.0, of the requests of a sample) may be set in the envir
 
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -210,6 +211,7 @@ def main(program, *wanted):
     unknown = [name for name in wanted if name not in CASES]
     if unknown:
         sys.exit(f"no such case: {' '.join(unknown)}; there are: {' '.join(CASES)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ends the servers too
     print(f"{platform.system()} {platform.release()}, {cpu_name()}, {os.cpu_count()} cores; "
           f"load before: {os.getloadavg()[0]:.1f}; {SAMPLES} samples by turns, medians; µs: CPU a request, the server's + redis-benchmark's")
     with tempfile.TemporaryDirectory(prefix="presence-bench.") as scratch:
