@@ -6,6 +6,7 @@ daemon_process=
 
 # start_daemon PROGRAM [OPTION...]: sets $daemon_process, $resp_port and $http_port; its log is in $scratch/log.
 start_daemon() {
+    : >"$scratch/log" # the one before, else, might be read until the child has emptied it
     "$1" --resp 127.0.0.1:0 --http 127.0.0.1:0 "${@:2}" 2>"$scratch/log" &
     daemon_process=$!
     trap 'kill -s KILL "$daemon_process" 2>/dev/null; rm -rf "$scratch"' EXIT
