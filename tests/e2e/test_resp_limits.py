@@ -255,11 +255,23 @@ def strangers_get_little(daemon):
     equal(known.ask("ECHO", "x" * 100000), "x" * 100000)
 
 
+def a_silent_peer_is_probed(daemon):
+    """Half-open TCP: given a client at rest, then the kernel's keepalive timer runs for it (2 in its table)."""
+    client = bystander(daemon)
+    port = client.socket.getsockname()[1]
+    with open("/proc/net/tcp", encoding="ascii") as table:
+        ends = [line.split() for line in table][1:]
+    wanted = (f":{daemon.port:04X}", f":{port:04X}")
+    timers = [end[5].split(":")[0] for end in ends if (end[1][-5:], end[2][-5:]) == wanted]
+    equal(timers, ["02"])
+
+
 def nothing_is_left_of_who_went(daemon):
     """Given clients of every kind of end, when they are gone, then no descriptor and no place is."""
     equal(daemon.info("connected_clients"), 1)
     before = daemon.descriptors()
-    for ending in (b"", b"QUIT\r\n", b"*1\r\n$x\r\n", b"*2\r\n$4\r\nECHO\r\n$5000\r\nabc", encode("ECHO", "q" * 100000)):
+    for ending in (b"", b"QUIT\r\n", b"*1\r\n$x\r\n", b"*2\r\n$4\r\nECHO\r\n$5000\r\nabc",
+                   encode("ECHO", "q" * 100000)):
         for _ in range(20):
             client = daemon.client()
             client.send(ending)
@@ -273,7 +285,7 @@ presenced.tell(program, [
     a_stop_sends_what_waits, a_stop_does_not_wait_for_who_never_reads,
     a_pipeline_may_be_sent_whole_before_a_reply_is_read, frames_are_refused_by_what_they_announce,
     many_words_are_within_the_limits, a_web_page_is_hung_up_on, a_tls_greeting_to_a_plain_port_harms_nobody,
-    replies_and_logs_show_no_raw_bytes, nothing_is_left_of_who_went])
+    replies_and_logs_show_no_raw_bytes, a_silent_peer_is_probed, nothing_is_left_of_who_went])
 presenced.tell(program, [who_reads_nothing_is_paused_then_cut_off],
                "--request-timeout", "300ms", "--max-output-bytes", "8m")
 presenced.tell(program, [one_reply_beyond_the_limit_is_cut_off], "--max-output-bytes", "1m")
