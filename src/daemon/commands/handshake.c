@@ -22,8 +22,7 @@ static bool authenticate(struct call *call, struct slice user, struct slice toke
         client->principal = principal;
         return true;
     case AUTHENTICATION_NOT_IN_USE:
-        reply_error(call->reply, ERROR_ERR,
-                    "AUTH called without any tokens configured: this server lets everybody in");
+        reply_error(call->reply, ERROR_ERR, "AUTH called without any tokens configured: this server lets everybody in");
         return false;
     case AUTHENTICATION_SLOWED:
         reply_error(call->reply, ERROR_BUSY, "too many bad tokens from your address: wait a second");
