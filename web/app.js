@@ -7,6 +7,7 @@
 // rows that can be seen are elements, lists come in pages, and a burst of events is drawn once a frame.
 'use strict';
 
+const CHART_SPANS_MS = [60000, 120000, 300000];
 const PAGE = 5000, MOST_AGENTS = 500000, FEED_KEPT = 60, CHART_MS = 600000, SILENCE_MS = 40000, EVIDENCE_MS = 15000;
 const $ = (id) => document.getElementById(id);
 const number = new Intl.NumberFormat('en');
@@ -306,29 +307,37 @@ const chart = {
   },
 };
 
+/* As far back as there are samples: one minute at least, ten at most. */
+function chartSpan(now) {
+  const age = chart.samples.length ? now - chart.samples[0][0] : 0;
+  return CHART_SPANS_MS.find((span) => span >= age) ?? CHART_MS;
+}
+
 /* Two areas, alive below and missing on top, as steps: a count holds until the next one. */
 function drawChart() {
   const canvas = $('chart'), box = canvas.getBoundingClientRect(), scale = window.devicePixelRatio || 1;
   const style = getComputedStyle(document.documentElement), context = canvas.getContext('2d');
-  const width = box.width, height = box.height, now = Date.now();
+  const width = box.width, height = box.height, now = Date.now(), span = chartSpan(now);
   canvas.width = Math.round(width * scale);
   canvas.height = Math.round(height * scale);
   context.scale(scale, scale);
   const samples = chart.samples;
   const top = Math.max(1, ...samples.map((sample) => sample[1] + sample[2])) * 1.12;
-  const x = (time) => width - (now - time) / CHART_MS * width, y = (count) => height - 14 - count / top * (height - 16);
+  const x = (time) => width - (now - time) / span * width, y = (count) => height - 14 - count / top * (height - 16);
   context.font = `11px ${style.fontFamily}`;
   context.fillStyle = style.getPropertyValue('--faint');
   context.strokeStyle = style.getPropertyValue('--line');
   context.lineWidth = 1;
-  for (let minute = 10; minute >= 0; minute -= width < 420 ? 5 : 2) {
-    const at = Math.round(x(now - minute * 60000)) + .5;
+  const steps = width < 420 ? 2 : 5;
+  for (let step = steps; step >= 0; step--) {
+    const ago = span * step / steps, at = Math.round(x(now - ago)) + .5;
     context.beginPath();
     context.moveTo(at, 2);
     context.lineTo(at, height - 14);
     context.stroke();
-    context.textAlign = minute === 10 ? 'left' : minute === 0 ? 'right' : 'center';
-    context.fillText(minute === 0 ? 'now' : `−${minute} min`, Math.min(width, Math.max(0, at)), height - 2);
+    context.textAlign = step === steps ? 'left' : step === 0 ? 'right' : 'center';
+    const label = span > 120000 ? `−${Math.round(ago / 6000) / 10} min` : `−${ago / 1000} s`;
+    context.fillText(step === 0 ? 'now' : label, Math.min(width, Math.max(0, at)), height - 2);
   }
   const area = (upper, lower, color) => {
     if (samples.length === 0) return;
