@@ -116,6 +116,19 @@ static const char *line_end(const char *at, const char *end)
     return cr;
 }
 
+/* What stands between `at` and the line's end: a number, which is not followed by a NUL. */
+static long number_before(const char *at, const char *cr)
+{
+    bool negative = *at == '-';
+    long number = 0;
+    must(cr - at > negative && cr - at < 18);
+    for (at += negative; at < cr; at++) {
+        must(*at >= '0' && *at <= '9');
+        number = number * 10 + (*at - '0');
+    }
+    return negative ? -number : number;
+}
+
 /* Passes over one whole reply; where it ends. */
 static const char *whole_reply(const char *at, const char *end, int depth)
 {
@@ -127,7 +140,7 @@ static const char *whole_reply(const char *at, const char *end, int depth)
             must(*c >= ' ' && *c < 0x7f);
     if (strchr("+-:_#,", mark))
         return next;
-    long count = strtol(at + 1, NULL, 10);
+    long count = number_before(at + 1, cr);
     if (mark == '$') {
         if (count < 0)
             return next;
