@@ -32,13 +32,15 @@
 
 enum { DESCRIPTORS_BESIDE_CLIENTS = 64 };
 
+enum { SIGNALS = 3 };
+
 struct daemon {
     struct config config;
     struct loops loops;
     struct node node;
     struct resp_side *resp;
     struct http_side *http;
-    struct event *signals[3];
+    struct event *signals[SIGNALS];
     struct event *watchdog;
     _Atomic size_t loops_alive; /* how many loops have answered the watchdog's last question */
     int argc;
@@ -121,7 +123,17 @@ static bool start_watchdog(struct daemon *daemon, char *error, size_t error_byte
     return false;
 }
 
-/* A client takes a descriptor, and one more while it watches. */
+static uint64_t default_max_clients(void)
+{
+    struct config_option option;
+    for (size_t i = 0; config_option_at(i, &option); i++)
+        if (strcmp(option.name, "max-clients") == 0)
+            return strtoull(option.fallback, NULL, 10);
+    return 0;
+}
+
+/* A client takes a descriptor, and one more while it watches. Too few of them are a warning where the operator asked
+ * for so many clients, and to be known where it is only the default that does. */
 static void raise_descriptors(const struct config *config)
 {
     struct rlimit limit;
@@ -130,9 +142,11 @@ static void raise_descriptors(const struct config *config)
         return;
     limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
     if (setrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur < wanted) {
-        char number[LOG_NUMBER_BYTES];
-        log_event(LOG_LEVEL_WARNING, "few descriptors", "limit", log_number(number, (int64_t)limit.rlim_cur), "hint",
-                  "raise RLIMIT_NOFILE or lower max-clients", NULL);
+        char needed[LOG_NUMBER_BYTES], number[LOG_NUMBER_BYTES];
+        enum log_level level = config->max_clients == default_max_clients() ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING;
+        log_event(level, "few descriptors", "needed", log_number(needed, (int64_t)wanted), "limit",
+                  log_number(number, (int64_t)limit.rlim_cur), "hint", "raise RLIMIT_NOFILE or lower max-clients",
+                  NULL);
     }
 }
 
@@ -169,9 +183,9 @@ static bool make_node(struct daemon *daemon, char *error, size_t error_bytes)
 
 static bool catch_signals(struct daemon *daemon, char *error, size_t error_bytes)
 {
-    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
+    static const int numbers[SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
     signal(SIGPIPE, SIG_IGN);
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+    for (size_t i = 0; i < SIGNALS; i++) {
         daemon->signals[i] = evsignal_new(daemon->loops.loops[0].base, numbers[i],
                                           numbers[i] == SIGHUP ? on_reload_signal : on_stop_signal, daemon);
         if (!daemon->signals[i] || event_add(daemon->signals[i], NULL) != 0) {
@@ -185,7 +199,7 @@ static bool catch_signals(struct daemon *daemon, char *error, size_t error_bytes
 /* False: the state could not be written. */
 static bool free_daemon(struct daemon *daemon)
 {
-    for (size_t i = 0; i < sizeof daemon->signals / sizeof *daemon->signals; i++)
+    for (size_t i = 0; i < SIGNALS; i++)
         if (daemon->signals[i])
             event_free(daemon->signals[i]);
     if (daemon->watchdog)

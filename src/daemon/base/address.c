@@ -160,7 +160,7 @@ void address_of_peer(const struct sockaddr *from, socklen_t length, char *text, 
 
 void address_of_socket(int fd, const struct address *address, char *text, size_t text_bytes)
 {
-    struct sockaddr_storage bound;
+    struct sockaddr_storage bound = {0};
     socklen_t length = sizeof bound;
     if (address->socket.ss_family != AF_UNIX && getsockname(fd, (struct sockaddr *)&bound, &length) == 0)
         address_of_peer((const struct sockaddr *)&bound, length, text, text_bytes);

@@ -81,10 +81,11 @@ static bool stderr_is_journal(void)
     if (is >= 0)
         return is;
     const char *stream = getenv("JOURNAL_STREAM");
-    unsigned long long device, inode;
+    char *rest = NULL;
+    unsigned long long device = stream ? strtoull(stream, &rest, 10) : 0;
+    unsigned long long inode = rest && *rest == ':' ? strtoull(rest + 1, NULL, 10) : 0;
     struct stat facts;
-    is = stream && sscanf(stream, "%llu:%llu", &device, &inode) == 2 && fstat(STDERR_FILENO, &facts) == 0 &&
-         facts.st_dev == device && facts.st_ino == inode;
+    is = inode && fstat(STDERR_FILENO, &facts) == 0 && facts.st_dev == device && facts.st_ino == inode;
     atomic_store_explicit(&known, is, memory_order_relaxed);
     return is;
 }

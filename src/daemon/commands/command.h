@@ -23,8 +23,8 @@ enum slot {
     SLOT_STATUS,     /* alive, missing, unknown */
     SLOT_CONTROLLER, /* flags: without a value in RESP, 0 or 1 or false or true elsewhere */
     SLOT_AGENTS,
-    SLOT_IDS,   /* the rest of the words, at least one: connection ids */
-    SLOT_NAMES, /* the rest of the words, at least one: names of agents */
+    SLOT_IDS,     /* the rest of the words, at least one: connection ids */
+    SLOT_NAMES,   /* the rest of the words, at least one: names of agents */
     SLOT_AFTER,   /* a revision, or revision.index: where a watch begins */
     SLOT_CURSOR,  /* of the page before */
     SLOT_LIMIT,   /* rows of a page */
@@ -73,14 +73,14 @@ struct call {
 
 /* What a command needs of its caller, for access control, CPU accounting and COMMAND. */
 enum command_flags {
-    COMMAND_WRITE = 1 << 0,  /* states connections of arguments.server: report:SERVER */
-    COMMAND_READ = 1 << 1,   /* read, or model:MODEL within that model */
-    COMMAND_ADMIN = 1 << 2,  /* admin; logged */
-    COMMAND_OPEN = 1 << 3,   /* before AUTH too */
-    COMMAND_CLIENT = 1 << 4, /* needs a connection that lasts: not for single HTTP requests */
+    COMMAND_WRITE = 1 << 0,      /* states connections of arguments.server: report:SERVER */
+    COMMAND_READ = 1 << 1,       /* read, or model:MODEL within that model */
+    COMMAND_ADMIN = 1 << 2,      /* admin; logged */
+    COMMAND_OPEN = 1 << 3,       /* before AUTH too */
+    COMMAND_CLIENT = 1 << 4,     /* needs a connection that lasts: not for single HTTP requests */
     COMMAND_SUBSCRIBED = 1 << 6, /* a RESP2 client that watches may run it too */
-    COMMAND_JOIN = 1 << 5,   /* connects the client itself as an agent: join:MODEL[/AGENT] */
-    COMMAND_BINDS = 1 << 6,  /* a write that decides itself who holds the server: sessions do not stop it */
+    COMMAND_JOIN = 1 << 5,       /* connects the client itself as an agent: join:MODEL[/AGENT] */
+    COMMAND_BINDS = 1 << 6,      /* a write that decides itself who holds the server: sessions do not stop it */
 };
 
 struct run;

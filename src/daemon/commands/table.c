@@ -9,7 +9,9 @@
 
 enum { BUCKETS = 256, MOST_COMMAND_NAME = 64 };
 
-static const struct command_group *const groups[] = {
+enum { GROUPS = 10 };
+
+static const struct command_group *const groups[GROUPS] = {
     &group_handshake, &group_about,  &group_report,  &group_lists, &group_session,
     &group_ask,       &group_switch, &group_listing, &group_watch, &group_operate,
 };
@@ -25,7 +27,7 @@ static unsigned hash_of(struct slice name)
 
 const struct command *command_at(size_t index)
 {
-    for (size_t i = 0; i < sizeof groups / sizeof *groups; i++) {
+    for (size_t i = 0; i < GROUPS; i++) {
         if (index < groups[i]->count)
             return &groups[i]->commands[index];
         index -= groups[i]->count;

@@ -175,7 +175,7 @@ static void end_loop(evutil_socket_t fd, short what, void *context)
 static void stop_loop(struct loop *loop, void *context)
 {
     (void)context;
-    const struct timeval at_last = {LOOP_STOP_MS / 1000, LOOP_STOP_MS % 1000 * 1000};
+    const struct timeval at_last = {LOOP_STOP_MS / 1000, (suseconds_t)(LOOP_STOP_MS % 1000) * 1000};
     bool asked_before = loop->inside->stopping;
     loop->inside->stopping = true;
     if (asked_before || loop->inside->holds == 0 ||

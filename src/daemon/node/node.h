@@ -43,7 +43,7 @@ struct node {
     struct loops *loops;
     struct counters *counters; /* one a loop */
     struct access *access;     /* tokens and certificates */
-    struct listings *listings;     /* kept pages */
+    struct listings *listings; /* kept pages */
     struct sessions *sessions; /* who states which server */
     struct state *state;       /* the state file; NULL: none is kept */
     const char *name;          /* the node's own server; belongs to sessions */

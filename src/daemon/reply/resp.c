@@ -110,7 +110,7 @@ static void resp_word(struct reply *reply, const char *word)
     if (!room)
         return;
     room[0] = '+';
-    memcpy(room + 1, word, length);
+    memcpy(room + 1, word, length); /* NOLINT(bugprone-not-null-terminated-result): the line's end follows */
     room[length + 1] = '\r';
     room[length + 2] = '\n';
     out->length += length + 3;

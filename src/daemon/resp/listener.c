@@ -187,7 +187,7 @@ static uint64_t shorter(uint64_t a, uint64_t b)
 /* A quarter of the shortest time that is limited, so that each is kept to a quarter at worst. */
 static uint64_t tick_ms(const struct config *config)
 {
-    uint64_t tick = shorter(shorter(config->idle_timeout, config->request_timeout), MOST_TICK_MS * 4) / 4;
+    uint64_t tick = shorter(shorter(config->idle_timeout, config->request_timeout), (uint64_t)MOST_TICK_MS * 4) / 4;
     return tick < LEAST_TICK_MS ? LEAST_TICK_MS : tick;
 }
 

@@ -182,7 +182,20 @@ static char unescape(const char *line, size_t length, size_t *at)
         *at += 2;
         return (char)value;
     }
-    return c == 'n' ? '\n' : c == 'r' ? '\r' : c == 't' ? '\t' : c == 'b' ? '\b' : c == 'a' ? '\a' : c;
+    switch (c) {
+    case 'n':
+        return '\n';
+    case 'r':
+        return '\r';
+    case 't':
+        return '\t';
+    case 'b':
+        return '\b';
+    case 'a':
+        return '\a';
+    default:
+        return c;
+    }
 }
 
 /* A quoted word at line[*at], which is the quote: rewritten in place from there, without quotes. False: the quotes are
@@ -194,7 +207,10 @@ static bool read_quoted(char *line, size_t length, size_t *at, size_t *word_leng
     while (from < length && line[from] != quote) {
         if (line[from] == '\\' && from + 1 < length && (quote == '"' || line[from + 1] == '\'')) {
             from++;
-            line[to++] = quote == '"' ? unescape(line, length, &from) : line[from++];
+            if (quote == '"')
+                line[to++] = unescape(line, length, &from);
+            else
+                line[to++] = line[from++];
         } else {
             line[to++] = line[from++];
         }
