@@ -16,7 +16,8 @@
 struct following {
     const struct cli *cli;
     uint64_t told;
-    bool heard; /* the other side has answered since the last try */
+    bool of_the_past; /* what is told may have happened before we asked */
+    bool heard;       /* the other side has answered since the last try */
     char last_id[64];
 };
 
@@ -51,14 +52,26 @@ static void tell_connection(const struct cli *cli, const json_t *event)
     print_text(stdout, text_of(event, "connection_id"));
 }
 
-static void tell_for_people(const struct cli *cli, const char *kind, const json_t *event)
+/* When it happened: a connection that came says so; of what went, and of agents, only the moment of hearing is known,
+ * which is as good while changes are told as they happen, and is not told for those of the past. */
+static void tell_time(const struct following *following, const char *kind, const json_t *event)
 {
-    char clock[16];
+    char clock[64] = "-";
     time_t now = time(NULL);
     struct tm parts;
-    localtime_r(&now, &parts);
-    strftime(clock, sizeof clock, "%H:%M:%S", &parts);
-    printf("%s  ", clock);
+    bool came = strcmp(kind, "agent") != 0 && strcmp(kind, "missing") != 0 && strcmp(kind, "disconnected") != 0;
+    if (came)
+        time_for_people(text_of(event, "last_seen"), clock, sizeof clock);
+    else if (!following->of_the_past && localtime_r(&now, &parts))
+        strftime(clock, sizeof clock, "%Y-%m-%d %H:%M:%S", &parts);
+    print_text(stdout, clock);
+    fputs("  ", stdout);
+}
+
+static void tell_for_people(const struct following *following, const char *kind, const json_t *event)
+{
+    const struct cli *cli = following->cli;
+    tell_time(following, kind, event);
     if (strcmp(kind, "agent") == 0)
         tell_agent(cli, event);
     else
@@ -70,23 +83,34 @@ static void tell_for_people(const struct cli *cli, const char *kind, const json_
     putchar('\n');
 }
 
+/* `asked`: the revision after which we wanted to be told. */
+static void tell_reset(const char *asked, const json_t *event)
+{
+    uint64_t now = (uint64_t)json_integer_value(json_object_get(event, "revision"));
+    bool of_the_future = strtoull(asked, NULL, 10) > now;
+    fprintf(stderr, "presence: %s: what came between is not told\n",
+            of_the_future ? "that revision is of the future or of another run" : "too much has happened");
+}
+
 static bool on_event(const struct sse_event *sse, void *context)
 {
     struct following *following = context;
     const struct cli *cli = following->cli;
     json_t *event = json_loads(sse->data, 0, NULL);
     const char *kind = text_of(event, "kind");
+    char asked[sizeof following->last_id];
+    snprintf(asked, sizeof asked, "%s", *following->last_id || !cli->after ? following->last_id : cli->after);
     following->heard = true;
     snprintf(following->last_id, sizeof following->last_id, "%s", sse->id);
     kind = *kind ? kind : sse->kind;
     bool is_change = *text_of(event, "agent") != 0;
     if (is_change && cli->output == OUTPUT_TABLE)
-        tell_for_people(cli, kind, event);
+        tell_for_people(following, kind, event);
     else if (event && cli->output != OUTPUT_TABLE) {
         print_json(event, stdout);
         putchar('\n');
     } else if (strcmp(kind, "reset") == 0) {
-        fputs("presence: too much has happened: what came between is not told\n", stderr);
+        tell_reset(asked, event);
     }
     if (fflush(stdout) != 0)
         exit(COULD_NOT_ASK); /* nobody reads us any more */
@@ -97,12 +121,13 @@ static bool on_event(const struct sse_event *sse, void *context)
 
 static int follow(const struct cli *cli, char *path)
 {
-    struct following following = {.cli = cli};
+    struct following following = {.cli = cli, .of_the_past = cli->after != NULL};
     while (!http_follow(path, following.last_id, on_event, &following)) {
         if (!following.heard)
             fail("cannot ask %s: %s", cli->url, http_trouble());
         fprintf(stderr, "presence: lost %s (%s), trying again\n", cli->url, http_trouble());
         following.heard = false;
+        following.of_the_past = true;
         for (;;) { /* until it is there again: a probe does not end the program as a question would */
             sleep(1);
             if (http_reachable())

@@ -17,8 +17,8 @@ int run_verify(struct cli *cli)
     if (cli->output != OUTPUT_TABLE) {
         print_object(cli, body);
     } else if (good) {
-        printf("good: %lld connections at revision %lld\n",
-               (long long)json_integer_value(json_object_get(body, "connections")),
+        long long connections = (long long)json_integer_value(json_object_get(body, "connections"));
+        printf("good: %lld connection%s at revision %lld\n", connections, connections == 1 ? "" : "s",
                (long long)json_integer_value(json_object_get(body, "revision")));
     } else {
         fputs("broken: ", stdout);
@@ -87,7 +87,7 @@ int run_forget(struct cli *cli)
     json_t *number = json_is_object(body) ? json_object_get(body, "forgotten") : body;
     long long forgotten = (long long)json_integer_value(number);
     if (cli->output == OUTPUT_TABLE)
-        printf("%lld connections forgotten\n", forgotten);
+        printf("%lld connection%s forgotten\n", forgotten, forgotten == 1 ? "" : "s");
     else
         printf("{\"forgotten\":%lld}\n", forgotten);
     json_decref(body);

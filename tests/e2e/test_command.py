@@ -179,15 +179,16 @@ down machine-2
 
 def an_operator_verifies_explains_and_forgets(daemon):
     fill(daemon)
-    holds(run(daemon, "verify"), "good: 2 connections")
+    holds(run(daemon, "verify"), "good: 2 connections at ")
     out = run(daemon, "explain", MODEL, "unit-mysql-0", status=1)
     holds(out, "its server has gone away")
     holds(out, "machine-2       17  missing")
     holds(run(daemon, "explain", MODEL, "machine-0", status=1), "a controller agent")
     holds(run(daemon, "forget", "machine-2", status=2), "--yes")
-    equal(run(daemon, "forget", "--yes", "machine-2"), "1 connections forgotten\n")
+    equal(run(daemon, "forget", "--yes", "machine-2"), "1 connection forgotten\n")
     equal(run(daemon, "forget", "--yes", "machine-2", status=1), "0 connections forgotten\n")
     equal(run(daemon, "count"), "1\n")
+    holds(run(daemon, "verify"), "good: 1 connection at ")
     holds(daemon.logged(), "command=PRESENCE.FORGET server=machine-2")
 
 
@@ -197,6 +198,17 @@ def what_is_held_is_not_forgotten_and_what_is_forgotten_may_return(daemon):
     gateway.ask("PRESENCE.SESSION", "machine-0", "EPOCH", 5)
     holds(run(daemon, "forget", "--yes", "machine-0", status=2), "session")
     equal(run(daemon, "count", "--server", "machine-0"), "1\n")
+    plain = daemon.client()  # without an epoch others may report for the server, but it is held all the same
+    plain.ask("PRESENCE.SESSION", "machine-2", "GRACE", 3600000)
+    holds(run(daemon, "forget", "--yes", "machine-2", status=2), "a session holds the server, or is waited for")
+    holds(client.ask("PRESENCE.FORGET", "machine-2"), "STALE a session holds the server")
+    plain.close()
+    holds(run(daemon, "forget", "--yes", "machine-2", status=2), "is waited for")
+    own = daemon.client()
+    own.ask("PRESENCE.SESSION", "machine-2")
+    equal(own.ask("PRESENCE.FORGET", "machine-2"), 1)
+    own.ask("RESET")
+    client.ask("PRESENCE.CONNECT", "machine-2", MODEL, "unit-mysql-0", 17)
     run(daemon, "forget", "--yes", "machine-2")
     equal(client.ask("PRESENCE.CONNECT", "machine-2", MODEL, "unit-mysql-0", 17), 1)
     run(daemon, "status", MODEL, "unit-mysql-0")
@@ -237,6 +249,25 @@ def a_follower_is_told_what_happens(daemon):
     equal(len(watch.lines), 2)
     holds(watch.lines[0], "a  unknown -> alive  connected  on s")
     holds(watch.lines[1], "a  alive -> missing  server_down  on s")
+
+
+def a_follower_tells_when_things_happened_and_why_it_tells_nothing(daemon):
+    client, revision = daemon.client(), str(daemon.info("revision"))
+    client.ask("PRESENCE.CONNECT", "s", MODEL, "a", 1)
+    client.ask("PRESENCE.SERVERDOWN", "s")
+    events = Following(daemon, "events", "--ndjson", "--count", "1", "--after", revision)
+    equal(events.end(), 0)
+    seen = json.loads(events.lines[0])["last_seen"][:19].replace("T", " ")
+    time.sleep(1.1)  # so that the time of printing is another one
+    events = Following(daemon, "events", "--count", "2", "--after", revision)
+    equal(events.end(), 0)
+    assert events.lines[0].startswith(f"{seen}  connected  a  "), events.lines
+    assert events.lines[1].startswith("-  missing  a  "), events.lines
+    events = Following(daemon, "events", "--after", "1000000")
+    equal(events.process.stderr.readline(),
+          "presence: that revision is of the future or of another run: what came between is not told\n")
+    events.process.terminate()
+    events.end()
 
 
 def completions_are_scripts_of_their_shells(daemon):
@@ -309,7 +340,8 @@ stories = [the_report_is_exactly_as_promised, a_status_is_told_by_words_and_by_t
            what_a_stranger_named_moves_no_cursor, colours_are_for_terminals, wide_characters_are_aligned,
            what_cannot_be_asked_ends_with_2, an_import_feeds_in_order, an_operator_verifies_explains_and_forgets,
            what_is_held_is_not_forgotten_and_what_is_forgotten_may_return,
-           a_follower_is_told_what_happens, completions_are_scripts_of_their_shells, top_without_a_terminal_draws_once]
+           a_follower_is_told_what_happens, a_follower_tells_when_things_happened_and_why_it_tells_nothing,
+           completions_are_scripts_of_their_shells, top_without_a_terminal_draws_once]
 presenced.tell(program, stories, "--http", "127.0.0.1:0")
 if shutil.which("tmux"):
     presenced.tell(program, [top_redraws_in_place], "--http", "127.0.0.1:0")

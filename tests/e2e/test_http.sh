@@ -151,6 +151,10 @@ problems_say_what_is_wrong() {
     problem 400 INVALID 'model wants a string' /v1/servers/s/connections/1 -X PUT -d '{"model": 1, "agent": "a"}'
     problem 400 MISMATCH 'connection server mismatch, got \"t\" expected \"s\"' /v1/servers/s/connections -X PUT \
         -d '[{"server": "t", "model": "m", "agent": "a", "connection_id": 1}]'
+    problem 400 INVALID 'value 1: agent is missing' /v1/servers/s/connections -X PUT \
+        -d '[{"model": "m", "agent": "a", "connection_id": 1}, {"model": "m"}]'
+    problem 400 INVALID 'value 0: connection_id is missing' /v1/servers/s/connections -X PUT \
+        -d '[{"model": "m", "agent": "a"}]'
     problem 400 DUPLICATE '' /v1/servers/s/connections -X PUT \
         -d '[{"model": "m", "agent": "a", "connection_id": 1}, {"model": "m", "agent": "b", "connection_id": "1"}]'
     is 0 value "/v1/count?server=s"

@@ -209,6 +209,21 @@ def variables_of_the_command_are_not_ours():
         equal(done.returncode, status)
 
 
+def too_few_descriptors_are_said_with_what_is_needed():
+    """Given fewer descriptors than clients may take, the log tells both numbers; a warning only if they were asked for."""
+    few = os.path.join(folder.name, "few")
+    with open(few, "w", encoding="utf-8") as file:
+        file.write(f'#!/bin/sh\nulimit -n 500\nexec "{program}" "$@"\n')
+    os.chmod(few, 0o755)
+    for options, level, needed in (((), "info", 40064), (("--max-clients", "300"), "warning", 664)):
+        with Daemon(few, *options) as daemon:
+            (line,) = [line for line in daemon.logged().splitlines() if "few descriptors" in line]
+            holds(line, f"needed={needed} limit=500")
+            holds(line, f"level={level}")
+    with Daemon(few, "--max-clients", "200") as daemon:
+        assert "few descriptors" not in daemon.logged(), daemon.logged()
+
+
 def the_units_are_good():
     """Given systemd-analyze, it finds nothing to say of the units."""
     for name in ("presenced.service", "presenced-resp.socket", "presenced-http.socket"):
@@ -224,7 +239,7 @@ def the_units_are_good():
 
 for function in (systemd_is_told_how_it_is, a_loop_that_hangs_is_not_called_alive, sockets_of_systemd_are_used,
                  an_open_socket_of_systemd_is_refused, a_socket_that_is_not_ours_is_refused, journald_gets_priorities, the_papers_tell_every_option,
-                 variables_of_the_command_are_not_ours):
+                 variables_of_the_command_are_not_ours, too_few_descriptors_are_said_with_what_is_needed):
     story(function.__name__.replace("_", " "), function)
 presenced.tell(program, [metrics_are_told_with_help], "--http", "127.0.0.1:0")
 if shutil.which("systemd-analyze"):

@@ -226,7 +226,8 @@ def while_a_session_holds_a_server_nobody_else_states_it(daemon):
     stranger = daemon.client()
     equal(connect(stranger, "gw", "a-1", 1), 1)
     one = gateway(daemon, "gw", "EPOCH", 1, "GRACE", LONG_MS)
-    holds(connect(stranger, "gw", "a-2", 2), "STALE ")
+    holds(connect(stranger, "gw", "a-2", 2), "STALE another session holds the server, or a newer epoch of it; this "
+          "connection does not hold the session of that server: say PRESENCE.SESSION first")
     stranger.send(b"".join(presenced.encode("PRESENCE.ACTIVITY", "gw", 1) for _ in range(3)))
     for _ in range(3):
         holds(stranger.reply(), "STALE ")

@@ -187,6 +187,7 @@ def a_broken_file_is_refused_kept_and_said():
             with folder.daemon() as daemon:
                 equal(daemon.client().ask("PRESENCE.COUNT"), 0)
                 holds(daemon.logged(), 'event="state refused"')
+                assert "state read" not in daemon.logged(), daemon.logged()
                 (kept,) = [name for name in folder.names() if name.startswith("state.bad-")]
                 with open(folder.file(kept), "rb") as file:
                     equal(file.read(), broken)
@@ -283,7 +284,35 @@ def a_limit_that_was_lowered_keeps_the_file_aside():
                 equal(file.read(), good)
 
 
-STORIES = [everything_comes_back_missing_until_its_server_does, who_was_joined_is_drained_by_a_clean_stop,
+def what_was_cleared_by_disabling_does_not_come_back():
+    with Folder() as folder:
+        with folder.daemon() as daemon:
+            client = daemon.client()
+            equal(connect(client, "gw", "a", 1), 1)
+            folder.wait_for_a_newer_file(daemon)
+            client.ask("PRESENCE.DISABLE")
+        with folder.daemon() as daemon:
+            equal(status(daemon.client(), "a"), ["unknown"])
+
+
+def a_link_in_the_place_of_the_new_file_is_not_followed():
+    with Folder() as folder:
+        with folder.daemon() as daemon:
+            other = folder.file("other")
+            with open(other, "wb") as file:
+                file.write(b"somebody's")
+            if os.path.lexists(folder.file("state.new")):
+                os.unlink(folder.file("state.new"))
+            os.symlink(other, folder.file("state.new"))
+            equal(connect(daemon.client(), "gw", "a", 1), 1)
+        with open(other, "rb") as file:
+            equal(file.read(), b"somebody's")
+        with folder.daemon() as daemon:
+            equal(status(daemon.client(), "a"), ["missing"])
+
+
+STORIES = [what_was_cleared_by_disabling_does_not_come_back, a_link_in_the_place_of_the_new_file_is_not_followed,
+           everything_comes_back_missing_until_its_server_does, who_was_joined_is_drained_by_a_clean_stop,
            a_crash_costs_what_came_after_the_last_write, an_old_epoch_is_stale_after_a_restart_too,
            many_servers_and_long_texts_come_back, a_broken_file_is_refused_kept_and_said,
            a_full_disk_keeps_the_last_state_and_is_said, a_folder_that_goes_away_is_said_and_others_work_on,

@@ -33,9 +33,10 @@ void lists_state(struct call *call, const presence_value *values, size_t count, 
         reply_integer(call->reply, (int64_t)count);
 }
 
+/* Values are counted from 0, as the recorder counts them in its errors. */
 static bool refuse_value(struct call *call, size_t index, const char *what, const char *wants)
 {
-    reply_error(call->reply, ERROR_INVALID, "value %zu: %s %s", index + 1, what, wants);
+    reply_error(call->reply, ERROR_INVALID, "value %zu: %s %s", index, what, wants);
     return false;
 }
 
@@ -175,7 +176,8 @@ static void run_merge(struct call *call)
     run_list(call, true);
 }
 
-#define LIST_SYNTAX "server n [model agent id 0|1 data ...] | server BEGIN | ADD n ... | COMMIT | ABORT"
+#define LIST_SYNTAX \
+    "server n [model agent id 0|1 data]... | server BEGIN | server ADD n ... | server COMMIT | server ABORT"
 
 static const struct command commands[] = {
     {

@@ -8,6 +8,8 @@
  */
 #include "commands/groups.h"
 
+#include "sessions/sessions.h"
+
 #include <presence/replica.h>
 
 enum { MOST_EXPLAINED = 1000 };
@@ -165,6 +167,10 @@ static void run_forget(struct call *call)
     presence_recorder *recorder = call->client->node->recorder;
     presence_counts counts = {0};
     presence_error error = {0};
+    if (sessions_held_by_another(call->client, call->arguments.server)) {
+        reply_error(call->reply, ERROR_STALE, "a session holds the server, or is waited for: it is not forgotten");
+        return;
+    }
     int code = presence_recorder_server_counts(recorder, call->arguments.server, &counts);
     if (!code)
         code = presence_replica_forget(recorder, call->arguments.server, &error);

@@ -33,87 +33,89 @@ static bool read_body(struct exchange *exchange)
 
 /* What a connection's members are worth as words. */
 struct words {
+    const char *where; /* "value 1: ", before what is said of it */
     struct slice model, agent, id, controller, data;
 };
 
-static bool take_text(struct exchange *exchange, const char *name, json_t *value, struct slice *to)
+static bool take_text(struct exchange *exchange, const char *where, const char *name, json_t *value, struct slice *to)
 {
     if (!json_is_string(value)) {
-        exchange_problem(exchange, 400, "INVALID", "%s wants a string", name);
+        exchange_problem(exchange, 400, "INVALID", "%s%s wants a string", where, name);
         return false;
     }
     *to = (struct slice){json_string_value(value), json_string_length(value)};
     return true;
 }
 
-static bool take_id(struct exchange *exchange, json_t *value, struct slice *to, char number[ID_BYTES])
+static bool take_id(struct exchange *exchange, json_t *value, struct words *words, char number[ID_BYTES])
 {
     if (json_is_integer(value) && json_integer_value(value) >= 0) {
         snprintf(number, ID_BYTES, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
-        *to = slice_of(number);
+        words->id = slice_of(number);
         return true;
     }
-    return take_text(exchange, "connection_id", value, to);
+    return take_text(exchange, words->where, "connection_id", value, &words->id);
 }
 
 /* A server that is named in the body must be the path's. */
-static bool check_server(struct exchange *exchange, json_t *value)
+static bool check_server(struct exchange *exchange, const char *where, json_t *value)
 {
     struct slice named;
     const char *server = exchange->call.arguments.server;
-    if (!take_text(exchange, "server", value, &named))
+    if (!take_text(exchange, where, "server", value, &named))
         return false;
     if (slice_equals(named, slice_of(server)))
         return true;
-    exchange_problem(exchange, 400, "MISMATCH", "connection server mismatch, got \"%.100s\" expected \"%.100s\"",
-                     named.text, server);
+    exchange_problem(exchange, 400, "MISMATCH", "%sconnection server mismatch, got \"%.100s\" expected \"%.100s\"",
+                     where, named.text, server);
     return false;
 }
 
-/* One connection's members. False: a problem was sent. */
+/* One connection's members, into words whose `where` is set. False: a problem was sent. */
 static bool take_members(struct exchange *exchange, json_t *connection, struct words *words, char number[ID_BYTES])
 {
     const char *name;
     json_t *value;
-    *words = (struct words){.controller = {"0", 1}, .data = {"", 0}};
+    const char *where = words->where;
+    *words = (struct words){.where = where, .controller = {"0", 1}, .data = {"", 0}};
     if (!json_is_object(connection)) {
-        exchange_problem(exchange, 400, "INVALID", "a connection wants to be an object");
+        exchange_problem(exchange, 400, "INVALID", "%sa connection wants to be an object", where);
         return false;
     }
     json_object_foreach(connection, name, value)
     {
         bool good = false;
         if (strcmp(name, "model") == 0)
-            good = take_text(exchange, name, value, &words->model);
+            good = take_text(exchange, where, name, value, &words->model);
         else if (strcmp(name, "agent") == 0)
-            good = take_text(exchange, name, value, &words->agent);
+            good = take_text(exchange, where, name, value, &words->agent);
         else if (strcmp(name, "user_data") == 0)
-            good = take_text(exchange, name, value, &words->data);
+            good = take_text(exchange, where, name, value, &words->data);
         else if (strcmp(name, "connection_id") == 0)
-            good = take_id(exchange, value, &words->id, number);
+            good = take_id(exchange, value, words, number);
         else if (strcmp(name, "server") == 0)
-            good = check_server(exchange, value);
+            good = check_server(exchange, where, value);
         else if (strcmp(name, "controller_agent") == 0 && json_is_boolean(value))
             good = (words->controller = slice_of(json_is_true(value) ? "1" : "0")).text != NULL;
         else if (strcmp(name, "controller_agent") == 0)
-            exchange_problem(exchange, 400, "INVALID", "controller_agent wants true or false");
+            exchange_problem(exchange, 400, "INVALID", "%scontroller_agent wants true or false", where);
         else if (strcmp(name, "status") == 0 || strcmp(name, "last_seen") == 0)
             good = true; /* as it was listed: what is stated is alive, and seen now */
         else
-            exchange_problem(exchange, 400, "INVALID", "unknown member \"%.32s\"", name);
+            exchange_problem(exchange, 400, "INVALID", "%sunknown member \"%.32s\"", where, name);
         if (!good)
             return false;
     }
     if (words->model.text && words->agent.text)
         return true;
-    exchange_problem(exchange, 400, "INVALID", "%s is missing", words->model.text ? "agent" : "model");
+    exchange_problem(exchange, 400, "INVALID", "%s%s is missing", where, words->model.text ? "agent" : "model");
     return false;
 }
 
 bool body_take_connection(struct exchange *exchange)
 {
     struct call *call = &exchange->call;
-    struct words words;
+    struct words words = {.where = ""};
     char number[ID_BYTES];
     uint64_t id = 0;
     if (!read_body(exchange) || !take_members(exchange, exchange->body, &words, number))
@@ -143,12 +145,14 @@ static bool fill_words(struct exchange *exchange, json_t *list, struct slice *wo
     json_t *connection;
     json_array_foreach(list, index, connection)
     {
-        struct words of_one;
+        char where[32];
+        struct words of_one = {.where = where};
         struct slice *to = words + WORDS_BEFORE_VALUES + index * WORDS_A_VALUE;
+        snprintf(where, sizeof where, "value %zu: ", index);
         if (!take_members(exchange, connection, &of_one, numbers[index]))
             return false;
         if (!of_one.id.text) {
-            exchange_problem(exchange, 400, "INVALID", "value %zu: connection_id is missing", index + 1);
+            exchange_problem(exchange, 400, "INVALID", "%sconnection_id is missing", where);
             return false;
         }
         to[0] = of_one.model;

@@ -482,9 +482,23 @@ void sessions_end_write(struct client *client)
     pthread_rwlock_unlock(&session->held->fence);
 }
 
+bool sessions_held_by_another(struct client *client, const char *server)
+{
+    struct sessions *sessions = client->node->sessions;
+    if (client->session && strcmp(client->session->held->server, server) == 0)
+        return false;
+    pthread_mutex_lock(&sessions->mutex);
+    const struct held *held = find(sessions, server);
+    bool in_use = held && (held->holders > 0 || held->due[0].at_ms);
+    pthread_mutex_unlock(&sessions->mutex);
+    return in_use;
+}
+
 const char *write_answer_text(enum write_answer answer)
 {
-    return answer == WRITE_STALE     ? "another session holds the server, or a newer epoch of it"
+    return answer == WRITE_STALE     ? "another session holds the server, or a newer epoch of it; "
+                                       "this connection does not hold the session of that server: say "
+                                       "PRESENCE.SESSION first"
            : answer == WRITE_OF_NODE ? "the server is the node's own: agents join it by PRESENCE.JOIN"
                                      : "";
 }

@@ -56,6 +56,8 @@ int sessions_bind(struct client *client, const struct session_wish *wish, presen
 enum write_answer { WRITE_ALLOWED, WRITE_STALE, WRITE_OF_NODE };
 enum write_answer sessions_begin_write(struct client *client, const char *server);
 void sessions_end_write(struct client *client);
+/* Whether a session that is not this client's holds the server, or is waited for, with an epoch or without. */
+bool sessions_held_by_another(struct client *client, const char *server);
 /* What is said to whom is not allowed to. */
 const char *write_answer_text(enum write_answer answer);
 

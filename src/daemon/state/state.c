@@ -92,6 +92,8 @@ static bool restore(struct state *state, char *error, size_t error_bytes)
     case STATE_READ:
         break;
     }
+    if (outcome == STATE_BAD)
+        return true; /* nothing was read, and that has been said */
     presence_recorder_counts(state->node->recorder, &counts);
     log_event(LOG_LEVEL_INFO, outcome == STATE_NONE ? "no state yet" : "state read", "connections",
               log_number(count, (int64_t)counts.connections), "ms",
