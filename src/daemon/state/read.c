@@ -275,7 +275,7 @@ static char *read_file(int fd, size_t *length, char *why)
 enum state_outcome state_read(struct state *state, char *why)
 {
     size_t length;
-    int fd = openat(state->folder_fd, STATE_FILE, O_RDONLY | O_CLOEXEC);
+    int fd = openat(state->folder_fd, STATE_FILE, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0 && errno == ENOENT)
         return STATE_NONE;
     if (fd < 0) {

@@ -164,7 +164,8 @@ static void put_all(struct writer *writer, presence_recorder *recorder, const pr
     struct head_record head = {'H', presence_connections_revision(view), now};
     write_all(writer, STATE_MAGIC, MAGIC_BYTES);
     put(room_for(writer, sizeof head), &head, sizeof head);
-    if (!put_servers(writer, recorder, view, now) && !writer->failure)
+    /* A disabled recorder was cleared on purpose: what comes back after it is nothing. */
+    if (!put_servers(writer, recorder, view, now) && !writer->failure && presence_recorder_is_enabled(recorder))
         writer->failure = ENOMEM;
     struct end_record end = {'E', writer->servers, writer->values};
     put(room_for(writer, sizeof end), &end, sizeof end);
@@ -187,6 +188,14 @@ static int publish(int folder_fd, struct writer *writer)
     return writer->failure;
 }
 
+/* A file of our own, whatever stood there: a link is not followed. */
+static int create_new(int folder_fd)
+{
+    if (unlinkat(folder_fd, STATE_NEW_FILE, 0) != 0 && errno != ENOENT)
+        return -1;
+    return openat(folder_fd, STATE_NEW_FILE, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+}
+
 bool state_write(struct state *state, struct state_facts *facts, uint64_t *revision, char *why)
 {
     presence_recorder *recorder = state->node->recorder;
@@ -199,7 +208,7 @@ bool state_write(struct state *state, struct state_facts *facts, uint64_t *revis
     struct writer writer = {.fd = -1, .block = block, .length = BLOCK_HEAD_BYTES};
     if (!view || !block)
         writer.failure = ENOMEM;
-    else if ((writer.fd = openat(state->folder_fd, STATE_NEW_FILE, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600)) < 0)
+    else if ((writer.fd = create_new(state->folder_fd)) < 0)
         writer.failure = errno;
     if (!writer.failure) {
         *revision = presence_connections_revision(view);
