@@ -55,16 +55,14 @@ enum authentication principal_authenticate(struct access *access, const char *pe
     uint64_t now = now_ms();
     enum authentication outcome = AUTHENTICATION_BAD;
     pthread_mutex_lock(&access->mutex);
-    if (throttle_refuses(&access->throttle, peer, now)) {
+    struct principal *found = hashed ? find_token(&access->tokens, hash) : NULL;
+    if (found && user_is(user, found->name)) { /* whoever else guesses from the same address must not lock it out */
+        *principal = principal_ref(found);
+        outcome = AUTHENTICATION_GOOD;
+    } else if (throttle_refuses(&access->throttle, peer, now)) {
         outcome = AUTHENTICATION_SLOWED;
     } else {
-        struct principal *found = hashed ? find_token(&access->tokens, hash) : NULL;
-        if (found && user_is(user, found->name)) {
-            *principal = principal_ref(found);
-            outcome = AUTHENTICATION_GOOD;
-        } else {
-            throttle_failed(&access->throttle, peer, now);
-        }
+        throttle_failed(&access->throttle, peer, now);
     }
     pthread_mutex_unlock(&access->mutex);
     if (outcome != AUTHENTICATION_GOOD)

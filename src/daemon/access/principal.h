@@ -35,7 +35,7 @@ enum authentication {
     AUTHENTICATION_GOOD,
     AUTHENTICATION_NOT_IN_USE, /* there is no tokens file: everybody is let in */
     AUTHENTICATION_BAD,        /* no such token, or it is not that user's */
-    AUTHENTICATION_SLOWED      /* too many bad ones from that address: this one was not looked at */
+    AUTHENTICATION_SLOWED      /* too many bad ones from that address, and this one is another */
 };
 
 /* The one way in by a token. `user` may be empty, or "default" (what Redis clients send): any name. `peer` is the
