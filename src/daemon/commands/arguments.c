@@ -9,12 +9,12 @@
 #include "commands/command.h"
 
 static const char *const slot_names[SLOT_COUNT] = {
-    [SLOT_SERVER] = "server", [SLOT_MODEL] = "model", [SLOT_AGENT] = "agent",
-    [SLOT_DATA] = "data",     [SLOT_ID] = "id",       [SLOT_STATUS] = "status",
-    [SLOT_IDS] = "id",        [SLOT_NAMES] = "agent", [SLOT_CONTROLLER] = "controller",
-    [SLOT_AGENTS] = "agents", [SLOT_AFTER] = "after",   [SLOT_CURSOR] = "cursor",
-    [SLOT_LIMIT] = "limit",   [SLOT_DETAILS] = "details",
-    [SLOT_EPOCH] = "epoch",   [SLOT_GRACE] = "grace",     [SLOT_LIST] = "list",
+    [SLOT_SERVER] = "server", [SLOT_MODEL] = "model",     [SLOT_AGENT] = "agent",
+    [SLOT_DATA] = "data",     [SLOT_ID] = "id",           [SLOT_STATUS] = "status",
+    [SLOT_IDS] = "id",        [SLOT_NAMES] = "agent",     [SLOT_CONTROLLER] = "controller",
+    [SLOT_AGENTS] = "agents", [SLOT_AFTER] = "after",     [SLOT_CURSOR] = "cursor",
+    [SLOT_LIMIT] = "limit",   [SLOT_DETAILS] = "details", [SLOT_EPOCH] = "epoch",
+    [SLOT_GRACE] = "grace",   [SLOT_LIST] = "list",
 };
 
 static bool set_text(struct call *call, const char **to, const char *shown_name, struct slice text)

@@ -311,6 +311,8 @@ void routes_answer(struct exchange *exchange)
         exchange_send_reply(exchange);
     } else if (!route->command) {
         route->special(exchange);
+    } else if (route->flags & (ROUTE_LIST | ROUTE_CONNECTION) && !command_permit(&exchange->call)) {
+        exchange_send_reply(exchange); /* before a body is read for somebody who may not */
     } else if (route->flags & ROUTE_LIST) {
         if (body_take_list(exchange))
             exchange_send_reply(exchange);
