@@ -232,7 +232,8 @@ PRESENCE_API int presence_recorder_update_server(presence_recorder *recorder, co
 PRESENCE_API int presence_recorder_merge_server(presence_recorder *recorder, const char *server,
                                                 const presence_value *values, size_t count, presence_error *error);
 /* Exact, where the caller noted the recorder's revision when it began to gather the list: ids connected or
- * disconnected since then keep their newer fate, everything else is replaced as update_server does. After a newer
+ * disconnected since then keep their newer fate (of ids that were recorded: a disconnect that was NOT_FOUND is not
+ * remembered), everything else is replaced as update_server does. After a newer
  * whole list of the same server it changes nothing. Further error: LAGGED, when the disconnections since that
  * revision are no longer remembered (see presence_options.departures); INVALID for a revision of the future. */
 PRESENCE_API int presence_recorder_merge_server_since(presence_recorder *recorder, const char *server,
