@@ -111,8 +111,8 @@ const struct command *command_find(struct slice name);
 /* In the order of the table; NULL: there is no more. */
 const struct command *command_at(size_t index);
 
-/* Checks who asks and the number of words, parses the arguments, checks what they ask for, and runs the command; says an
- * error where that fails. */
+/* Checks who asks and the number of words, parses the arguments, checks what they ask for, and runs the command; says
+ * an error where that fails. */
 void command_run(struct call *call);
 /* The last step of command_run, for a call that was admitted, parsed and permitted. Writes are refused here where
  * somebody else holds the server (sessions/sessions.h). */

@@ -20,8 +20,9 @@
  *   reply_null            null bulk        null              null
  *   reply_error           -WORD text       -WORD text        RFC 9457 problem document, the status from the word
  *
- * Keys of a map are said by reply_key, and those of a tuple by reply_field, each before its value. Memory that runs out is the writer's business: it marks
- * itself failed, and the client is hung up on. Costs O(what is said); one thread at a time.
+ * Keys of a map are said by reply_key, and those of a tuple by reply_field, each before its value. Memory that runs out
+ * is the writer's business: it marks itself failed, and the client is hung up on.
+ * Costs O(what is said); one thread at a time.
  */
 #ifndef DAEMON_REPLY_REPLY_H
 #define DAEMON_REPLY_REPLY_H
