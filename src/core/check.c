@@ -60,6 +60,8 @@ static const char *check_row(const struct registry *registry, uint32_t number, c
         return "a row is marked, and no list is being applied to its server";
     if (!shelf_in_use(&now->agents, row.agent))
         return "a row names an agent that is not recorded";
+    if (row.agent_hash != (agent_get(now, row.agent)->hash_reason & (((uint32_t)1 << INDEX_HASH_BITS) - 1)))
+        return "a row's hash of its agent is not its agent's";
     uint32_t page = number >> SHELF_SLOT_BITS;
     bool has_extra =
         pv_page_or_null(&now->extras, page) && (pv_side(&now->extras, page)->used >> shelf_slot(number) & 1);
@@ -143,6 +145,8 @@ static const char *check_agent(const struct registry *registry, uint32_t number,
     const struct agent *agent = agent_get(now, number);
     uint32_t before = NONE;
     uint64_t count = 0;
+    if (agent->model != shelf_owner(&now->agents, number))
+        return "an agent names another model than the one that its page belongs to";
     for (uint32_t at = agent->first; at != NONE; count++) {
         if (!shelf_in_use(&now->rows, at) || row_get(now, at)->agent != number)
             return "an agent's chain has a row that is not its own";
