@@ -91,20 +91,7 @@ static void run_agent(struct call *call)
     }
     struct reply *reply = call->reply;
     reply_map(reply, 6);
-    reply_key(reply, "status");
-    reply_word(reply, presence_status_string(evidence.status));
-    reply_key(reply, "reason");
-    reply_word(reply, presence_reason_string(evidence.reason));
-    reply_key(reply, "since");
-    reply_time(reply, evidence.since);
-    reply_key(reply, "last_seen");
-    reply_time(reply, evidence.last_seen);
-    reply_key(reply, "connections");
-    reply_map(reply, 2);
-    reply_key(reply, "alive");
-    reply_integer(reply, (int64_t)evidence.alive);
-    reply_key(reply, "missing");
-    reply_integer(reply, (int64_t)evidence.missing);
+    reply_evidence(reply, &evidence);
     reply_key(reply, "freshness");
     reply_word(reply, "fresh"); /* one node states all of it itself */
 }

@@ -209,20 +209,7 @@ static void agents_details(const struct listing *listing, struct call *call, con
     reply_map(reply, 6);
     reply_key(reply, "agent");
     reply_string(reply, name);
-    reply_key(reply, "status");
-    reply_word(reply, presence_status_string(evidence.status));
-    reply_key(reply, "reason");
-    reply_word(reply, presence_reason_string(evidence.reason));
-    reply_key(reply, "since");
-    reply_time(reply, evidence.since);
-    reply_key(reply, "last_seen");
-    reply_time(reply, evidence.last_seen);
-    reply_key(reply, "connections");
-    reply_map(reply, 2);
-    reply_key(reply, "alive");
-    reply_integer(reply, (int64_t)evidence.alive);
-    reply_key(reply, "missing");
-    reply_integer(reply, (int64_t)evidence.missing);
+    reply_evidence(reply, &evidence);
 }
 
 static void say_names(struct call *call, const struct listing *listing, size_t from, size_t count)

@@ -66,3 +66,21 @@ void reply_failure(struct reply *reply, int code, const char *detail)
 {
     reply_error(reply, error_word_of(code), "%s", detail && *detail ? detail : presence_strerror(code));
 }
+
+void reply_evidence(struct reply *reply, const presence_evidence *evidence)
+{
+    reply_key(reply, "status");
+    reply_word(reply, presence_status_string(evidence->status));
+    reply_key(reply, "reason");
+    reply_word(reply, presence_reason_string(evidence->reason));
+    reply_key(reply, "since");
+    reply_time(reply, evidence->since);
+    reply_key(reply, "last_seen");
+    reply_time(reply, evidence->last_seen);
+    reply_key(reply, "connections");
+    reply_map(reply, 2);
+    reply_key(reply, "alive");
+    reply_integer(reply, (int64_t)evidence->alive);
+    reply_key(reply, "missing");
+    reply_integer(reply, (int64_t)evidence->missing);
+}

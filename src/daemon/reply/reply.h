@@ -134,6 +134,9 @@ static inline void reply_null(struct reply *reply)
     reply->writer->null(reply);
 }
 
+/* The five members of a map that tell an agent's evidence: status, reason, since, last_seen, connections. */
+void reply_evidence(struct reply *reply, const presence_evidence *evidence);
+
 /* The text says what was wrong, with which argument. At most 400 bytes of it are kept; bytes that could break a line,
  * a terminal or JSON are shown as '?'. */
 __attribute__((format(printf, 3, 4))) void reply_error(struct reply *reply, enum error_word word, const char *format,
