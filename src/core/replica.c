@@ -343,7 +343,7 @@ int presence_replica_apply_state(presence_recorder *recorder, const char *server
     return bulk_run(recorder, &request, error);
 }
 
-/* Connections at or below this revision are older than `number` for sure. */
+/* Connections at or below this revision are older than `number` for sure; 0: which are is not known any more. */
 static uint64_t revision_at_number(const struct roots *now, const struct server *server, uint64_t number)
 {
     if (number >= server->number)
@@ -375,7 +375,8 @@ int presence_replica_activity(presence_recorder *recorder, const char *server, c
     if (!code && row == NONE)
         code = PRESENCE_E_NOT_FOUND;
     uint64_t connected = code ? 0 : row_revision(row_stamp(now, row));
-    if (!code && connected >= record->base && connected <= revision_at_number(now, record, number))
+    uint64_t older = code ? 0 : revision_at_number(now, record, number);
+    if (older && connected >= record->base && connected <= older)
         change_activity(recorder, row, last_seen);
     recorder_unlock(recorder);
     return code;

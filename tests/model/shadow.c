@@ -538,9 +538,10 @@ static int replace_server(struct shadow *shadow, int server, uint64_t revision, 
     for (unsigned id = 0; id < shadow->ids && !news; id++) { /* no revision of its own: as of the present one */
         struct shadow_connection *connection = &held->connections[id];
         uint64_t mark = before.connections[id].mark;
-        bool touched = connection->mark != mark;
-        connection->mark = touched && mark < shadow->revision ? shadow->revision : mark;
-        connection->stated = connection->mark < shadow->revision ? connection->mark : shadow->revision;
+        if (connection->mark != mark) { /* those that the list leaves alone were stated when they were */
+            connection->mark = mark < shadow->revision ? shadow->revision : mark;
+            connection->stated = shadow->revision;
+        }
     }
     held->forgotten = false;
     held->complete = true;
