@@ -4,7 +4,8 @@
  *
  * A list of names is sorted at its first page, O(names log names + rows looked at), and told from there, O(page).
  * VALUES walks the smallest slice that holds its filters; with STATUS it looks at MOST_LOOKED_AT rows a page at most,
- * so that a page may be short though its cursor says that there is more. DETAILS of names come from the record as it
+ * so that a page may be short though its cursor says that there is more. No page is larger than a fourth of
+ * max-output-bytes, unless it is a single row: rows may carry much. DETAILS of names come from the record as it
  * is, but for agents, whose evidence is the snapshot's. Any loop's thread.
  */
 #include "commands/groups.h"
@@ -125,6 +126,12 @@ static bool say_cursor(struct call *call, struct listing *listing, bool more)
     return more;
 }
 
+/* What the rows of a page may take. A fourth, for a client is paused from a half on, and cut off beyond all of it. */
+static size_t page_bytes(const struct call *call)
+{
+    return call->client->node->config->max_output_bytes / 4;
+}
+
 /* Ends a page: the listing is given away, and the revision of its snapshot told. */
 static void end_page(struct call *call, struct listing *listing, bool more)
 {
@@ -224,11 +231,24 @@ static void say_names(struct call *call, const struct listing *listing, size_t f
     }
 }
 
+/* How many names from there on make a page: at most `most`, and one at least if there is one. */
+static size_t count_names(const struct call *call, const struct listing *listing, size_t from, size_t most)
+{
+    enum { RECORD_BYTES = 256 }; /* the largest of details, but for the name */
+    size_t bytes = 0, count = 0;
+    for (; count < most; count++) {
+        bytes += reply_text_bytes(listing->names[from + count]) + (listing->details ? RECORD_BYTES : 0);
+        if (count > 0 && bytes > page_bytes(call))
+            break;
+    }
+    return count;
+}
+
 static void say_page_of_names(struct call *call, const struct kind *kind, struct listing *listing)
 {
     uint64_t limit = argument_given(&call->arguments, SLOT_LIMIT) ? call->arguments.limit : LISTING_PAGE;
     size_t from = listing->position, left = listing->name_count - from;
-    size_t count = left < limit ? left : limit;
+    size_t count = count_names(call, listing, from, left < limit ? left : limit);
     listing->position = from + count;
     reply_tuple(call->reply, 3);
     bool more = say_cursor(call, listing, count < left);
@@ -314,23 +334,27 @@ static void say_value(struct reply *reply, const presence_value *value)
     reply_time(reply, value->last_seen);
 }
 
-/* Walks to the end of a page: at most `most` values of the listing's status, into `found`. *more tells whether there
- * may be others. */
-static size_t walk(struct listing *listing, presence_value *found, size_t most, bool *more)
+/* Walks to the end of a page: at most `most` values of the listing's status and so many bytes, but one value in any
+ * case, into `found`. The value that went over is left for the next page. *more tells whether there may be others. */
+static size_t walk(struct listing *listing, presence_value *found, size_t most, size_t most_bytes, bool *more)
 {
-    size_t count = 0;
+    size_t count = 0, bytes = 0;
     presence_value value;
-    presence_cursor ahead;
+    presence_cursor ahead = listing->cursor;
     *more = true;
     for (size_t looked_at = 0; count < most && looked_at < MOST_LOOKED_AT; looked_at++) {
-        if (!presence_connections_next(listing->slice, &listing->cursor, &value)) {
+        if (!presence_connections_next(listing->slice, &ahead, &value)) {
             *more = false;
             return count;
         }
-        if (!listing->has_status || value.status == listing->status)
+        if (!listing->has_status || value.status == listing->status) {
+            bytes += reply_value_bytes(&value);
+            if (count > 0 && bytes > most_bytes)
+                return count;
             found[count++] = value;
+        }
+        listing->cursor = ahead;
     }
-    ahead = listing->cursor;
     *more = presence_connections_next(listing->slice, &ahead, &value); /* no empty page follows a full last one */
     return count;
 }
@@ -346,7 +370,7 @@ static void say_page_of_values(struct call *call, struct listing *listing, size_
     }
     listing->last_position = listing->position;
     listing->last_cursor = listing->cursor;
-    size_t count = walk(listing, found, limit, &more);
+    size_t count = walk(listing, found, limit, page_bytes(call), &more);
     listing->position += count > 0 ? count : 1; /* a page without a row has a cursor of its own too */
     reply_tuple(call->reply, 3);
     more = say_cursor(call, listing, more);

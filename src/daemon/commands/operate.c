@@ -3,7 +3,8 @@
  * operate.c - what operators ask for when something looks wrong: CHECK, EXPLAIN, FORGET.
  *
  * CHECK verifies every invariant of the record while writers wait: O(connections). EXPLAIN tells one agent's status
- * with everything that it rests on: O(connections of the agent). FORGET drops a server that will not come back:
+ * with everything that it rests on: O(connections of the agent). It shows the first MOST_EXPLAINED of them, or as many
+ * as a fourth of max-output-bytes takes, and says how many there are: VALUES lists all. FORGET drops a server that will not come back:
  * O(connections of the server). Any loop's thread.
  */
 #include "commands/groups.h"
@@ -116,12 +117,28 @@ static size_t count_controllers(const presence_connections *slice)
     return count;
 }
 
+/* How many of the agent's connections are shown: one at least, if there is one. */
+static size_t count_shown(const struct call *call, const presence_connections *slice)
+{
+    const size_t most_bytes = call->client->node->config->max_output_bytes / 4;
+    presence_cursor cursor = {0};
+    presence_value value;
+    size_t count = 0, bytes = 0;
+    while (count < MOST_EXPLAINED && presence_connections_next(slice, &cursor, &value)) {
+        bytes += reply_value_bytes(&value);
+        if (count > 0 && bytes > most_bytes)
+            break;
+        count++;
+    }
+    return count;
+}
+
 static void say_explanation(struct call *call, const presence_evidence *evidence, const presence_connections *slice)
 {
     struct reply *reply = call->reply;
     presence_cursor cursor = {0};
     presence_value value;
-    size_t count = presence_connections_count(slice), shown = count < MOST_EXPLAINED ? count : MOST_EXPLAINED;
+    size_t shown = count_shown(call, slice);
     reply_map(reply, 9);
     reply_key(reply, "model");
     reply_string(reply, call->arguments.model);
@@ -138,7 +155,7 @@ static void say_explanation(struct call *call, const presence_evidence *evidence
     reply_key(reply, "verdict");
     reply_string(reply, verdict(evidence, count_controllers(slice)));
     reply_key(reply, "connections_in_all");
-    reply_integer(reply, (int64_t)count);
+    reply_integer(reply, (int64_t)presence_connections_count(slice));
     reply_key(reply, "connections");
     reply_array(reply, shown);
     for (size_t i = 0; i < shown && presence_connections_next(slice, &cursor, &value); i++)

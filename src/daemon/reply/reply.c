@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * reply.c - the words of errors, and their texts made harmless. What a peer sent may be quoted in an error, so it is
- * here, for all writers, that control characters and bytes that are not ASCII are taken out.
+ * reply.c - what is said in the same words wherever it is said; the words of errors, and their texts made harmless.
+ * What a peer sent may be quoted in an error, so it is here, for all writers, that control characters and bytes that are
+ * not ASCII are taken out.
  *
  * Pure but for the writer that it calls. O(text).
  */
@@ -10,7 +11,11 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-enum { MOST_ERROR_TEXT = 400 };
+enum {
+    MOST_ERROR_TEXT = 400,
+    HEAD_OF_TEXT_BYTES = 16,      /* "$65535\r\n" and "\r\n"; or quotes and a comma */
+    VALUE_BESIDE_TEXT_BYTES = 320 /* a value's keys, flag, id, status and time, and the braces */
+};
 
 static const char *const words[] = {
     [ERROR_ERR] = "ERR",         [ERROR_NOAUTH] = "NOAUTH",     [ERROR_WRONGPASS] = "WRONGPASS",
@@ -65,6 +70,21 @@ void reply_error(struct reply *reply, enum error_word word, const char *format, 
 void reply_failure(struct reply *reply, int code, const char *detail)
 {
     reply_error(reply, error_word_of(code), "%s", detail && *detail ? detail : presence_strerror(code));
+}
+
+size_t reply_text_bytes(const char *text)
+{
+    enum { CONTROL_BYTES = 6, QUOTE_BYTES = 2 }; /* \u0001, \" */
+    size_t bytes = HEAD_OF_TEXT_BYTES;
+    for (const char *c = text; *c; c++)
+        bytes += (unsigned char)*c < ' ' ? CONTROL_BYTES : *c == '"' || *c == '\\' ? QUOTE_BYTES : 1;
+    return bytes;
+}
+
+size_t reply_value_bytes(const presence_value *value)
+{
+    return reply_text_bytes(value->model) + reply_text_bytes(value->server) + reply_text_bytes(value->agent) +
+           reply_text_bytes(value->user_data) + VALUE_BESIDE_TEXT_BYTES;
 }
 
 void reply_evidence(struct reply *reply, const presence_evidence *evidence)

@@ -134,6 +134,12 @@ static inline void reply_null(struct reply *reply)
     reply->writer->null(reply);
 }
 
+/* The most bytes that a text takes in any protocol, its quotes and its head counted. For pages that are bounded in bytes:
+ * a control character is six bytes of JSON. */
+size_t reply_text_bytes(const char *text);
+/* The same of a map that tells this connection. */
+size_t reply_value_bytes(const presence_value *value);
+
 /* The five members of a map that tell an agent's evidence: status, reason, since, last_seen, connections. */
 void reply_evidence(struct reply *reply, const presence_evidence *evidence);
 
