@@ -22,6 +22,7 @@ OTHER = "94b1f0a4-0b6f-4b7c-9a3e-5d0f6f1c8a11"
 ROLES = {"operator": "admin", "reader": "read", "gateway": "report:machine-0", "tenant": "model:" + MINE,
          "neighbour": "model:" + OTHER, "unit": f"join:{MINE}/unit-a-0"}
 SECRETS = ("unit-b", OTHER, "machine-1", "secret data")  # what the tenant must never see
+EPOCH = 987654321012345678  # of a server: no tenant's business
 folder = tempfile.TemporaryDirectory()
 
 
@@ -108,6 +109,27 @@ def a_tenant_is_told_its_model_only(daemon):
         status, text = ask(daemon, "tenant", path)
         equal((path, status), (path, 403))
         assert "unit-b" not in text.replace(path, "") and "secret" not in text, text
+
+
+def an_explanation_tells_a_tenant_nothing_of_servers(daemon):
+    """Given a server's epoch, which is no tenant's business, when its agent is explained, then readers are told it, and
+    the tenant is told null."""
+    fill(daemon)
+    gateway = as_(daemon, "gateway")
+    gateway.ask("PRESENCE.SESSION", "machine-0", "EPOCH", EPOCH)
+    gateway.ask("PRESENCE.CONNECT", "machine-0", MINE, "unit-a-0", 1)
+    path = f"/v1/models/{MINE}/agents/unit-a-0/explanation"
+    for who, epoch in (("operator", str(EPOCH)), ("reader", str(EPOCH)), ("tenant", None)):
+        status, text = ask(daemon, who, path)
+        equal(status, 200)
+        (connection,) = json.loads(text)["connections"]
+        equal((who, connection["server"], connection["server_epoch"]), (who, "machine-0", epoch))
+        equal(connection["server_complete"] is None, who == "tenant")
+    for version in (2, 3):
+        said = str(as_(daemon, "tenant", version).ask("PRESENCE.EXPLAIN", MINE, "unit-a-0"))
+        holds(said, "server_epoch")
+        assert str(EPOCH) not in said, said
+    holds(str(as_(daemon, "reader").ask("PRESENCE.EXPLAIN", MINE, "unit-a-0")), str(EPOCH))
 
 
 def a_tenants_watch_is_of_its_model(daemon):
@@ -242,7 +264,8 @@ def a_certificate_says_who_one_is(tokens):
 
 
 tokens = write_tokens()
-presenced.tell(program, [nobody_is_told_anything, a_tenant_is_told_its_model_only, a_tenants_watch_is_of_its_model,
+presenced.tell(program, [nobody_is_told_anything, a_tenant_is_told_its_model_only,
+                         an_explanation_tells_a_tenant_nothing_of_servers, a_tenants_watch_is_of_its_model,
                          a_cursor_is_of_who_began_it, a_gateway_states_its_server_only,
                          whoever_may_join_is_that_agent_only, bad_bearers_are_slowed],
                "--http", "127.0.0.1:0", "--tokens", tokens)

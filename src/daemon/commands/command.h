@@ -124,6 +124,9 @@ bool command_admit(struct call *call);
 /* Whether the client may run the command with these arguments, and, for one who sees one model only, arguments.model
  * filled in. False: an error was said. Administrative acts are logged here. command_run asks; nobody else needs to. */
 bool command_permit(struct call *call);
+/* Whether the client may be told of servers more than their names: to one who sees one model only they are others' too.
+ * For a call that was permitted. */
+bool command_sees_servers(const struct call *call);
 /* For runs (run.h), which pass command_run by: whether this call needs no such check beyond its first argument, the
  * server of a COMMAND_WRITE or the model of a COMMAND_READ. False: let command_run say why. */
 bool command_permits_run(const struct call *call);

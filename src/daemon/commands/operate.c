@@ -4,8 +4,8 @@
  *
  * CHECK verifies every invariant of the record while writers wait: O(connections). EXPLAIN tells one agent's status
  * with everything that it rests on: O(connections of the agent). It shows the first MOST_EXPLAINED of them, or as many
- * as a fourth of max-output-bytes takes, and says how many there are: VALUES lists all. FORGET drops a server that will not come back:
- * O(connections of the server). Any loop's thread.
+ * as a fourth of max-output-bytes takes, and says how many there are: VALUES lists all. Of their servers it tells only
+ * who may read those. FORGET drops a server that will not come back: O(connections of the server). Any loop's thread.
  */
 #include "commands/groups.h"
 
@@ -73,10 +73,29 @@ static const char *verdict(const presence_evidence *evidence, size_t controllers
                                                     : "it was connected, and closed its last connection";
 }
 
-static void say_connection(struct reply *reply, presence_recorder *recorder, const presence_value *value)
+/* Of a server: which of its lives is known, and whether that one has told all of its connections. Null for who sees one
+ * model: a server serves others too. */
+static void say_server(struct call *call, const char *name)
 {
+    struct reply *reply = call->reply;
     presence_server_description server = {0};
-    bool described = presence_replica_describe(recorder, value->server, &server) == PRESENCE_OK;
+    bool seen = command_sees_servers(call);
+    bool described = seen && presence_replica_describe(call->client->node->recorder, name, &server) == PRESENCE_OK;
+    reply_key(reply, "server_epoch");
+    if (seen)
+        reply_id(reply, described ? server.claim.epoch : 0);
+    else
+        reply_null(reply);
+    reply_key(reply, "server_complete");
+    if (seen)
+        reply_boolean(reply, described && server.complete);
+    else
+        reply_null(reply);
+}
+
+static void say_connection(struct call *call, const presence_value *value)
+{
+    struct reply *reply = call->reply;
     reply_map(reply, 8);
     reply_key(reply, "server");
     reply_string(reply, value->server);
@@ -90,11 +109,7 @@ static void say_connection(struct reply *reply, presence_recorder *recorder, con
     reply_time(reply, value->last_seen);
     reply_key(reply, "user_data");
     reply_string(reply, value->user_data);
-    /* Of the server: which of its lives is known, and whether that one has told all of its connections. */
-    reply_key(reply, "server_epoch");
-    reply_id(reply, described ? server.claim.epoch : 0);
-    reply_key(reply, "server_complete");
-    reply_boolean(reply, described && server.complete);
+    say_server(call, value->server);
 }
 
 static presence_connections *slice_of_agent(const struct call *call)
@@ -159,7 +174,7 @@ static void say_explanation(struct call *call, const presence_evidence *evidence
     reply_key(reply, "connections");
     reply_array(reply, shown);
     for (size_t i = 0; i < shown && presence_connections_next(slice, &cursor, &value); i++)
-        say_connection(reply, call->client->node->recorder, &value);
+        say_connection(call, &value);
 }
 
 static void run_explain(struct call *call)

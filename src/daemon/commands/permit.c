@@ -112,6 +112,12 @@ bool command_permit(struct call *call)
            (!(flags & COMMAND_READ) || permit_read(call, principal));
 }
 
+bool command_sees_servers(const struct call *call)
+{
+    const struct principal *principal = principal_of_call(call);
+    return principal && principal_may_read(principal);
+}
+
 bool command_permits_run(const struct call *call)
 {
     uint32_t flags = call->command->flags;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * reply.c - what is said in the same words wherever it is said; the words of errors, and their texts made harmless.
- * What a peer sent may be quoted in an error, so it is here, for all writers, that control characters and bytes that are
- * not ASCII are taken out.
+ * What a peer sent may be quoted in an error, so it is here, for all writers, that control characters and bytes that
+ * are not ASCII are taken out.
  *
  * Pure but for the writer that it calls. O(text).
  */

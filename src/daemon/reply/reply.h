@@ -134,8 +134,8 @@ static inline void reply_null(struct reply *reply)
     reply->writer->null(reply);
 }
 
-/* The most bytes that a text takes in any protocol, its quotes and its head counted. For pages that are bounded in bytes:
- * a control character is six bytes of JSON. */
+/* The most bytes that a text takes in any protocol, its quotes and its head counted; a control character is six bytes
+ * of JSON. For pages that are bounded in bytes. */
 size_t reply_text_bytes(const char *text);
 /* The same of a map that tells this connection. */
 size_t reply_value_bytes(const presence_value *value);
