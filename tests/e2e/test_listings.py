@@ -146,6 +146,23 @@ def pages_of_long_names_are_bounded_in_bytes(daemon):
     equal(seen, names)
 
 
+def a_connection_is_told_in_one_order_everywhere(daemon):
+    """In lists, in explanations and in events its members come in the same order, in RESP and in JSON."""
+    order = ["model", "server", "agent", "connection_id", "controller_agent", "status", "user_data", "last_seen"]
+    client = daemon.client()
+    client.ask("HELLO", 3)
+    fill(client, 1, "x")
+    equal(list(client.ask("PRESENCE.VALUES")[1][0]), order)
+    equal(list(client.ask("PRESENCE.EXPLAIN", MODEL, "a-0000")["connections"][0])[:8], order)
+    equal(list(get(daemon, "/v1/connections")[0]["values"][0]), order)
+    equal(list(get(daemon, f"/v1/models/{MODEL}/agents/a-0000/explanation")[0]["connections"][0])[:8], order)
+    for agents, tail in ([], order), (["AGENTS"], ["model", "server", "agent", "before", "after"]):
+        watcher = daemon.client()
+        watcher.ask("HELLO", 3)
+        watcher.ask("PRESENCE.WATCH", "AFTER", 0, *agents)
+        equal(list(watcher.reply()[2])[-len(tail):], tail)
+
+
 def an_explanation_shows_what_fits_and_tells_how_many_there_are(daemon):
     client = daemon.client()
     for number in range(40):
@@ -177,6 +194,7 @@ if __name__ == "__main__":
                    [pages_of_large_values_are_bounded_in_bytes, a_page_counts_what_json_makes_of_a_text,
                     small_rows_fill_a_page, a_page_that_bytes_ended_can_be_asked_for_again,
                     pages_of_long_names_are_bounded_in_bytes,
+                    a_connection_is_told_in_one_order_everywhere,
                     an_explanation_shows_what_fits_and_tells_how_many_there_are, one_who_reads_late_gets_its_page],
                    "--max-output-bytes", "1m", "--http", "127.0.0.1:0")
     presenced.end()

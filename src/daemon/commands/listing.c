@@ -313,27 +313,6 @@ static void run_server(struct call *call)
 
 /* ------------------------------------------------------------------------------------------------------ values -- */
 
-static void say_value(struct reply *reply, const presence_value *value)
-{
-    reply_map(reply, 8);
-    reply_key(reply, "model");
-    reply_string(reply, value->model);
-    reply_key(reply, "server");
-    reply_string(reply, value->server);
-    reply_key(reply, "agent");
-    reply_string(reply, value->agent);
-    reply_key(reply, "connection_id");
-    reply_id(reply, value->connection_id);
-    reply_key(reply, "controller_agent");
-    reply_boolean(reply, value->controller_agent);
-    reply_key(reply, "status");
-    reply_word(reply, presence_status_string(value->status));
-    reply_key(reply, "user_data");
-    reply_string(reply, value->user_data);
-    reply_key(reply, "last_seen");
-    reply_time(reply, value->last_seen);
-}
-
 /* Walks to the end of a page: at most `most` values of the listing's status and so many bytes, but one value in any
  * case, into `found`. The value that went over is left for the next page. *more tells whether there may be others. */
 static size_t walk(struct listing *listing, presence_value *found, size_t most, size_t most_bytes, bool *more)
@@ -376,8 +355,10 @@ static void say_page_of_values(struct call *call, struct listing *listing, size_
     more = say_cursor(call, listing, more);
     reply_field(call->reply, "values");
     reply_array(call->reply, count);
-    for (size_t i = 0; i < count; i++)
-        say_value(call->reply, &found[i]);
+    for (size_t i = 0; i < count; i++) {
+        reply_map(call->reply, REPLY_VALUE_MEMBERS);
+        reply_value(call->reply, &found[i]);
+    }
     free(found);
     end_page(call, listing, more);
 }

@@ -74,7 +74,7 @@ static const char *verdict(const presence_evidence *evidence, size_t controllers
 }
 
 /* Of a server: which of its lives is known, and whether that one has told all of its connections. Null for who sees one
- * model: a server serves others too. */
+ * model: a server serves others too. Two members of a map. */
 static void say_server(struct call *call, const char *name)
 {
     struct reply *reply = call->reply;
@@ -91,25 +91,6 @@ static void say_server(struct call *call, const char *name)
         reply_boolean(reply, described && server.complete);
     else
         reply_null(reply);
-}
-
-static void say_connection(struct call *call, const presence_value *value)
-{
-    struct reply *reply = call->reply;
-    reply_map(reply, 8);
-    reply_key(reply, "server");
-    reply_string(reply, value->server);
-    reply_key(reply, "connection_id");
-    reply_id(reply, value->connection_id);
-    reply_key(reply, "status");
-    reply_word(reply, presence_status_string(value->status));
-    reply_key(reply, "controller_agent");
-    reply_boolean(reply, value->controller_agent);
-    reply_key(reply, "last_seen");
-    reply_time(reply, value->last_seen);
-    reply_key(reply, "user_data");
-    reply_string(reply, value->user_data);
-    say_server(call, value->server);
 }
 
 static presence_connections *slice_of_agent(const struct call *call)
@@ -173,8 +154,11 @@ static void say_explanation(struct call *call, const presence_evidence *evidence
     reply_integer(reply, (int64_t)presence_connections_count(slice));
     reply_key(reply, "connections");
     reply_array(reply, shown);
-    for (size_t i = 0; i < shown && presence_connections_next(slice, &cursor, &value); i++)
-        say_connection(call, &value);
+    for (size_t i = 0; i < shown && presence_connections_next(slice, &cursor, &value); i++) {
+        reply_map(reply, REPLY_VALUE_MEMBERS + 2);
+        reply_value(reply, &value);
+        say_server(call, value.server);
+    }
 }
 
 static void run_explain(struct call *call)

@@ -87,6 +87,26 @@ size_t reply_value_bytes(const presence_value *value)
            reply_text_bytes(value->user_data) + VALUE_BESIDE_TEXT_BYTES;
 }
 
+void reply_value(struct reply *reply, const presence_value *value)
+{
+    reply_key(reply, "model");
+    reply_string(reply, value->model);
+    reply_key(reply, "server");
+    reply_string(reply, value->server);
+    reply_key(reply, "agent");
+    reply_string(reply, value->agent);
+    reply_key(reply, "connection_id");
+    reply_id(reply, value->connection_id);
+    reply_key(reply, "controller_agent");
+    reply_boolean(reply, value->controller_agent);
+    reply_key(reply, "status");
+    reply_word(reply, presence_status_string(value->status));
+    reply_key(reply, "user_data");
+    reply_string(reply, value->user_data);
+    reply_key(reply, "last_seen");
+    reply_time(reply, value->last_seen);
+}
+
 void reply_evidence(struct reply *reply, const presence_evidence *evidence)
 {
     reply_key(reply, "status");

@@ -140,6 +140,11 @@ size_t reply_text_bytes(const char *text);
 /* The same of a map that tells this connection. */
 size_t reply_value_bytes(const presence_value *value);
 
+/* The REPLY_VALUE_MEMBERS members of a map that tell a connection, in the one order in which they are told: model,
+ * server, agent, connection_id, controller_agent, status, user_data, last_seen. */
+void reply_value(struct reply *reply, const presence_value *value);
+enum { REPLY_VALUE_MEMBERS = 8 };
+
 /* The five members of a map that tell an agent's evidence: status, reason, since, last_seen, connections. */
 void reply_evidence(struct reply *reply, const presence_evidence *evidence);
 

@@ -144,9 +144,11 @@ void feed_close(struct client *client)
 
 /* ----------------------------------------------------------------------------------------------------- telling -- */
 
-static void say_agent(struct reply *reply, const presence_event *event)
+enum { HEAD_MEMBERS = 4 };
+
+/* The members of every event. */
+static void say_head(struct reply *reply, const presence_event *event)
 {
-    reply_map(reply, 9);
     reply_key(reply, "kind");
     reply_word(reply, presence_event_kind_string(event->kind));
     reply_key(reply, "revision");
@@ -155,12 +157,18 @@ static void say_agent(struct reply *reply, const presence_event *event)
     reply_integer(reply, (int64_t)event->index);
     reply_key(reply, "reason");
     reply_word(reply, presence_reason_string(event->reason));
+}
+
+static void say_agent(struct reply *reply, const presence_event *event)
+{
+    reply_map(reply, HEAD_MEMBERS + 5);
+    say_head(reply, event);
     reply_key(reply, "model");
     reply_string(reply, event->value.model);
-    reply_key(reply, "agent");
-    reply_string(reply, event->value.agent);
     reply_key(reply, "server");
     reply_string(reply, event->value.server);
+    reply_key(reply, "agent");
+    reply_string(reply, event->value.agent);
     reply_key(reply, "before");
     reply_word(reply, presence_status_string(event->agent_before));
     reply_key(reply, "after");
@@ -169,32 +177,9 @@ static void say_agent(struct reply *reply, const presence_event *event)
 
 static void say_connection(struct reply *reply, const presence_event *event)
 {
-    const presence_value *value = &event->value;
-    reply_map(reply, 12);
-    reply_key(reply, "kind");
-    reply_word(reply, presence_event_kind_string(event->kind));
-    reply_key(reply, "revision");
-    reply_integer(reply, (int64_t)event->revision);
-    reply_key(reply, "index");
-    reply_integer(reply, (int64_t)event->index);
-    reply_key(reply, "reason");
-    reply_word(reply, presence_reason_string(event->reason));
-    reply_key(reply, "model");
-    reply_string(reply, value->model);
-    reply_key(reply, "server");
-    reply_string(reply, value->server);
-    reply_key(reply, "agent");
-    reply_string(reply, value->agent);
-    reply_key(reply, "connection_id");
-    reply_id(reply, value->connection_id);
-    reply_key(reply, "status");
-    reply_word(reply, presence_status_string(value->status));
-    reply_key(reply, "controller_agent");
-    reply_boolean(reply, value->controller_agent);
-    reply_key(reply, "user_data");
-    reply_string(reply, value->user_data);
-    reply_key(reply, "last_seen");
-    reply_time(reply, value->last_seen);
+    reply_map(reply, HEAD_MEMBERS + REPLY_VALUE_MEMBERS);
+    say_head(reply, event);
+    reply_value(reply, &event->value);
 }
 
 static void tell_event(struct client *client, const presence_event *event)
