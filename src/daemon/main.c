@@ -169,7 +169,7 @@ static bool make_node(struct daemon *daemon, char *error, size_t error_bytes)
     node->loops = &daemon->loops;
     node->counters = aligned_alloc(_Alignof(struct counters), daemon->loops.count * sizeof *node->counters);
     node->recorder = presence_recorder_new_with(&options, &problem);
-    node->listings = listings_new(config->max_listings);
+    node->listings = listings_new(config->max_listings, node_now_ms);
     if (!node->listings || !node->counters || !node->recorder ||
         getrandom(&node->run, sizeof node->run, 0) != sizeof node->run) {
         snprintf(error, error_bytes, "cannot make the recorder: %s",

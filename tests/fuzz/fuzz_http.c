@@ -87,7 +87,7 @@ static void set_up(void)
     scene.node.started = 1700000000000000000;
     scene.node.access = access_new(&scene.config, error, sizeof error);
     scene.node.recorder = presence_recorder_new_with(&options, NULL);
-    scene.node.listings = listings_new(scene.config.max_listings);
+    scene.node.listings = listings_new(scene.config.max_listings, node_now_ms);
     must(scene.node.access && scene.node.recorder && scene.node.listings);
     presence_recorder_enable(scene.node.recorder);
     must(sessions_start(&scene.node, error, sizeof error));

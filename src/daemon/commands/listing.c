@@ -109,7 +109,10 @@ static struct listing *resume(struct call *call, const struct kind *kind)
         return listing;
     if (listing)
         listings_keep(kept, listing);
-    reply_error(call->reply, ERROR_LAGGED, "the cursor is not, or no longer, of a list that is kept: begin it anew");
+    reply_error(call->reply, ERROR_LAGGED,
+                "the cursor is not, or no longer, of a list that is kept, which is %d s after its latest page and %d "
+                "minutes after its first at most: begin it anew",
+                LISTING_KEPT_MS / 1000, LISTING_MOST_MS / 60000);
     return NULL;
 }
 
@@ -117,7 +120,7 @@ static struct listing *resume(struct call *call, const struct kind *kind)
 static bool say_cursor(struct call *call, struct listing *listing, bool more)
 {
     char cursor[LISTING_CURSOR_BYTES];
-    more = more && listing_cursor(listing, call->client, cursor);
+    more = more && listing_cursor(call->client->node->listings, listing, call->client, cursor);
     reply_field(call->reply, "cursor");
     if (more)
         reply_string(call->reply, cursor);

@@ -22,15 +22,17 @@ struct listings {
     pthread_mutex_t mutex;
     struct listing *first; /* the latest used */
     size_t count, most;
+    uint64_t (*now_ms)(void);
 };
 
-struct listings *listings_new(uint64_t most)
+struct listings *listings_new(uint64_t most, uint64_t (*now_ms)(void))
 {
     struct listings *listings = calloc(1, sizeof *listings);
     if (!listings)
         return NULL;
     pthread_mutex_init(&listings->mutex, NULL);
     listings->most = most;
+    listings->now_ms = now_ms;
     return listings;
 }
 
@@ -91,15 +93,21 @@ static bool turn_to(struct listing *listing, uint64_t position)
     return position == listing->position;
 }
 
+static bool is_over(const struct listing *listing, uint64_t now_ms)
+{
+    return now_ms - listing->used_ms > LISTING_KEPT_MS || now_ms - listing->begun_ms > LISTING_MOST_MS;
+}
+
 struct listing *listings_take(struct listings *listings, const struct client *client, const char *cursor)
 {
-    uint64_t number, position;
+    uint64_t number, position, now = listings->now_ms();
     struct listing *taken = NULL;
     if (!parse_cursor(cursor, &number, &position))
         return NULL;
     pthread_mutex_lock(&listings->mutex);
     for (struct listing **link = &listings->first; *link; link = &(*link)->next)
-        if ((*link)->number == number && strcmp((*link)->owner, owner_of(client)) == 0 && turn_to(*link, position)) {
+        if ((*link)->number == number && !is_over(*link, now) && strcmp((*link)->owner, owner_of(client)) == 0 &&
+            turn_to(*link, position)) {
             taken = *link;
             *link = taken->next;
             listings->count--;
@@ -112,13 +120,13 @@ struct listing *listings_take(struct listings *listings, const struct client *cl
 /* With the mutex held: takes out those that are too old, and the oldest of too many; for the caller to free. */
 static struct listing *take_out(struct listings *listings, const char *owner, size_t room)
 {
-    uint64_t now = node_now_ms();
+    uint64_t now = listings->now_ms();
     size_t kept = 0, kept_of_owner = 0;
     struct listing *out = NULL;
     for (struct listing **link = &listings->first; *link;) {
         struct listing *listing = *link;
         bool own = owner && strcmp(listing->owner, owner) == 0;
-        if (now - listing->used_ms <= LISTING_KEPT_MS && kept + room < listings->most &&
+        if (!is_over(listing, now) && kept + room < listings->most &&
             (!own || kept_of_owner + room < listings->most / SHARE_OF_ONE)) {
             kept++;
             kept_of_owner += own;
@@ -141,11 +149,13 @@ static void free_all(struct listing *out)
     }
 }
 
-bool listing_cursor(struct listing *listing, const struct client *client, char cursor[LISTING_CURSOR_BYTES])
+bool listing_cursor(const struct listings *listings, struct listing *listing, const struct client *client,
+                    char cursor[LISTING_CURSOR_BYTES])
 {
     if (!listing->owner) {
         if (getrandom(&listing->number, sizeof listing->number, 0) != sizeof listing->number)
             return false;
+        listing->begun_ms = listings->now_ms();
         listing->owner = strdup(owner_of(client));
     }
     snprintf(cursor, LISTING_CURSOR_BYTES, "%016" PRIx64 ".%" PRIu64, listing->number, listing->position);
@@ -154,7 +164,7 @@ bool listing_cursor(struct listing *listing, const struct client *client, char c
 
 void listings_keep(struct listings *listings, struct listing *listing)
 {
-    listing->used_ms = node_now_ms();
+    listing->used_ms = listings->now_ms();
     pthread_mutex_lock(&listings->mutex);
     /* Where there are no tokens everybody is one owner, who then has all the room. */
     struct listing *out = take_out(listings, *listing->owner ? listing->owner : NULL, 1);
