@@ -380,7 +380,7 @@ const feed = {
     if (first && first.revision === event.revision && first.after === event.after && first.model === event.model) {
       first.count++;
     } else {
-      this.items.unshift({ ...event, count: 1, time: Date.now() });
+      this.items.unshift({ ...event, count: 1, time: Date.parse(event.time) });
       this.items.length = Math.min(this.items.length, FEED_KEPT);
     }
     if (!this.paused) draw(drawFeed);
@@ -500,8 +500,8 @@ const agents = {
         this.filtered = false;
       }
     } else {
-      const row = this.put(event.agent, { status: event.after, reason: event.reason, since: new Date().toISOString(),
-        last_seen: event.after === 'alive' ? new Date().toISOString() : null });
+      const row = this.put(event.agent, { status: event.after, reason: event.reason, since: event.time,
+        last_seen: event.after === 'alive' ? event.time : null });
       row.flash = performance.now();
     }
     draw(drawAgents);

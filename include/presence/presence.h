@@ -413,6 +413,8 @@ typedef struct {
     presence_value value; /* the connection after the change (DISCONNECTED: before it). AGENT: model and agent are set,
                              server too (the one whose change it was), controller_agent false, the rest as it came */
     presence_status agent_before, agent_after; /* the agent's best status before and after the revision */
+    presence_time time; /* of the change, by the clock of who stated it: of one connection and of a server that went
+                           down, the stating recorder's; of a list, a state, a claim and a lapse, this recorder's */
 } presence_event;
 
 typedef struct {

@@ -10,14 +10,12 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 struct following {
     const struct cli *cli;
     uint64_t told;
-    bool of_the_past; /* what is told may have happened before we asked */
-    bool heard;       /* the other side has answered since the last try */
+    bool heard; /* the other side has answered since the last try */
     char last_id[64];
 };
 
@@ -52,26 +50,12 @@ static void tell_connection(const struct cli *cli, const json_t *event)
     print_text(stdout, text_of(event, "connection_id"));
 }
 
-/* When it happened: a connection that came says so; of what went, and of agents, only the moment of hearing is known,
- * which is as good while changes are told as they happen, and is not told for those of the past. */
-static void tell_time(const struct following *following, const char *kind, const json_t *event)
+static void tell_for_people(const struct cli *cli, const char *kind, const json_t *event)
 {
-    char clock[64] = "-";
-    time_t now = time(NULL);
-    struct tm parts;
-    bool came = strcmp(kind, "agent") != 0 && strcmp(kind, "missing") != 0 && strcmp(kind, "disconnected") != 0;
-    if (came)
-        time_for_people(text_of(event, "last_seen"), clock, sizeof clock);
-    else if (!following->of_the_past && localtime_r(&now, &parts))
-        strftime(clock, sizeof clock, "%Y-%m-%d %H:%M:%S", &parts);
+    char clock[64];
+    time_for_people(json_string_value(json_object_get(event, "time")), clock, sizeof clock);
     print_text(stdout, clock);
     fputs("  ", stdout);
-}
-
-static void tell_for_people(const struct following *following, const char *kind, const json_t *event)
-{
-    const struct cli *cli = following->cli;
-    tell_time(following, kind, event);
     if (strcmp(kind, "agent") == 0)
         tell_agent(cli, event);
     else
@@ -105,7 +89,7 @@ static bool on_event(const struct sse_event *sse, void *context)
     kind = *kind ? kind : sse->kind;
     bool is_change = *text_of(event, "agent") != 0;
     if (is_change && cli->output == OUTPUT_TABLE)
-        tell_for_people(following, kind, event);
+        tell_for_people(cli, kind, event);
     else if (event && cli->output != OUTPUT_TABLE) {
         print_json(event, stdout);
         putchar('\n');
@@ -121,13 +105,12 @@ static bool on_event(const struct sse_event *sse, void *context)
 
 static int follow(const struct cli *cli, char *path)
 {
-    struct following following = {.cli = cli, .of_the_past = cli->after != NULL};
+    struct following following = {.cli = cli};
     while (!http_follow(path, following.last_id, on_event, &following)) {
         if (!following.heard)
             fail("cannot ask %s: %s", cli->url, http_trouble());
         fprintf(stderr, "presence: lost %s (%s), trying again\n", cli->url, http_trouble());
         following.heard = false;
-        following.of_the_past = true;
         for (;;) { /* until it is there again: a probe does not end the program as a question would */
             sleep(1);
             if (http_reachable())

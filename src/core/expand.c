@@ -29,9 +29,10 @@ static presence_connections *slice_of(const presence_allocator *memory, struct s
 }
 
 bool expansion_start(struct expansion *expansion, const presence_allocator *memory, struct snapshot *before,
-                     struct snapshot *after, const struct expand_filter *filter, presence_reason reason)
+                     struct snapshot *after, const struct expand_filter *filter, presence_reason reason,
+                     presence_time time)
 {
-    *expansion = (struct expansion){.reason = reason};
+    *expansion = (struct expansion){.reason = reason, .time = time};
     expansion->were = slice_of(memory, before, filter);
     expansion->are = slice_of(memory, after, filter);
     if (!expansion->were || !expansion->are) {
@@ -120,6 +121,7 @@ static bool agent_event(const struct expansion *expansion, uint32_t row, presenc
         return false;
     event->kind = PRESENCE_EVENT_AGENT;
     event->reason = expansion->reason;
+    event->time = expansion->time;
     registry_value(&here->at, row, &event->value);
     return true;
 }
@@ -163,6 +165,7 @@ static bool row_event(const struct expansion *expansion, uint32_t row, presence_
         registry_value(&expansion->after->at, row, &event->value);
     }
     event->reason = expansion->reason;
+    event->time = expansion->time;
     event->agent_before = best_of(expansion->before, agent_in(expansion->before, &event->value));
     event->agent_after = best_of(expansion->after, agent_in(expansion->after, &event->value));
     return true;

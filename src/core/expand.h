@@ -15,6 +15,7 @@ struct expansion {
     presence_cursor cursor;
     bool second; /* in the connections that are there after the change */
     presence_reason reason;
+    presence_time time;
 };
 
 struct expand_filter {
@@ -24,8 +25,9 @@ struct expand_filter {
 
 /* Takes one more hold on each snapshot. False: out of memory, nothing is held. */
 bool expansion_start(struct expansion *expansion, const presence_allocator *memory, struct snapshot *before,
-                     struct snapshot *after, const struct expand_filter *filter, presence_reason reason);
-/* True: kind, reason, value and statuses of *event are filled; strings live until expansion_end. */
+                     struct snapshot *after, const struct expand_filter *filter, presence_reason reason,
+                     presence_time time);
+/* True: kind, reason, time, value and statuses of *event are filled; strings live until expansion_end. */
 bool expansion_next(struct expansion *expansion, const struct expand_filter *filter, presence_event *event);
 void expansion_end(struct expansion *expansion);
 

@@ -400,6 +400,7 @@ static void event_of_copy(const struct presence_watch *watch, presence_event *ev
                   .controller_agent = record->controller && !watch->agents},
         .agent_before = (presence_status)record->before,
         .agent_after = (presence_status)record->after,
+        .time = record->time,
     };
 }
 
@@ -435,7 +436,7 @@ static int read_stretch(struct presence_watch *watch)
         if (record->kind == HISTORY_BULK) {
             struct expand_filter filter = {history_server(record), watch->model, watch->agent, watch->agents};
             if (!expansion_start(&watch->expansion, &watch->recorder->memory, record->view_before, record->view_after,
-                                 &filter, (presence_reason)record->reason))
+                                 &filter, (presence_reason)record->reason, record->time))
                 return PRESENCE_E_NO_MEMORY;
             watch->expanding = record->revision;
         } else if (!keep_copy(watch, record)) {

@@ -258,11 +258,17 @@ def a_follower_tells_when_things_happened_and_why_it_tells_nothing(daemon):
     events = Following(daemon, "events", "--ndjson", "--count", "1", "--after", revision)
     equal(events.end(), 0)
     seen = json.loads(events.lines[0])["last_seen"][:19].replace("T", " ")
+    since = json.loads(run(daemon, "status", "--json", MODEL, "a", status=1))
+    since = (since[0] if isinstance(since, list) else since)["since"][:19].replace("T", " ")
     time.sleep(1.1)  # so that the time of printing is another one
     events = Following(daemon, "events", "--count", "2", "--after", revision)
     equal(events.end(), 0)
     assert events.lines[0].startswith(f"{seen}  connected  a  "), events.lines
-    assert events.lines[1].startswith("-  missing  a  "), events.lines
+    assert events.lines[1].startswith(f"{since}  missing  a  "), events.lines
+    watch = Following(daemon, "watch", "--count", "2", "--after", revision)
+    equal(watch.end(), 0)
+    assert watch.lines[0].startswith(f"{seen}  a  unknown -> alive"), watch.lines
+    assert watch.lines[1].startswith(f"{since}  a  alive -> missing"), watch.lines
     events = Following(daemon, "events", "--after", "1000000")
     equal(events.process.stderr.readline(),
           "presence: that revision is of the future or of another run: what came between is not told\n")

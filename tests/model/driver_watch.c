@@ -178,6 +178,22 @@ static void check_statuses(struct driver *driver, const struct driver_watch *hel
     }
 }
 
+/* The time of the change; activity is at the time that it tells. */
+static void check_time(struct driver *driver, const struct driver_watch *held, const presence_event *event)
+{
+    const struct shadow_statuses *change = shadow_statuses_at(&driver->shadow, event->revision);
+    bool activity = event->kind == PRESENCE_EVENT_ACTIVITY;
+    if (change == NULL && !activity) {
+        return;
+    }
+    presence_time expected = activity ? event->value.last_seen : change->time;
+    if (event->time != expected) {
+        driver_differs(driver, "watch %d: kind %d of %llu is of %lld, expected %lld", (int)(held - driver->watches),
+                       (int)event->kind, (unsigned long long)event->revision, (long long)event->time,
+                       (long long)expected);
+    }
+}
+
 static void play_agent_event(struct driver *driver, struct driver_watch *held, const presence_event *event)
 {
     int model = universe_model_of(event->value.model), agent = universe_agent_of(event->value.agent);
@@ -194,6 +210,7 @@ static void play_agent_event(struct driver *driver, struct driver_watch *held, c
                        presence_status_string(event->agent_after), presence_status_string(*status));
     }
     check_statuses(driver, held, event, model, agent);
+    check_time(driver, held, event);
     const struct shadow_statuses *after = shadow_statuses_at(&driver->shadow, event->revision);
     /* A whole state's floor has a reason of its own; the state itself is an update. */
     bool by_state = event->reason == PRESENCE_REASON_UPDATED && event->agent_after == PRESENCE_MISSING;
@@ -253,6 +270,7 @@ static void play_event(struct driver *driver, struct driver_watch *held, const p
         driver_differs(driver, "watch %d: activity was not asked for", (int)(held - driver->watches));
     }
     check_statuses(driver, held, event, facts.model, facts.agent);
+    check_time(driver, held, event);
     bool sees_all = held->filter.model < 0 && held->filter.agent < 0 && !held->partial;
     if (sees_all && !is_possible(row, event, &facts, driver->replicates)) {
         driver_differs(driver, "watch %d: kind %d of %llu for server %d id %llu (now %s), which was %s",

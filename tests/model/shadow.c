@@ -207,6 +207,9 @@ void shadow_settle(struct shadow *shadow, const struct shadow_cause *cause, bool
     shadow->revision += changed;
     struct shadow_statuses *statuses = &shadow->statuses[shadow->revision % SHADOW_REVISIONS];
     statuses->revision = shadow->revision;
+    if (changed) {
+        statuses->time = cause->connect ? cause->connect_time : cause->time;
+    }
     visit_agents(shadow, after, seen);
     for (int model = 0; model < shadow->models; model++) {
         for (int agent = 0; agent < shadow->agents; agent++) {

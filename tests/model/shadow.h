@@ -76,6 +76,7 @@ struct shadow_departures {
 /* What every agent's status was at a revision, and why it was the last change. */
 struct shadow_statuses {
     uint64_t revision;
+    presence_time time; /* of the change that made it */
     unsigned char status[SHADOW_MODELS][SHADOW_AGENTS], reason[SHADOW_MODELS][SHADOW_AGENTS];
 };
 

@@ -144,7 +144,7 @@ void feed_close(struct client *client)
 
 /* ----------------------------------------------------------------------------------------------------- telling -- */
 
-enum { HEAD_MEMBERS = 4 };
+enum { HEAD_MEMBERS = 5 };
 
 /* The members of every event. */
 static void say_head(struct reply *reply, const presence_event *event)
@@ -157,6 +157,8 @@ static void say_head(struct reply *reply, const presence_event *event)
     reply_integer(reply, (int64_t)event->index);
     reply_key(reply, "reason");
     reply_word(reply, presence_reason_string(event->reason));
+    reply_key(reply, "time");
+    reply_time(reply, event->time);
 }
 
 static void say_agent(struct reply *reply, const presence_event *event)

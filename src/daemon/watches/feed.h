@@ -7,8 +7,8 @@
  * waiting. A feed that was too slow for the history says `reset` with the revision from which it goes on, and goes on.
  *
  * What is told is a record of named fields:
- *   an event   kind, revision, index, reason, and the connection (reply_value). Kind `agent`: model, server, agent,
- *              before, after instead.
+ *   an event   kind, revision, index, reason, time (of the change), and the connection (reply_value). Kind `agent`:
+ *              model, server, agent, before, after instead.
  *   a reset    kind, revision: forget what you know, list anew, and take events from that revision on.
  * A feed belongs to its client's loop.
  */

@@ -3,11 +3,11 @@
  * listings.h - lists that are told in pages, each list one snapshot from its first page to its last.
  *
  * The first page takes a view; if there is more, the view (and the sorted names) is kept under a cursor,
- * `listing.position`, whose first part is random. It is kept until its last page has been told, at most LISTING_KEPT_MS
- * after the latest page and at most LISTING_MOST_MS after the first: it pins a snapshot, and who asks for a page now
- * and then would pin it for ever. A node keeps at most config->max_listings, a principal at most a fourth of them, and the
- * oldest makes room. A cursor works for the principal that began the listing only, and for its latest page or the next
- * (of names, for any page): one whose reply was lost can be asked for again.
+ * `listing.position`, whose first part is random. It is kept until its last page has been told, at most
+ * LISTING_KEPT_MS after the latest page and at most LISTING_MOST_MS after the first: it pins a snapshot, and who asks
+ * for a page now and then would pin it for ever. A node keeps at most config->max_listings, a principal at most a
+ * fourth of them, and the oldest makes room. A cursor works for the principal that began the listing only, and for its
+ * latest page or the next (of names, for any page): one whose reply was lost can be asked for again.
  *
  * A listing is lent to one caller at a time, with no lock held meanwhile. Any thread.
  */
