@@ -7,6 +7,7 @@ import json
 import re
 import socket
 import sys
+import threading
 import time
 
 import presenced
@@ -206,6 +207,35 @@ def who_does_not_read_is_cut_off(program):
         equal(gateway.ask("PRESENCE.COUNT"), 12000)
 
 
+def who_reads_is_told_a_list_of_any_size(program):
+    """Given watchers, over RESP and HTTP, when a list that is larger than what may wait for them becomes visible at once,
+    and they begin to read it a while later, then each is told all of it."""
+    many, data = 500, "x" * 65535
+    with presenced.Daemon(program, "--http", "127.0.0.1:0") as daemon:
+        gateway = daemon.client()
+        client, _ = watcher(daemon)
+        pushed(client)
+        events = Events(daemon)
+        equal(events.next()[1]["kind"], "snapshot")
+        gateway.ask("PRESENCE.UPDATESERVER", "gateway-1", "BEGIN")
+        for number in range(many):
+            gateway.ask("PRESENCE.UPDATESERVER", "gateway-1", "ADD", 1, MODEL, f"unit-{number}", number, 0, data)
+        equal(gateway.ask("PRESENCE.UPDATESERVER", "gateway-1", "COMMIT"), many)
+        time.sleep(0.3)
+        seen, seen_too = [], []
+        reader = threading.Thread(target=lambda: seen_too.extend(events.next()[1]["connection_id"] for _ in range(many)))
+        reader.start()
+        for _ in range(many):
+            seen.append(pushed(client)["connection_id"])
+        reader.join()
+        equal((len(set(seen)), sorted(seen)), (many, sorted(seen_too)))
+        assert "cut off" not in daemon.logged(), daemon.logged()
+        # And what comes then is told as ever
+        gateway.ask("PRESENCE.CONNECT", "gateway-1", MODEL, "unit-late", many)
+        equal((pushed(client)["agent"], events.next()[1]["agent"]), ("unit-late", "unit-late"))
+        events.close()
+
+
 def many_watchers_are_told(program):
     many = 2000
     with presenced.Daemon(program, "--threads", "2") as daemon:
@@ -295,8 +325,8 @@ def main(program):
             for each in (pushes_tell_each_change, agents_are_first_in_last_out, resp2_is_a_subscription,
                          a_list_is_resumed_inside, events_are_server_sent, too_old_is_reset):
                 presenced.story(f"{each.__name__.replace('_', ' ')}, {threads} threads", each, daemon)
-    for each in (who_does_not_read_is_cut_off, many_watchers_are_told, watchers_are_limited, half_a_request_is_closed,
-                 a_stop_ends_streams):
+    for each in (who_does_not_read_is_cut_off, who_reads_is_told_a_list_of_any_size, many_watchers_are_told,
+                 watchers_are_limited, half_a_request_is_closed, a_stop_ends_streams):
         presenced.story(each.__name__.replace("_", " "), each, program)
     sys.exit(presenced.failed > 0 or presenced.told == 0)
 

@@ -88,7 +88,12 @@ static bool flush_events(struct client *client)
     return false;
 }
 
-static const struct feed_sink sink = {begin_event, end_event, flush_events};
+static size_t waiting_events(struct client *client)
+{
+    return connection_waiting((struct http_connection *)(void *)client);
+}
+
+static const struct feed_sink sink = {begin_event, end_event, flush_events, waiting_events};
 
 static void on_ping(evutil_socket_t fd, short what, void *context)
 {

@@ -158,4 +158,9 @@ static bool flush_pushes(struct client *client)
     return resp_client_settle(resp);
 }
 
-const struct feed_sink resp_feed_sink = {begin_push, end_push, flush_pushes};
+static size_t waiting_pushes(struct client *client)
+{
+    return resp_output_waiting((struct resp_client *)(void *)client);
+}
+
+const struct feed_sink resp_feed_sink = {begin_push, end_push, flush_pushes, waiting_pushes};

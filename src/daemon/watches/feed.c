@@ -2,6 +2,10 @@
 /*
  * feed.c - a client's watch in its loop: readable, drained a little, readable again while there is more.
  *
+ * A turn tells at most a fourth of max-output-bytes. While as much waits for a client, its feed is held back and looked
+ * at again soon, for as long as the client reads as fast as FAIR_PART asks. One that does not is told more at each
+ * PATIENCE_MS all the same: it is cut off when too much waits, and pins nothing by reading a byte now and then.
+ *
  * Keeps true: what is told is without gaps and without repeats from where the feed began, or from its last reset; a
  * feed whose principal was revoked tells nothing more and ends its client. All of it runs on the client's loop. A feed
  * at rest costs its watch (an eventfd) and an event; an event told costs some 100 ns beside its protocol's writer.
@@ -16,12 +20,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { EVENTS_A_TURN = 256, ID_BYTES = 48 };
+enum {
+    EVENTS_A_TURN = 256,
+    ID_BYTES = 48,
+    HELD_MS = 10,
+    PATIENCE_MS = 1000,
+    FAIR_PART = 64 /* of max-output-bytes, to be read within PATIENCE_MS: 256 KiB of 16 MiB */
+};
 
 struct feed {
     struct client *client;
     presence_watch *watch;
     struct event *readable;
+    struct event *again; /* while it is held back; made when it is, the first time */
+    uint64_t held_since_ms;
+    size_t held_waiting;          /* what waited then; 0: it is not held back */
     char *model, *server, *agent; /* the filter, for the watch after a reset */
     bool agents;
     const char *marker; /* "snapshot" or "reset", to be told before any event; NULL: told */
@@ -42,6 +55,8 @@ static void feed_free(struct feed *feed)
 {
     if (feed->readable)
         event_free(feed->readable);
+    if (feed->again)
+        event_free(feed->again);
     presence_watch_free(feed->watch);
     free(feed->model);
     free(feed->server);
@@ -220,14 +235,69 @@ static bool is_revoked(const struct client *client)
     return client->node->access && !principal_of(client->node->access, client->principal);
 }
 
+static void on_again(evutil_socket_t fd, short what, void *context)
+{
+    (void)fd, (void)what;
+    struct feed *feed = context;
+    event_add(feed->readable, NULL);
+    event_active(feed->readable, EV_READ, 0);
+}
+
+/* What a turn may tell, and from where on what waits holds a feed back. Twice as much is what may wait at most while a
+ * client keeps up, and that is half of what it is cut off for. */
+static size_t turn_bytes(const struct feed *feed)
+{
+    return feed->client->node->config->max_output_bytes / 4;
+}
+
+/* Whether the feed is to wait for its client to read; it is looked at again soon then. */
+static bool hold_back(struct feed *feed)
+{
+    static const struct timeval soon = {0, HELD_MS * 1000};
+    const size_t waiting = feed->client->sink->waiting(feed->client);
+    const uint64_t now = node_now_ms();
+    if (waiting < turn_bytes(feed)) {
+        feed->held_waiting = 0;
+        return false;
+    }
+    if (feed->held_waiting == 0 || now - feed->held_since_ms >= PATIENCE_MS) {
+        size_t fair = feed->client->node->config->max_output_bytes / FAIR_PART;
+        bool keeps_up = feed->held_waiting == 0 || waiting + fair <= feed->held_waiting;
+        feed->held_since_ms = now;
+        feed->held_waiting = waiting;
+        if (!keeps_up)
+            return false;
+    }
+    if (!feed->again)
+        feed->again = event_new(feed->client->loop->base, -1, 0, on_again, feed);
+    if (!feed->again || event_add(feed->again, &soon) != 0)
+        return false;
+    event_del(feed->readable);
+    return true;
+}
+
+/* Tells what there is, for a turn. 1: there may be more; 0: there is no more; or a PRESENCE_E_ code. */
+static int tell_events(struct feed *feed)
+{
+    presence_event event;
+    size_t bytes = 0;
+    int code = 1;
+    for (int i = 0; i < EVENTS_A_TURN && bytes < turn_bytes(feed); i++) {
+        code = presence_watch_next(feed->watch, &event);
+        if (code != 1)
+            break;
+        tell_event(feed->client, &event);
+        bytes += reply_value_bytes(&event.value); /* of an agent it is more than is told, which does no harm */
+    }
+    return code;
+}
+
 static void on_readable(evutil_socket_t fd, short what, void *context)
 {
     (void)fd, (void)what;
     struct feed *feed = context;
     struct client *client = feed->client;
-    presence_event event;
     presence_error error = {0};
-    int code = 1;
     if (is_revoked(client)) {
         log_event(LOG_LEVEL_INFO, "watch ended", "client", client->peer, "why", "its token is revoked", NULL);
         client->closing = true;
@@ -235,11 +305,11 @@ static void on_readable(evutil_socket_t fd, short what, void *context)
         client->sink->flush(client);
         return;
     }
+    if (hold_back(feed))
+        return;
     if (feed->marker)
         tell_marker(feed);
-    for (int i = 0; i < EVENTS_A_TURN && (code = presence_watch_next(feed->watch, &event)) == 1; i++)
-        tell_event(client, &event);
-    if (code < 0 && begin_anew(feed, &error) != PRESENCE_OK) {
+    if (tell_events(feed) < 0 && begin_anew(feed, &error) != PRESENCE_OK) {
         log_event(LOG_LEVEL_ERROR, "watch ended", "client", client->peer, "why",
                   *error.message ? error.message : "no memory or no descriptor for a new watch", NULL);
         client->closing = true;

@@ -4,7 +4,9 @@
  *
  * A feed is a presence_watch whose descriptor is in the client's loop. When it is readable, a bounded number of events
  * is drained into the client's output; the rest comes with the loop's next turn, so that no client keeps the others
- * waiting. A feed that was too slow for the history says `reset` with the revision from which it goes on, and goes on.
+ * waiting. While a client has much to read and reads it, its feed waits for it: a change of many, of which all is told
+ * at once, cuts off nobody who keeps up. A feed that was too slow for the history says `reset` with the revision from
+ * which it goes on, and goes on.
  *
  * What is told is a record of named fields:
  *   an event   kind, revision, index, reason, time (of the change), and the connection (reply_value). Kind `agent`:
@@ -27,6 +29,8 @@ struct feed_sink {
     void (*end)(struct client *client);
     /* Sends what was said since the last flush. False: the client is gone, and the feed with it. */
     bool (*flush)(struct client *client);
+    /* How many bytes of what was flushed its socket has not taken yet. */
+    size_t (*waiting)(struct client *client);
 };
 
 /* Where a watch begins. */
