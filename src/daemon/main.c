@@ -80,7 +80,12 @@ static void on_reload_signal(evutil_socket_t number, short what, void *context)
             log_event(LOG_LEVEL_WARNING, "not reloaded", "option", name, "why", "wants a restart", NULL);
         daemon->config.log_level = fresh.log_level;
         log_set_level((enum log_level)fresh.log_level);
-        log_event(LOG_LEVEL_INFO, "reloaded", NULL);
+        bool told_resp = resp_side_reload(daemon->resp), told_http = http_side_reload(daemon->http);
+        if (told_resp && told_http)
+            log_event(LOG_LEVEL_INFO, "reloaded", NULL);
+        else
+            log_event(LOG_LEVEL_ERROR, "not reloaded", "why", "out of memory: a loop was not told; send SIGHUP again",
+                      NULL);
     } else {
         log_event(LOG_LEVEL_ERROR, "not reloaded", "why", error, NULL);
     }

@@ -204,8 +204,8 @@ def names_in_tokens_cannot_break_a_log_line(daemon):
 
 
 def a_reload_takes_and_gives(path):
-    """Given a token in use, when it leaves the file and presenced gets SIGHUP, then its client is nobody at its next
-    command; the others go on; and a file with a mistake is kept out."""
+    """Given a token in use, when it leaves the file and presenced gets SIGHUP, then its clients are told so and closed;
+    the others go on; and a file with a mistake is kept out."""
     with Daemon(program, "--tokens", path) as daemon:
         leaver, reader, watcher = as_(daemon, "leaver"), as_(daemon, "reader"), as_(daemon, "leaver")
         assert not isinstance(watcher.ask("PRESENCE.WATCH"), Error)
@@ -218,13 +218,98 @@ def a_reload_takes_and_gives(path):
         write_tokens({**{who: what for who, what in ROLES.items() if who != "leaver"}, "comer": "read"}, "reloaded")
         daemon.process.send_signal(signal.SIGHUP)
         daemon.wait_until(lambda: "event=reloaded" in daemon.logged())
-        refused(leaver.ask("PING"), "NOAUTH")
-        refused(leaver.ask("AUTH", token_of("leaver")), "WRONGPASS")
+        refused(leaver.reply(), "NOAUTH", "your token is no more")
+        equal(leaver.rest(), b"")
+        refused(daemon.client().ask("AUTH", token_of("leaver")), "WRONGPASS")
         equal(reader.ask("PING"), "PONG")
         equal(as_(daemon, "comer").ask("PING"), "PONG")
         equal(as_(daemon, "operator").ask("PRESENCE.CONNECT", "machine-0", MINE, "unit-late", 1), 1)
         told = watcher.rest()  # all, until it is closed
-        assert b"unit-late" not in told, told
+        assert b"unit-late" not in told and b"-NOAUTH your token is no more" in told, told
+
+
+def reload(daemon, path, roles):
+    before = daemon.logged().count("event=reloaded")
+    write_tokens(roles, os.path.basename(path))
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.wait_until(lambda: daemon.logged().count("event=reloaded") > before)
+
+
+def a_revoked_token_keeps_nothing(path):
+    """Given clients of one token with a session and with a join, and another token's, when the line leaves the file, then
+    both are told and closed on whatever loop they are, the join leaves at once, the session's server goes down, and
+    nothing of what they send meanwhile stamps anything; the other token's go on."""
+    roles = {"operator": "admin", "gateway": "report:machine-0", "unit": f"join:{MINE}/unit-a-0",
+             "other": f"report:machine-1 join:{MINE}/unit-a-1"}
+    write_tokens(roles, os.path.basename(path))
+    with Daemon(program, "--tokens", path, "--threads", "3") as daemon:
+        admin = as_(daemon, "operator")
+        gateways, units = [as_(daemon, "gateway") for _ in range(3)], [as_(daemon, "unit") for _ in range(3)]
+        kept = [as_(daemon, "other") for _ in range(2)]
+        for gateway in gateways:
+            equal(gateway.ask("PRESENCE.SESSION", "machine-0", "EPOCH", 1), "OK")
+        equal(gateways[0].ask("PRESENCE.CONNECT", "machine-0", MINE, "x", 1), 1)
+        for unit in units:
+            assert not isinstance(unit.ask("PRESENCE.JOIN", MINE, "unit-a-0"), Error)
+        equal(kept[0].ask("PRESENCE.SESSION", "machine-1", "EPOCH", 1), "OK")
+        equal(kept[0].ask("PRESENCE.CONNECT", "machine-1", MINE, "y", 1), 1)
+        kept[1].ask("PRESENCE.JOIN", MINE, "unit-a-1")
+        reload(daemon, path, {who: what for who, what in roles.items() if who not in ("gateway", "unit")})
+        for client in gateways + units:
+            refused(client.reply(), "NOAUTH", "your token is no more")
+        equal(admin.ask("PRESENCE.STATUS", MINE, "unit-a-0", "x"), ["unknown", "missing"])
+        for client in gateways + units:
+            equal(client.rest(), b"")
+        equal(admin.ask("PRESENCE.STATUS", MINE, "unit-a-1", "y"), ["alive", "alive"])
+        for client in kept:
+            equal(client.ask("PING"), "PONG")
+
+
+def a_line_that_gives_less_takes_what_it_gives_no_more(path):
+    """Given clients that hold a session, a join and a watch, when their line says other roles under the same token, then
+    each goes on if the new roles allow what it holds, without another AUTH; else it is told and closed."""
+    roles = {"operator": "admin", "much": f"read report:machine-0 report:machine-1 join:{MINE}"}
+    write_tokens(roles, os.path.basename(path))
+    with Daemon(program, "--tokens", path, "--threads", "3") as daemon:
+        admin = as_(daemon, "operator")
+        one, two, unit, watcher, plain = [as_(daemon, "much") for _ in range(5)]
+        equal(one.ask("PRESENCE.SESSION", "machine-0"), "OK")
+        equal(two.ask("PRESENCE.SESSION", "machine-1"), "OK")
+        unit.ask("PRESENCE.JOIN", MINE, "unit-a-0")
+        watcher.ask("HELLO", 3)
+        watcher.ask("PRESENCE.WATCH")
+        reload(daemon, path, {**roles, "much": f"read report:machine-1 report:machine-0 join:{MINE}"})
+        for client in (one, two, unit, plain):
+            equal(client.ask("PING"), "PONG")
+        reload(daemon, path, {**roles, "much": f"model:{MINE} report:machine-1 join:{MINE}/unit-a-1"})
+        for client in (one, unit):
+            refused(client.reply(), "NOPERM", "your token may no more hold")
+            equal(client.rest(), b"")
+        holds(watcher.rest().decode(), "-NOPERM your token may no more hold")
+        equal(two.ask("PRESENCE.CONNECT", "machine-1", MINE, "x", 1), 1)
+        refused(two.ask("PRESENCE.CONNECT", "machine-0", MINE, "x", 1), "NOPERM")
+        refused(plain.ask("INFO"), "NOPERM", "read")
+        equal(admin.ask("PRESENCE.STATUS", MINE, "unit-a-0", "x"), ["unknown", "alive"])
+
+
+def who_holds_something_cannot_become_another(daemon):
+    """Given a session, a join, a watch, when the client says that it is somebody who may not hold that, then it is refused
+    and stays who it was; after RESET it may."""
+    fill(daemon)
+    for name, words in (("gateway", ["PRESENCE.SESSION", "machine-0"]), ("unit", ["PRESENCE.JOIN", MINE, "unit-a-0"]),
+                        ("reader", ["PRESENCE.WATCH"])):
+        client = daemon.client()
+        client.ask("HELLO", 3, "AUTH", name, token_of(name))
+        assert not isinstance(client.ask(*words), Error)
+        for proof in (["AUTH", token_of("tenant")], ["HELLO", 3, "AUTH", "tenant", token_of("tenant")]):
+            reply = client.ask(*proof)
+            while isinstance(reply, presenced.Push):
+                reply = client.reply()
+            refused(reply, "NOPERM", 'that "tenant" may not: RESET first')
+        equal(client.ask("AUTH", token_of("operator")), "OK")  # who may all of it
+        equal(client.ask("AUTH", token_of(name)), "OK")
+        equal(client.ask("RESET"), "RESET")
+        equal(client.ask("AUTH", token_of("tenant")), "OK")
 
 
 def start_fails(wanted, *options):
@@ -257,9 +342,12 @@ tokens = write_tokens(ROLES)
 presenced.tell(program, [
     nobody_may_anything, nobody_may_send_much, a_token_opens, a_gateway_states_its_own_servers_only, a_reader_changes_nothing,
     a_tenant_sees_its_model_only, one_with_two_models_must_say_which, administrative_acts_are_logged,
-    whoever_guesses_is_slowed, names_in_tokens_cannot_break_a_log_line], "--tokens", tokens, "--threads", "2")
+    who_holds_something_cannot_become_another, whoever_guesses_is_slowed, names_in_tokens_cannot_break_a_log_line], "--tokens", tokens, "--threads", "2")
 
 
 story("a reload takes and gives", lambda: a_reload_takes_and_gives(write_tokens(ROLES, "reloaded")))
+story("a revoked token keeps nothing", lambda: a_revoked_token_keeps_nothing(write_tokens(ROLES, "revoked")))
+story("a line that gives less takes what it gives no more",
+      lambda: a_line_that_gives_less_takes_what_it_gives_no_more(write_tokens(ROLES, "changed")))
 story("what is not safe does not start", what_is_not_safe_does_not_start, tokens)
 presenced.end()

@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import re
+import signal
 import ssl
 import subprocess
 import sys
@@ -30,8 +31,8 @@ def token_of(name):
     return "secret-of-" + name
 
 
-def write_tokens():
-    path = os.path.join(folder.name, "tokens")
+def write_tokens(name="tokens"):
+    path = os.path.join(folder.name, name)
     with open(path, "w", encoding="utf-8") as file:
         for who, what in ROLES.items():
             file.write(f"{who} sha256:{hashlib.sha256(token_of(who).encode()).hexdigest()} {what}\n")
@@ -156,6 +157,36 @@ def a_tenants_watch_is_of_its_model(daemon):
     assert not any(secret in text for secret in SECRETS), text
 
 
+def a_revoked_token_ends_its_stream(path):
+    """Given event streams of two tokens, on every loop, when one of the lines leaves the file, then that one's end, though
+    nothing happens that they could tell; the others go on."""
+    with Daemon(program, "--http", "127.0.0.1:0", "--tokens", path, "--threads", "3") as daemon:
+        def stream(who):
+            connection = http.client.HTTPConnection("127.0.0.1", port_of(daemon), timeout=presenced.WAIT_S)
+            connection.request("GET", "/v1/events", headers={"Authorization": "Bearer " + token_of(who)})
+            answer = connection.getresponse()
+            equal(answer.status, 200)
+            while not answer.readline().startswith(b"data: "):
+                pass
+            return answer
+        gone, kept = [stream("tenant") for _ in range(6)], stream("reader")
+        with open(path, encoding="utf-8") as file:
+            lines = file.readlines()
+        with open(path, "w", encoding="utf-8") as file:
+            file.writelines(line for line in lines if not line.startswith("tenant "))
+        daemon.process.send_signal(signal.SIGHUP)
+        for answer in gone:
+            answer.fp.raw._sock.settimeout(10)  # less than the 15 s in which a stream shows that it is there
+            try:
+                assert b"data: " not in answer.read()
+            except http.client.IncompleteRead as end:
+                assert b"data: " not in end.partial
+        as_(daemon, "operator").ask("PRESENCE.CONNECT", "machine-0", MINE, "unit-a-0", 1)
+        while not kept.readline().startswith(b"data: "):
+            pass
+        equal(ask(daemon, "tenant", "/v1/events")[0], 401)
+
+
 def daemon_revision(client):
     return int(re.search(r"^revision:(\d+)", client.ask("INFO"), re.M).group(1))
 
@@ -269,5 +300,6 @@ presenced.tell(program, [nobody_is_told_anything, a_tenant_is_told_its_model_onl
                          a_cursor_is_of_who_began_it, a_gateway_states_its_server_only,
                          whoever_may_join_is_that_agent_only, bad_bearers_are_slowed],
                "--http", "127.0.0.1:0", "--tokens", tokens)
+story("a revoked token ends its stream", a_revoked_token_ends_its_stream, write_tokens("changing"))
 story("a certificate says who one is", a_certificate_says_who_one_is, tokens)
 presenced.end()

@@ -83,6 +83,29 @@ const struct principal *principal_named(struct access *access, const char *name)
     return found;
 }
 
+static bool same_proof(const struct principal *a, const struct principal *b)
+{
+    return strcmp(a->name, b->name) == 0 && a->has_token == b->has_token &&
+           memcmp(a->hash, b->hash, TOKEN_HASH_BYTES) == 0;
+}
+
+bool principal_renew(struct access *access, const struct principal **principal)
+{
+    const struct principal *old = *principal, *found = NULL;
+    if (!old || !atomic_load_explicit(&old->revoked, memory_order_acquire))
+        return true;
+    pthread_mutex_lock(&access->mutex);
+    for (size_t i = 0; !found && i < access->tokens.count; i++)
+        if (same_proof(access->tokens.principals[i], old))
+            found = principal_ref(access->tokens.principals[i]);
+    pthread_mutex_unlock(&access->mutex);
+    if (!found)
+        return false;
+    principal_release(old);
+    *principal = found;
+    return true;
+}
+
 const struct principal *principal_of(const struct access *access, const struct principal *authenticated)
 {
     if (!tokens_in_use(access))

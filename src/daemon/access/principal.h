@@ -46,12 +46,16 @@ enum authentication principal_authenticate(struct access *access, const char *pe
                                            struct slice token, const struct principal **principal);
 /* The principal of that name, for a client certificate that was verified. NULL: there is none. To be released. */
 const struct principal *principal_named(struct access *access, const char *name);
+/* After a reload. True: *principal goes on, or was replaced by what its line of the tokens file says now, other roles
+ * perhaps (the same name, with the same token). False: there is no such line any more. NULL goes on. Costs a load where
+ * it was not revoked. */
+bool principal_renew(struct access *access, const struct principal **principal);
 /* NULL is allowed, and so is a principal that was not counted. */
 void principal_release(const struct principal *principal);
 
 /* Whom to ask about: `authenticated` (may be NULL) while it is not revoked; everybody, where there is no tokens file;
- * else NULL: AUTH first. Not counted. A token that left the file, or changed, is revoked at the next reload: whoever
- * keeps something open for a principal (a watch) asks this at each use and ends it on NULL. */
+ * else NULL: AUTH first. Not counted. A line that left the file, or changed, is revoked at the next reload: whoever
+ * keeps something open for a principal (a session, a join, a watch) renews it then, and ends what it may no more. */
 const struct principal *principal_of(const struct access *access, const struct principal *authenticated);
 /* "everybody", or the name in the tokens file: for logs. */
 const char *principal_name(const struct principal *principal);

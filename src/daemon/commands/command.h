@@ -127,6 +127,8 @@ bool command_permit(struct call *call);
 /* Whether the client may be told of servers more than their names: to one who sees one model only they are others' too.
  * For a call that was permitted. */
 bool command_sees_servers(const struct call *call);
+/* Whether that principal (NULL: nobody) may hold what the client holds already: its session, its join, its watch. */
+bool command_permits_client(const struct client *client, const struct principal *principal);
 /* For runs (run.h), which pass command_run by: whether this call needs no such check beyond its first argument, the
  * server of a COMMAND_WRITE or the model of a COMMAND_READ. False: let command_run say why. */
 bool command_permits_run(const struct call *call);

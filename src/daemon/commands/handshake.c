@@ -11,13 +11,21 @@
 
 #include <stdio.h>
 
-/* Proves who the client is; the old proof is given up only once the new one is good. False: an error was said. */
+/* Proves who the client is; the old proof is given up only once the new one is good, for all that the client holds. What
+ * one may not do is not kept by saying that one is another. False: an error was said. */
 static bool authenticate(struct call *call, struct slice user, struct slice token)
 {
     struct client *client = call->client;
     const struct principal *principal = NULL;
     switch (principal_authenticate(client->node->access, client->peer, user, token, &principal)) {
     case AUTHENTICATION_GOOD:
+        if (!command_permits_client(client, principal)) {
+            reply_error(call->reply, ERROR_NOPERM,
+                        "this connection holds a session, a join or a watch that \"%.64s\" may not: RESET first",
+                        principal_name(principal));
+            principal_release(principal);
+            return false;
+        }
         principal_release(client->principal);
         client->principal = principal;
         return true;

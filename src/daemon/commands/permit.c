@@ -11,6 +11,8 @@
 #include "access/principal.h"
 #include "base/log.h"
 #include "commands/command.h"
+#include "sessions/sessions.h"
+#include "watches/feed.h"
 
 static bool refuse(struct call *call, const char *wanted, const char *name)
 {
@@ -116,6 +118,11 @@ bool command_sees_servers(const struct call *call)
 {
     const struct principal *principal = principal_of_call(call);
     return principal && principal_may_read(principal);
+}
+
+bool command_permits_client(const struct client *client, const struct principal *principal)
+{
+    return sessions_permit(client, principal) && feed_permits(client, principal);
 }
 
 bool command_permits_run(const struct call *call)

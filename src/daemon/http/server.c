@@ -493,6 +493,23 @@ struct http_side *http_side_new(struct node *node, char *error, size_t error_byt
     return NULL;
 }
 
+static void reload_loop(struct loop *loop, void *context)
+{
+    (void)loop;
+    struct http_loop *http = context;
+    for (size_t i = 0; i < CONNECTION_BUCKETS; i++)
+        for (struct http_connection *connection = http->buckets[i]; connection; connection = connection->next)
+            feed_check(&connection->client);
+}
+
+bool http_side_reload(struct http_side *side)
+{
+    bool good = true;
+    for (size_t i = 0; i < side->node->loops->count; i++)
+        good &= loop_post(side->loops[i].loop, reload_loop, &side->loops[i]);
+    return good;
+}
+
 static void close_loop(struct loop *loop, void *context)
 {
     struct http_loop *http = context;

@@ -137,6 +137,35 @@ void resp_client_finish(struct resp_client *client)
     resp_client_settle(client);
 }
 
+/* Says why as the client's last reply, and takes from it at once what it held. */
+static void send_away(struct resp_client *client, enum error_word word, const char *why)
+{
+    struct bytes *replies = &client->owner->loop->output;
+    struct resp_reply reply;
+    log_event(LOG_LEVEL_INFO, "client sent away", "client", client->client.peer, "principal",
+              principal_name(client->client.principal), "why", why, NULL);
+    feed_close(&client->client);
+    sessions_client_gone(&client->client);
+    client->client.closing = true;
+    if (client->stage != RESP_SERVING)
+        return; /* its last reply is said */
+    resp_reply_init(&reply, replies, client->client.version);
+    reply_error(&reply.reply, word, "%s: this connection ends", why);
+    client->stage = RESP_FLUSHING;
+    resp_output_take(client, replies);
+}
+
+bool resp_client_is_welcome(struct resp_client *client)
+{
+    struct access *access = client->client.node->access;
+    const struct principal *before = client->client.principal;
+    if (!principal_renew(access, &client->client.principal))
+        send_away(client, ERROR_NOAUTH, "your token is no more");
+    else if (client->client.principal != before && !command_permits_client(&client->client, client->client.principal))
+        send_away(client, ERROR_NOPERM, "your token may no more hold this session, join or watch");
+    return !client->client.closing;
+}
+
 /* ---------------------------------------------------------------------------------------------------------- time -- */
 
 static bool has_passed(const struct resp_client *client, uint32_t since, uint32_t ticks)

@@ -72,6 +72,9 @@ void resp_client_open(struct resp_clients *owner, evutil_socket_t fd, const char
 void resp_client_close(struct resp_client *client);
 /* At a stop: runs nothing more, sends what waits, and closes; holds the loop until then. */
 void resp_client_finish(struct resp_client *client);
+/* After a reload of the tokens: whether the client may still be here, and hold what it holds. False: it was told why
+ * not, and ends; resp_client_settle must follow. Costs a load where its token was not touched. */
+bool resp_client_is_welcome(struct resp_client *client);
 /* One look at a client each tick: closes it if it was idle, or slow, for too long. */
 void resp_client_tick(struct resp_client *client);
 /* The end of every event: closes what is lost or through. False: the client is no more. */

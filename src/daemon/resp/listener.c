@@ -216,6 +216,25 @@ static bool prepare_clients(struct resp_clients *clients, struct node *node, str
     return clients->ticker && event_add(clients->ticker, &every) == 0;
 }
 
+static void reload_clients(struct loop *loop, void *context)
+{
+    (void)loop;
+    struct resp_clients *clients = context;
+    for (struct resp_client *client = clients->first, *next; client; client = next) {
+        next = client->next;
+        if (!resp_client_is_welcome(client))
+            resp_client_settle(client);
+    }
+}
+
+bool resp_side_reload(struct resp_side *side)
+{
+    bool good = true;
+    for (size_t i = 0; i < side->node->loops->count; i++)
+        good &= loop_post(side->clients[i].loop, reload_clients, &side->clients[i]);
+    return good;
+}
+
 struct resp_side *resp_side_new(struct node *node, char *error, size_t error_bytes)
 {
     size_t loops = node->loops->count;

@@ -157,7 +157,7 @@ static void serve_data(struct resp_client *client, char *data, size_t length)
 
 void resp_serve_kept(struct resp_client *client)
 {
-    if (client->input.length > 0 && client->stage == RESP_SERVING && !client->paused)
+    if (client->input.length > 0 && client->stage == RESP_SERVING && !client->paused && resp_client_is_welcome(client))
         serve_data(client, client->input.data, client->input.length);
 }
 
@@ -184,6 +184,8 @@ static void peer_ended(struct resp_client *client)
 
 void resp_serve(struct resp_client *client)
 {
+    if (!resp_client_is_welcome(client))
+        return;
     size_t room;
     char *to = room_to_read(client, &room);
     ssize_t got = TRANSPORT_LOST;

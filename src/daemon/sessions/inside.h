@@ -59,6 +59,8 @@ struct sessions {
     pthread_cond_t committed; /* with the mutex: one of them has ended its commit */
 };
 
+/* Whether that principal may be the agent that the client has joined as, if it has. */
+bool join_permits(const struct join *join, const struct principal *principal);
 /* The client leaves the node: its connection is removed, unless the node is stopping. */
 void join_close(struct client *client);
 

@@ -10,6 +10,8 @@
  */
 #include "sessions/inside.h"
 
+#include "access/principal.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -65,6 +67,11 @@ int join_open(struct client *client, const char *model, const char *agent, const
     *id = join->id;
     client->join = join;
     return PRESENCE_OK;
+}
+
+bool join_permits(const struct join *join, const struct principal *principal)
+{
+    return !join || (principal && principal_may_join(principal, join->model, join->agent));
 }
 
 void join_stamp(struct client *client)

@@ -12,6 +12,7 @@
  */
 #include "sessions/inside.h"
 
+#include "access/principal.h"
 #include "base/log.h"
 
 #include <errno.h>
@@ -492,6 +493,13 @@ bool sessions_held_by_another(struct client *client, const char *server)
     bool in_use = held && (held->holders > 0 || held->due[0].at_ms);
     pthread_mutex_unlock(&sessions->mutex);
     return in_use;
+}
+
+bool sessions_permit(const struct client *client, const struct principal *principal)
+{
+    const struct session *session = client->session;
+    return (!session || (principal && principal_may_report(principal, session->held->server))) &&
+           join_permits(client->join, principal);
 }
 
 const char *write_answer_text(enum write_answer answer)

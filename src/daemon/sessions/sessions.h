@@ -65,6 +65,9 @@ const char *write_answer_text(enum write_answer answer);
  * it went on purpose. */
 void sessions_client_gone(struct client *client);
 
+/* Whether that principal may hold what the client holds: its session, and its join. NULL may hold nothing. */
+bool sessions_permit(const struct client *client, const struct principal *principal);
+
 /* How many servers are held or waited for; for metrics. */
 size_t sessions_count(struct node *node);
 

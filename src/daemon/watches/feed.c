@@ -229,10 +229,27 @@ static void tell_marker(struct feed *feed)
     feed->marker = NULL;
 }
 
-/* Whoever authenticated and is not known any more is told no more. */
-static bool is_revoked(const struct client *client)
+bool feed_permits(const struct client *client, const struct principal *principal)
 {
-    return client->node->access && !principal_of(client->node->access, client->principal);
+    const struct feed *feed = client->feed;
+    if (!feed)
+        return true;
+    return principal &&
+           (feed->model ? principal_may_read_model(principal, feed->model) : principal_may_read(principal));
+}
+
+/* Whoever authenticated and may no more see what it watches is told no more. */
+static bool is_revoked(struct client *client)
+{
+    struct access *access = client->node->access;
+    return access && !(principal_renew(access, &client->principal) &&
+                       feed_permits(client, principal_of(access, client->principal)));
+}
+
+void feed_check(struct client *client)
+{
+    if (client->feed && is_revoked(client))
+        event_active(client->feed->readable, EV_READ, 0); /* which ends it, within the loop's next turn */
 }
 
 static void on_again(evutil_socket_t fd, short what, void *context)
@@ -299,7 +316,7 @@ static void on_readable(evutil_socket_t fd, short what, void *context)
     struct client *client = feed->client;
     presence_error error = {0};
     if (is_revoked(client)) {
-        log_event(LOG_LEVEL_INFO, "watch ended", "client", client->peer, "why", "its token is revoked", NULL);
+        log_event(LOG_LEVEL_INFO, "watch ended", "client", client->peer, "why", "its token may no more see it", NULL);
         client->closing = true;
         feed_close(client);
         client->sink->flush(client);

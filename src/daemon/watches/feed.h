@@ -47,5 +47,9 @@ struct feed_start {
 int feed_open(struct client *client, const struct feed_start *start, uint64_t *revision, presence_error *error);
 /* Closes the client's feed, if it has one. */
 void feed_close(struct client *client);
+/* Whether that principal may see what the client's feed tells, if it has one. NULL may see nothing. */
+bool feed_permits(const struct client *client, const struct principal *principal);
+/* After a reload of the tokens: a feed that its client may no more see ends soon, and its client with it. */
+void feed_check(struct client *client);
 
 #endif
