@@ -2,7 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """test_lists.py PRESENCED - whole lists of a server: in one command, in parts, refused, and under limits."""
 
+import hashlib
+import os
 import sys
+import tempfile
 
 import presenced
 from presenced import Error, equal, holds
@@ -190,6 +193,62 @@ def lists_take_bounded_memory(daemon):
     equal(update(clients[0], "gw", "COMMIT"), 100)
 
 
+def disconnections_that_repeat_take_no_room(daemon):
+    """--max-list-bytes 64k: given lists that two gather, when ids of the one are disconnected again and again, one by one
+    and in rows, then both are taken, and the ids stay gone; as many different ones make the one's lag, and harm nobody."""
+    client, other, third = (daemon.client() for _ in range(3))
+    update(client, "gw", "BEGIN")
+    update(other, "other", "BEGIN")
+    for _ in range(10):
+        equal(client.ask("PRESENCE.DISCONNECT", "gw", *[1, 2, 3] * 1000), 0)
+    client.send(presenced.encode("PRESENCE.DISCONNECT", "gw", 4) * 20000)
+    equal({client.reply() for _ in range(20000)}, {0})
+    equal(update(other, "other", "ADD", 100, *values(*range(100, 200))), 100)
+    equal(update(client, "gw", "ADD", 5, *values(1, 2, 3, 4, 5)), 5)
+    equal(update(client, "gw", "COMMIT"), 5)
+    equal(statuses(third, 1, 2, 3, 4, 5), ["unknown"] * 4 + ["alive"])
+    update(client, "gw", "BEGIN")
+    equal(third.ask("PRESENCE.DISCONNECT", "gw", *range(10, 20010)), 0)
+    holds(update(client, "gw", "COMMIT"), "LAGGED ")
+    equal(update(client, "gw", "BEGIN"), "OK")
+    equal(update(other, "other", "ADD", 100, *values(*range(200, 300))), 200)
+    equal(update(other, "other", "COMMIT"), 200)
+
+
+def one_token_leaves_room_for_others(program):
+    """--max-list-bytes 64k, given lists of many clients of one token, when they take all that they can, then another
+    token's list still has room, and a third's."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "tokens")
+        with open(path, "w", encoding="utf-8") as file:
+            for who in "abc":
+                file.write(f"{who} sha256:{hashlib.sha256(who.encode()).hexdigest()} report:{who}\n")
+        with presenced.Daemon(program, "--max-list-bytes", "64k", "--tokens", path, "--threads", "2") as daemon:
+            def list_of(who):
+                client = daemon.client()
+                equal(client.ask("AUTH", who), "OK")
+                equal(update(client, who, "BEGIN"), "OK")
+                return client
+
+            def take_all(who):
+                taken = 0
+                for size in (50, 10, 1):  # one that is refused gives back what it had: the next takes less
+                    for _ in range(1000):
+                        reply = update(list_of(who), who, "ADD", size, *values(*range(taken, taken + size)))
+                        if isinstance(reply, Error):
+                            holds(reply, "BUSY max-list-bytes")
+                            break
+                        taken += size
+                    else:
+                        raise AssertionError("it was never refused")
+                return taken
+            last = list_of("c")
+            a, b = take_all("a"), take_all("b")
+            assert a > b > 10, (a, b)
+            equal(update(last, "c", "ADD", 5, *values(*range(5))), 5)
+            equal(update(last, "c", "COMMIT"), 5)
+
+
 def a_server_has_bounded_connections(daemon):
     """--max-server-connections 5"""
     client = daemon.client()
@@ -230,7 +289,9 @@ if __name__ == "__main__":
              a_part_that_is_refused_spoils_the_list, a_list_that_is_dropped_changes_nothing,
              disconnections_beyond_memory_lag]
     presenced.tell(sys.argv[1], plain, "--threads", "2")
-    presenced.tell(sys.argv[1], [lists_take_bounded_memory], "--max-list-bytes", "64k")
+    presenced.tell(sys.argv[1], [lists_take_bounded_memory, disconnections_that_repeat_take_no_room],
+                   "--max-list-bytes", "64k")
+    presenced.story("one token leaves room for others", one_token_leaves_room_for_others, sys.argv[1])
     presenced.tell(sys.argv[1], [a_server_has_bounded_connections], "--max-server-connections", "5")
     presenced.tell(sys.argv[1], [a_model_has_bounded_names], "--max-model-names", "3")
     presenced.end()

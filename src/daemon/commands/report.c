@@ -167,8 +167,11 @@ static int activity_keys(struct node *node, presence_connection_key *keys, size_
 
 static int disconnect_keys(struct node *node, presence_connection_key *keys, size_t count)
 {
+    uint64_t ids[RUN_MOST]; /* a run is of one server */
     for (size_t i = 0; i < count; i++)
-        gathering_note_gone(node, keys[i].server, &keys[i].connection_id, 1);
+        ids[i] = keys[i].connection_id;
+    if (count > 0)
+        gathering_note_gone(node, keys[0].server, ids, count);
     return presence_recorder_disconnect_keys(node->recorder, keys, count, NULL);
 }
 

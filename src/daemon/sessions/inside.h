@@ -53,8 +53,9 @@ struct sessions {
     struct node *node;
     char *name;
     _Atomic uint64_t last_join_id;
-    _Atomic uint64_t gathering_bytes;
-    struct gathering *gatherings; /* the mutex's */
+    struct gathering *gatherings; /* this and the next two are the mutex's */
+    struct share *shares;         /* of max-list-bytes */
+    uint64_t gathering_bytes;
     _Atomic size_t gathering_count;
     pthread_cond_t committed; /* with the mutex: one of them has ended its commit */
 };

@@ -84,7 +84,8 @@ void join_stamp(struct client *client);
 
 /*
  * A whole list of a server's connections in parts. It is kept here until the commit, counted against max-list-bytes,
- * which is for all clients together. Ids that connect or disconnect between begin and commit keep their newer fate.
+ * which is for all clients together; where tokens are in use, those of one take at most three fourths of what is left by
+ * the others. Ids that connect or disconnect between begin and commit keep their newer fate.
  * A part that failed makes the commit fail: half a list would make agents disappear.
  */
 
