@@ -7,6 +7,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 
 import presenced
 from presenced import Error, encode, equal, holds
@@ -244,15 +245,36 @@ def strangers_get_little(daemon):
     """Given tokens in use, then who has not said who it is cannot make the daemon hold a large request; and who has,
     can."""
     for frame, why in ((b"*2\r\n$4\r\nAUTH\r\n$100000\r\n", "the request is larger than max-request-bytes"),
-                       (b"*100\r\n", "more arguments than max-request-words"),
+                       (b"*17\r\n", "more arguments than max-request-words"),
                        (b"x" * 5000, "an inline command is too long")):
         client = daemon.client()
         client.send(frame)
         equal(client.reply(), Error("ERR Protocol error: " + why))
         equal(client.rest(), b"")
+    holds(daemon.client().ask(*["PRESENCE.STATUS"] * 16), "NOAUTH ")
     known = daemon.client()
     equal(known.ask("AUTH", TOKEN), "OK")
     equal(known.ask("ECHO", "x" * 100000), "x" * 100000)
+
+
+def strangers_do_not_stay(daemon):
+    """Given tokens in use, when somebody opens a connection and says nothing, or only what proves nothing, or is nobody
+    again by RESET, then it is closed after request-timeout; who has said who it is may be silent."""
+    known, silent, talks = daemon.client(), daemon.client(), daemon.client()
+    equal(known.ask("AUTH", TOKEN), "OK")
+    end = time.monotonic() + presenced.WAIT_S
+    try:
+        while time.monotonic() < end:
+            holds(talks.ask("PING"), "NOAUTH ")
+            time.sleep(0.01)
+        raise AssertionError("it was never closed")
+    except (presenced.Closed, ConnectionError):
+        pass
+    assert silent.is_closed()
+    equal(daemon.logged().count('why="has not said who it is"'), 2)
+    equal(known.ask("PING"), "PONG")
+    equal(known.ask("RESET"), "RESET")
+    assert known.is_closed()
 
 
 def a_silent_peer_is_probed(daemon):
@@ -295,5 +317,7 @@ with tempfile.NamedTemporaryFile("w", prefix="presence-test.") as tokens:
     tokens.write(f"reader sha256:{hashlib.sha256(TOKEN.encode()).hexdigest()} read\n")
     tokens.flush()
     presenced.tell(program, [strangers_get_little], "--tokens", tokens.name)
+    presenced.tell(program, [strangers_do_not_stay], "--tokens", tokens.name, "--request-timeout", "500ms",
+                   "--threads", "2")
 presenced.tell(program, [more_clients_than_allowed_are_refused], "--max-clients", "10")
 presenced.end()

@@ -51,7 +51,7 @@ const struct option options[] = {
     {"keepalive", OPTION_DURATION, IN(keepalive), "60s", 1000, 32000000, "TIME",
      "a peer that is silent for so long is asked whether it is there, and for as long again"},
     {"request-timeout", OPTION_DURATION, IN(request_timeout), "30s", 0, 3600000, "TIME",
-     "a client that leaves a request unfinished, or replies unread, for so long is closed; 0: no limit"},
+     "a client that leaves a request unfinished, replies unread, or AUTH unsaid for so long is closed; 0: no limit"},
     {"node", OPTION_TEXT, IN(node), "", 0, 0, "NAME",
      "this node's name as a server, for agents that join it [the host's]"},
     {"settle-time", OPTION_DURATION, IN(settle_time), "30s", 0, 86400000, "TIME",

@@ -7,7 +7,7 @@
  * thrown away until it closes too, or CLOSE_MS have passed.
  *
  * Keeps true: a client is freed once, at the end of an event and never within; whoever sends half a request, or reads
- * no replies, holds its place for request-timeout at most. The owner's loop only. A tick looks at every client, once a
+ * no replies, or does not say who it is where that is needed, holds its place for request-timeout at most. The owner's loop only. A tick looks at every client, once a
  * second (or four times in the shortest timeout).
  */
 #include "resp/client.h"
@@ -39,9 +39,8 @@ void resp_client_open(struct resp_clients *owner, evutil_socket_t fd, const char
     client->transport = tls ? &resp_tls_transport : &resp_plain_transport;
     client->tls = tls;
     client->shaking_hands = tls != NULL;
-    client->heard = client->moved = owner->tick;
-    resp_parser_init(&client->parser,
-                     principal_of(owner->node->access, NULL) ? &owner->limits : &owner->stranger_limits);
+    client->heard = client->moved = client->known = owner->tick;
+    resp_parser_init(&client->parser, &owner->stranger_limits);
     client->readable = event_new(owner->loop->base, fd, EV_READ | EV_PERSIST, on_readable, client);
     client->writable = event_new(owner->loop->base, fd, EV_WRITE | EV_PERSIST, on_writable, client);
     if (!client->readable || !client->writable || event_add(client->readable, NULL) != 0)
@@ -137,6 +136,11 @@ void resp_client_finish(struct resp_client *client)
     resp_client_settle(client);
 }
 
+bool resp_client_is_known(const struct resp_client *client)
+{
+    return principal_of(client->client.node->access, client->client.principal) != NULL;
+}
+
 /* Says why as the client's last reply, and takes from it at once what it held. */
 static void send_away(struct resp_client *client, enum error_word word, const char *why)
 {
@@ -179,6 +183,8 @@ void resp_client_tick(struct resp_client *client)
     _Atomic uint64_t *cut_off = &owner->node->counters[owner->loop->index].cut_off_idle;
     bool unfinished = client->shaking_hands || client->input.length > 0;
     bool unread = resp_output_waiting(client) > 0;
+    if (resp_client_is_known(client))
+        client->known = owner->tick;
     if (client->stage == RESP_LINGERING)
         client->lost = has_passed(client, client->moved, owner->close_ticks);
     else if (client->stage == RESP_FLUSHING)
@@ -189,6 +195,8 @@ void resp_client_tick(struct resp_client *client)
                             &owner->node->counters[owner->loop->index].cut_off_output);
     else if (unfinished && has_passed(client, client->moved, owner->request_ticks))
         resp_client_cut_off(client, "leaves a request unfinished", cut_off);
+    else if (has_passed(client, client->known, owner->request_ticks))
+        resp_client_cut_off(client, "has not said who it is", cut_off);
     else if (!client->client.feed && !unread && has_passed(client, client->heard, owner->idle_ticks))
         resp_client_cut_off(client, "idle", cut_off);
     if (client->lost)

@@ -61,6 +61,7 @@ struct resp_client {
     bool lost;          /* the socket has failed, or the client was cut off: it is closed before the event is over */
     bool holds_loop;    /* at a stop, until it is closed */
     uint32_t heard;     /* the tick of the last input */
+    uint32_t known;     /* the last tick that saw who it is; until then, that of its opening */
     uint32_t moved;     /* the tick in which a request was begun or answered, or output went on its way */
 };
 
@@ -72,6 +73,8 @@ void resp_client_open(struct resp_clients *owner, evutil_socket_t fd, const char
 void resp_client_close(struct resp_client *client);
 /* At a stop: runs nothing more, sends what waits, and closes; holds the loop until then. */
 void resp_client_finish(struct resp_client *client);
+/* Whether the client has said who it is, where that is needed. */
+bool resp_client_is_known(const struct resp_client *client);
 /* After a reload of the tokens: whether the client may still be here, and hold what it holds. False: it was told why
  * not, and ends; resp_client_settle must follow. Costs a load where its token was not touched. */
 bool resp_client_is_welcome(struct resp_client *client);

@@ -27,7 +27,7 @@
 #include <unistd.h>
 
 enum { MOST_LISTENERS = 16, INLINE_BYTES = 64 * 1024, CLOSE_MS = 2000, LEAST_TICK_MS = 25, MOST_TICK_MS = 1000 };
-/* What AUTH and HELLO need, and no more. */
+/* What AUTH and HELLO need, and no more: all of HELLO's words are 7. */
 enum { STRANGER_BYTES = 4096, STRANGER_WORDS = 16 };
 
 struct resp_side {

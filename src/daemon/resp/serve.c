@@ -10,7 +10,6 @@
  * pipeline makes us say is sent, or limited, while it is being run. The owner's loop only. The cost beside the
  * commands: two system calls a pipeline.
  */
-#include "access/principal.h"
 #include "base/log.h"
 #include "sessions/sessions.h"
 #include "resp/client.h"
@@ -61,8 +60,6 @@ static void run_command(struct resp_client *client, struct reply *reply)
     finish_run(client, reply);
     if (call.command) {
         command_run(&call);
-        if (client->client.principal)
-            client->parser.limits = &client->owner->limits;
     } else if (is_http(name)) {
         counter_add(&counters_of(client)->protocol_errors, 1);
         resp_client_cut_off(client, "speaks HTTP to RESP", NULL);
@@ -85,9 +82,7 @@ static void break_off(struct resp_client *client, enum resp_outcome outcome, con
 /* Whoever has not said who it is, where that is needed, says HELLO or AUTH and nothing larger. */
 static const struct resp_limits *limits_of(const struct resp_client *client)
 {
-    static const struct resp_limits nobody = {.request_bytes = 4096, .words = 64, .inline_bytes = 4096};
-    bool known = principal_of(client->client.node->access, client->client.principal) != NULL;
-    return known ? &client->owner->limits : &nobody;
+    return resp_client_is_known(client) ? &client->owner->limits : &client->owner->stranger_limits;
 }
 
 /* Runs every whole command of the input, unless the client is paused or goes meanwhile; how many bytes they took. */

@@ -58,8 +58,6 @@ static void take_principal(struct resp_client *client)
 {
     client->shaking_hands = false;
     client->client.principal = tls_principal(client->client.node->access, session_of(client));
-    if (client->client.principal)
-        client->parser.limits = &client->owner->limits;
 }
 
 static ssize_t tls_read(struct resp_client *client, char *to, size_t room)
