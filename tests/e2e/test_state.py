@@ -239,6 +239,24 @@ def a_folder_that_goes_away_is_said_and_others_work_on():
             daemon.stop = lambda: None
 
 
+def the_largest_epochs_do_not_stop_a_start():
+    """Given a gateway with the largest epoch there may be, when a node takes its name, again and again, then each starts,
+    and agents join it; a larger epoch, which nothing could follow, is refused."""
+    with Folder() as folder:
+        with folder.daemon() as daemon:
+            client = daemon.client()
+            refused = client.ask("PRESENCE.SESSION", "node-1", "EPOCH", 2 ** 64 - 1)
+            holds(refused, "INVALID EPOCH wants a number from 0 to 18446744073709551614")
+            equal(client.ask("PRESENCE.SESSION", "node-1", "EPOCH", 2 ** 64 - 2), "OK")
+            equal(connect(client, "node-1", "a", 1), 1)
+        for i in range(3):
+            with folder.daemon("--node", "node-1") as daemon:
+                asker, joined = daemon.client(), daemon.client()
+                equal(status(asker, f"unit-{i - 1}"), ["unknown"])  # that life goes on, without what it had
+                assert not isinstance(joined.ask("PRESENCE.JOIN", MODEL, f"unit-{i}"), presenced.Error)
+                equal(status(asker, f"unit-{i}"), ["alive"])
+
+
 def refused_to_start(*options):
     done = subprocess.run([program, "--resp", "127.0.0.1:0", "--http", "none", *options], stderr=subprocess.PIPE,
                           timeout=presenced.WAIT_S)
@@ -316,7 +334,7 @@ STORIES = [what_was_cleared_by_disabling_does_not_come_back, a_link_in_the_place
            a_crash_costs_what_came_after_the_last_write, an_old_epoch_is_stale_after_a_restart_too,
            many_servers_and_long_texts_come_back, a_broken_file_is_refused_kept_and_said,
            a_full_disk_keeps_the_last_state_and_is_said, a_folder_that_goes_away_is_said_and_others_work_on,
-           a_folder_that_cannot_be_used_stops_the_start, one_daemon_a_folder,
+           a_folder_that_cannot_be_used_stops_the_start, the_largest_epochs_do_not_stop_a_start, one_daemon_a_folder,
            a_limit_that_was_lowered_keeps_the_file_aside]
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@
 
 #include "sessions/sessions.h"
 
+#include <inttypes.h>
+
 void command_execute(struct call *call)
 {
     const struct command *command = call->command;
@@ -40,6 +42,11 @@ static void run_session(struct call *call)
     }
     if (wish.grace_ms > SESSION_MOST_GRACE_MS) {
         reply_error(call->reply, ERROR_INVALID, "GRACE wants at most %d milliseconds", SESSION_MOST_GRACE_MS);
+        return;
+    }
+    if (wish.epoch > SESSION_MOST_EPOCH) {
+        reply_error(call->reply, ERROR_INVALID, "EPOCH wants a number from 0 to %" PRIu64 ": no life could follow it",
+                    SESSION_MOST_EPOCH);
         return;
     }
     int code = sessions_bind(call->client, &wish, &error);

@@ -237,17 +237,28 @@ static bool set_name(struct sessions *sessions, char *error, size_t error_bytes)
     return sessions->name != NULL;
 }
 
+/* Makes it the node's, by a claim that is larger than any known. */
+static int claim_anew(struct node *node, const char *server)
+{
+    presence_claim claim = {(uint64_t)node->started / 1000000, 1, node->run};
+    presence_server_description known;
+    int code = presence_replica_describe(node->recorder, server, &known);
+    /* A clock that was set back must not make us stale. */
+    if (code == PRESENCE_OK && known.claim.epoch >= claim.epoch && known.claim.epoch < UINT64_MAX)
+        claim.epoch = known.claim.epoch + 1;
+    if (code != PRESENCE_OK || known.claim.epoch < UINT64_MAX)
+        return presence_replica_claim(node->recorder, server, &claim, true);
+    /* No life follows that one: it goes on, as ours, without what it had. */
+    claim.epoch = UINT64_MAX;
+    claim.turn = known.claim.turn + 1;
+    code = presence_replica_claim(node->recorder, server, &claim, true);
+    return code ? code : presence_recorder_update_server(node->recorder, server, NULL, 0, NULL);
+}
+
 /* The node's own server begins a new life, of the time at which the node started. */
 static bool claim_own(struct sessions *sessions, char *error, size_t error_bytes)
 {
-    struct node *node = sessions->node;
-    presence_claim claim = {(uint64_t)node->started / 1000000, 1, node->run};
-    presence_server_description known;
-    /* A clock that was set back must not make us stale. */
-    if (presence_replica_describe(node->recorder, sessions->name, &known) == PRESENCE_OK &&
-        known.claim.epoch >= claim.epoch)
-        claim.epoch = known.claim.epoch + 1;
-    int code = presence_replica_claim(node->recorder, sessions->name, &claim, true);
+    int code = claim_anew(sessions->node, sessions->name);
     if (code)
         snprintf(error, error_bytes, "--node: cannot state the server \"%.64s\": %s", sessions->name,
                  presence_strerror(code));

@@ -45,6 +45,8 @@ struct session_wish {
 };
 
 enum { SESSION_MOST_GRACE_MS = 24 * 60 * 60 * 1000 };
+/* Callers refuse larger ones: a life that none can follow would hold its server for ever. */
+#define SESSION_MOST_EPOCH (UINT64_MAX - 1)
 
 /* Binds the client, in place of what it was bound to. 0, or: STALE, a newer epoch is known; DISABLED; LIMIT, too many
  * servers wait for their holders; NO_MEMORY; SESSIONS_E_NODE, the server is the node's own. A failure changes
