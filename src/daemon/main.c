@@ -64,7 +64,52 @@ static void on_stop_signal(evutil_socket_t number, short what, void *context)
     loops_stop(&daemon->loops);
 }
 
-/* SIGHUP: log-level, and what the tokens file and the certificates hold now. What is bad changes nothing. */
+static uint64_t default_max_clients(void)
+{
+    struct config_option option;
+    for (size_t i = 0; config_option_at(i, &option); i++)
+        if (strcmp(option.name, "max-clients") == 0)
+            return strtoull(option.fallback, NULL, 10);
+    return 0;
+}
+
+/* A client takes a descriptor, and one more while it watches. Too few of them are a warning where the operator asked
+ * for so many clients, and to be known where it is only the default that does. */
+static void raise_descriptors(const struct config *config)
+{
+    struct rlimit limit;
+    rlim_t wanted = 2 * config->max_clients + DESCRIPTORS_BESIDE_CLIENTS;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted)
+        return;
+    limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur < wanted) {
+        char needed[LOG_NUMBER_BYTES], number[LOG_NUMBER_BYTES];
+        enum log_level level = config->max_clients == default_max_clients() ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING;
+        log_event(level, "few descriptors", "needed", log_number(needed, (int64_t)wanted), "limit",
+                  log_number(number, (int64_t)limit.rlim_cur), "hint", "raise RLIMIT_NOFILE or lower max-clients",
+                  NULL);
+    }
+}
+
+/* What a running daemon can take over of a configuration that was read again; says what it did, and what it cannot. */
+static void take_over(struct daemon *daemon, const struct config *fresh)
+{
+    struct config *config = &daemon->config;
+    const uint64_t max_clients = config->max_clients;
+    const char *name;
+    bool taken;
+    for (size_t i = 0; (name = config_take_over(config, fresh, &i, &taken));)
+        if (taken)
+            log_event(LOG_LEVEL_INFO, "option taken over", "option", name, NULL);
+        else
+            log_event(LOG_LEVEL_WARNING, "not reloaded", "option", name, "why", "wants a restart", NULL);
+    log_set_level((enum log_level)config->log_level);
+    listings_limit(daemon->node.listings, config->max_listings);
+    if (config->max_clients != max_clients)
+        raise_descriptors(config);
+}
+
+/* SIGHUP: what the tokens file and the certificates hold now, log-level, limits. What is bad changes nothing. */
 static void on_reload_signal(evutil_socket_t number, short what, void *context)
 {
     (void)number, (void)what;
@@ -75,11 +120,7 @@ static void on_reload_signal(evutil_socket_t number, short what, void *context)
     bool good = config_load(&fresh, daemon->argc, daemon->argv, environ, error) &&
                 access_reload(daemon->node.access, error, sizeof error);
     if (good) {
-        const char *name;
-        for (size_t i = 0; (name = config_wants_restart(&daemon->config, &fresh, &i));)
-            log_event(LOG_LEVEL_WARNING, "not reloaded", "option", name, "why", "wants a restart", NULL);
-        daemon->config.log_level = fresh.log_level;
-        log_set_level((enum log_level)fresh.log_level);
+        take_over(daemon, &fresh);
         bool told_resp = resp_side_reload(daemon->resp), told_http = http_side_reload(daemon->http);
         if (told_resp && told_http)
             log_event(LOG_LEVEL_INFO, "reloaded", NULL);
@@ -126,33 +167,6 @@ static bool start_watchdog(struct daemon *daemon, char *error, size_t error_byte
         return true;
     snprintf(error, error_bytes, "cannot start the watchdog's timer");
     return false;
-}
-
-static uint64_t default_max_clients(void)
-{
-    struct config_option option;
-    for (size_t i = 0; config_option_at(i, &option); i++)
-        if (strcmp(option.name, "max-clients") == 0)
-            return strtoull(option.fallback, NULL, 10);
-    return 0;
-}
-
-/* A client takes a descriptor, and one more while it watches. Too few of them are a warning where the operator asked
- * for so many clients, and to be known where it is only the default that does. */
-static void raise_descriptors(const struct config *config)
-{
-    struct rlimit limit;
-    rlim_t wanted = 2 * config->max_clients + DESCRIPTORS_BESIDE_CLIENTS;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted)
-        return;
-    limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
-    if (setrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur < wanted) {
-        char needed[LOG_NUMBER_BYTES], number[LOG_NUMBER_BYTES];
-        enum log_level level = config->max_clients == default_max_clients() ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING;
-        log_event(level, "few descriptors", "needed", log_number(needed, (int64_t)wanted), "limit",
-                  log_number(number, (int64_t)limit.rlim_cur), "hint", "raise RLIMIT_NOFILE or lower max-clients",
-                  NULL);
-    }
 }
 
 static bool make_node(struct daemon *daemon, char *error, size_t error_bytes)

@@ -11,8 +11,8 @@
 
 #include <stdio.h>
 
-/* Proves who the client is; the old proof is given up only once the new one is good, for all that the client holds. What
- * one may not do is not kept by saying that one is another. False: an error was said. */
+/* Proves who the client is; the old proof is given up only once the new one is good, for all that the client holds.
+ * What one may not do is not kept by saying that one is another. False: an error was said. */
 static bool authenticate(struct call *call, struct slice user, struct slice token)
 {
     struct client *client = call->client;

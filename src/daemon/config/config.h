@@ -11,30 +11,32 @@
 #ifndef DAEMON_CONFIG_CONFIG_H
 #define DAEMON_CONFIG_CONFIG_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 
 struct config {
-    /* Texts belong to the struct; never NULL. "" where nothing was chosen. */
+    /* Texts belong to the struct; never NULL. "" where nothing was chosen. They do not change while the daemon runs;
+     * numbers may (config_take_over), so whoever needs one twice the same keeps it. */
     char *file;
     char *http, *host_names;
     char *resp; /* addresses, split by commas: HOST:PORT, [V6]:PORT, unix:PATH; "none" */
-    uint64_t threads;
-    uint64_t log_level; /* enum log_level */
+    _Atomic uint64_t threads;
+    _Atomic uint64_t log_level; /* enum log_level */
     bool insecure;
     char *tokens, *tls_certificate, *tls_key, *tls_client_ca; /* files */
     /* Limits. */
-    uint64_t max_clients, max_request_bytes, max_request_words, max_output_bytes;
-    uint64_t max_connections, max_names, max_record_bytes;
-    uint64_t history_bytes, left_agents;
-    uint64_t max_watchers, max_listings, max_header_bytes;
-    uint64_t idle_timeout, request_timeout; /* milliseconds; 0: none */
-    uint64_t keepalive;                     /* milliseconds */
-    char *node, *state;                     /* this node's name as a server; the folder of the state */
-    uint64_t settle_time, state_interval;   /* milliseconds */
-    uint64_t max_list_bytes, max_server_connections, max_model_names;
+    _Atomic uint64_t max_clients, max_request_bytes, max_request_words, max_output_bytes;
+    _Atomic uint64_t max_connections, max_names, max_record_bytes;
+    _Atomic uint64_t history_bytes, left_agents;
+    _Atomic uint64_t max_watchers, max_listings, max_header_bytes;
+    _Atomic uint64_t idle_timeout, request_timeout; /* milliseconds; 0: none */
+    _Atomic uint64_t keepalive;                     /* milliseconds */
+    char *node, *state;                             /* this node's name as a server; the folder of the state */
+    _Atomic uint64_t settle_time, state_interval;   /* milliseconds */
+    _Atomic uint64_t max_list_bytes, max_server_connections, max_model_names;
     /* Asked for on the command line only. */
     bool help, version, check;
 };
@@ -44,15 +46,17 @@ enum { CONFIG_ERROR_BYTES = 512 };
 /* Fills *config. False: `error` says what is wrong, and *config is to be freed still. `environment` is as environ. */
 bool config_load(struct config *config, int argc, char **argv, char **environment, char *error);
 void config_free(struct config *config);
-/* The name of an option whose value differs and which a running daemon cannot take over, from *index on, which is left
- * behind it; NULL: there is no more. What a reload takes over: log-level, and what the named files hold. */
-const char *config_wants_restart(const struct config *now, const struct config *then, size_t *index);
+/* On a reload: the name of the next option whose value in `then` differs, from *index on, which is left behind it;
+ * NULL: there is no more. Its value is taken over into `now` where a running daemon can: *taken; else it wants a
+ * restart. Beside the threads that read `now`. */
+const char *config_take_over(struct config *now, const struct config *then, size_t *index, bool *taken);
 /* The text of `--help`, made from the table. */
 void config_print_help(FILE *out);
 
 /* What the table says of one option; for metrics, docs and tests. `index` counts from 0; false: there is no more. */
 struct config_option {
     const char *name, *value_word, *fallback, *help; /* value_word "": a switch */
+    bool live;                                       /* a reload takes it over; else it wants a restart */
 };
 bool config_option_at(size_t index, struct config_option *option);
 

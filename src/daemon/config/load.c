@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PREFIX_LENGTH = 9, MOST_NAME = 64, MOST_LINE = 4096 };
+enum { PREFIX_LENGTH = 9, MOST_NAME = 64, MOST_LINE = 4096, MOST_COLUMN = 100 };
 static const char prefix[] = "PRESENCE_";
 
 /* Sets the option, or says in the error where the bad value stood. */
@@ -199,15 +199,20 @@ static bool option_is_same(const struct option *option, const struct config *a, 
     case OPTION_LEVEL:
         break;
     }
-    return memcmp(in_a, in_b, sizeof(uint64_t)) == 0;
+    return *(const _Atomic uint64_t *)(const void *)in_a == *(const _Atomic uint64_t *)(const void *)in_b;
 }
 
-const char *config_wants_restart(const struct config *now, const struct config *then, size_t *index)
+const char *config_take_over(struct config *now, const struct config *then, size_t *index, bool *taken)
 {
     while (*index < option_count) {
         const struct option *option = &options[(*index)++];
-        if (option->kind != OPTION_LEVEL && !option->flag_only && !option_is_same(option, now, then))
-            return option->name;
+        if (option->flag_only || option_is_same(option, now, then))
+            continue;
+        *taken = option->live;
+        if (option->live)
+            *(_Atomic uint64_t *)(void *)((char *)now + option->offset) =
+                *(const _Atomic uint64_t *)(const void *)((const char *)then + option->offset);
+        return option->name;
     }
     return NULL;
 }
@@ -218,6 +223,19 @@ void config_free(struct config *config)
         if (options[i].kind == OPTION_TEXT)
             free(*(char **)(void *)((char *)config + options[i].offset));
     *config = (struct config){0};
+}
+
+static void print_names(bool live, FILE *out)
+{
+    size_t column = MOST_COLUMN;
+    for (size_t i = 0; i < option_count; i++) {
+        if (options[i].flag_only || options[i].live != live)
+            continue;
+        column += strlen(options[i].name) + 1;
+        fprintf(out, "%s%s", column > MOST_COLUMN ? "\n  " : " ", options[i].name);
+        if (column > MOST_COLUMN)
+            column = strlen(options[i].name) + 2;
+    }
 }
 
 void config_print_help(FILE *out)
@@ -234,6 +252,11 @@ void config_print_help(FILE *out)
         fputc('\n', out);
     }
     fputs("\nEach but the last three may also be said as PRESENCE_MAX_CLIENTS=100 in the environment, or as\n"
-          "`max-clients = 100` in the file. Flags are the strongest, the file is the weakest.\n",
+          "`max-clients = 100` in the file. Flags are the strongest, the file is the weakest.\n\n"
+          "SIGHUP reads again what the files of tokens and certificates hold, and these:",
           out);
+    print_names(true, out);
+    fputs("\nA restart is wanted by:", out);
+    print_names(false, out);
+    fputc('\n', out);
 }

@@ -23,7 +23,7 @@ const struct option options[] = {
     {"host-name", OPTION_TEXT, IN(host_names), "", 0, 0, "NAME[,...]",
      "names under which browsers reach HTTP, besides localhost and addresses in numbers"},
     {"threads", OPTION_NUMBER, IN(threads), "1", 1, 64, "N", "event loops"},
-    {"log-level", OPTION_LEVEL, IN(log_level), "info", 0, 0, "LEVEL", "error, warning, info or debug"},
+    {"log-level", OPTION_LEVEL, IN(log_level), "info", 0, 0, "LEVEL", "error, warning, info or debug", .live = true},
     {"tokens", OPTION_TEXT, IN(tokens), "", 0, 0, "FILE", "who may do what: `name sha256:HEX role...` a line"},
     {"tls-certificate", OPTION_TEXT, IN(tls_certificate), "", 0, 0, "FILE",
      "speak TLS at internet addresses, with this chain (PEM)"},
@@ -31,27 +31,33 @@ const struct option options[] = {
     {"tls-client-ca", OPTION_TEXT, IN(tls_client_ca), "", 0, 0, "FILE",
      "take client certificates signed by these (PEM)"},
     {"insecure", OPTION_SWITCH, IN(insecure), "no", 0, 0, "", "listen beyond this machine without tokens and TLS"},
-    {"max-clients", OPTION_NUMBER, IN(max_clients), "20000", 1, 10000000, "N", "clients at a time, RESP and HTTP"},
+    {"max-clients", OPTION_NUMBER, IN(max_clients), "20000", 1, 10000000, "N", "clients at a time, RESP and HTTP",
+     .live = true},
     {"max-request-bytes", OPTION_BYTES, IN(max_request_bytes), "16m", 4 * KIB, 1024 * MIB, "BYTES",
-     "a request, and what a client may send ahead of its replies"},
-    {"max-request-words", OPTION_NUMBER, IN(max_request_words), "1048576", 16, 16777216, "N", "arguments of a command"},
+     "a request, and what a client may send ahead of its replies", .live = true},
+    {"max-request-words", OPTION_NUMBER, IN(max_request_words), "1048576", 16, 16777216, "N", "arguments of a command",
+     .live = true},
     {"max-output-bytes", OPTION_BYTES, IN(max_output_bytes), "16m", 64 * KIB, 1024 * MIB, "BYTES",
-     "replies that wait for a client that reads slowly; beyond, it is cut off"},
+     "replies that wait for a client that reads slowly; beyond, it is cut off", .live = true},
     {"max-connections", OPTION_NUMBER, IN(max_connections), "0", 0, ANY, "N", "connections recorded; 0: no limit"},
     {"max-names", OPTION_NUMBER, IN(max_names), "0", 0, ANY, "N", "models, servers and agents recorded; 0: no limit"},
     {"max-record-bytes", OPTION_BYTES, IN(max_record_bytes), "0", 0, ANY, "BYTES", "memory of the record; 0: no limit"},
     {"history-bytes", OPTION_BYTES, IN(history_bytes), "16m", 0, 65536ULL * MIB, "BYTES",
      "changes kept for watches that resume"},
-    {"max-watchers", OPTION_NUMBER, IN(max_watchers), "20000", 1, 10000000, "N", "clients with a watch at a time"},
-    {"max-listings", OPTION_NUMBER, IN(max_listings), "64", 4, 65536, "N", "lists kept for their next page"},
-    {"max-header-bytes", OPTION_BYTES, IN(max_header_bytes), "16k", KIB, MIB, "BYTES", "the head of an HTTP request"},
+    {"max-watchers", OPTION_NUMBER, IN(max_watchers), "20000", 1, 10000000, "N", "clients with a watch at a time",
+     .live = true},
+    {"max-listings", OPTION_NUMBER, IN(max_listings), "64", 4, 65536, "N", "lists kept for their next page",
+     .live = true},
+    {"max-header-bytes", OPTION_BYTES, IN(max_header_bytes), "16k", KIB, MIB, "BYTES", "the head of an HTTP request",
+     .live = true},
     {"left-agents", OPTION_NUMBER, IN(left_agents), "10000", 0, 100000000, "N", "agents that left and stay known"},
     {"idle-timeout", OPTION_DURATION, IN(idle_timeout), "0", 0, 86400000, "TIME",
-     "a client that says nothing for so long is closed, but for watchers; 0: no limit"},
+     "a client that says nothing for so long is closed, but for watchers; 0: no limit", .live = true},
     {"keepalive", OPTION_DURATION, IN(keepalive), "60s", 1000, 32000000, "TIME",
-     "a peer that is silent for so long is asked whether it is there, and for as long again"},
+     "a peer that is silent for so long is asked whether it is there, and for as long again", .live = true},
     {"request-timeout", OPTION_DURATION, IN(request_timeout), "30s", 0, 3600000, "TIME",
-     "a client that leaves a request unfinished, replies unread, or AUTH unsaid for so long is closed; 0: no limit"},
+     "a client that leaves a request unfinished, replies unread, or AUTH unsaid for so long is closed; 0: no limit",
+     .live = true},
     {"node", OPTION_TEXT, IN(node), "", 0, 0, "NAME",
      "this node's name as a server, for agents that join it [the host's]"},
     {"settle-time", OPTION_DURATION, IN(settle_time), "30s", 0, 86400000, "TIME",
@@ -60,10 +66,11 @@ const struct option options[] = {
     {"state-interval", OPTION_DURATION, IN(state_interval), "5s", 10, 86400000, "TIME",
      "how often it is written there"},
     {"max-list-bytes", OPTION_BYTES, IN(max_list_bytes), "256m", 64 * KIB, 1024ULL * 1024 * MIB, "BYTES",
-     "memory of the lists that all clients are sending in parts"},
+     "memory of the lists that all clients are sending in parts", .live = true},
     {"max-server-connections", OPTION_NUMBER, IN(max_server_connections), "0", 0, ANY, "N",
-     "connections of one server; 0: no limit"},
-    {"max-model-names", OPTION_NUMBER, IN(max_model_names), "0", 0, ANY, "N", "agents of one model; 0: no limit"},
+     "connections of one server; 0: no limit", .live = true},
+    {"max-model-names", OPTION_NUMBER, IN(max_model_names), "0", 0, ANY, "N", "agents of one model; 0: no limit",
+     .live = true},
     {"check-config", OPTION_SWITCH, IN(check), "no", 0, 0, "",
      "read the configuration, say whether it is good, and end", true},
     {"help", OPTION_SWITCH, IN(help), "no", 0, 0, "", "this text", true},
@@ -93,7 +100,7 @@ bool config_option_at(size_t index, struct config_option *option)
     if (index >= option_count)
         return false;
     const struct option *o = &options[index];
-    *option = (struct config_option){o->name, o->value_word, o->fallback, o->help};
+    *option = (struct config_option){o->name, o->value_word, o->fallback, o->help, o->live};
     return true;
 }
 
@@ -114,7 +121,7 @@ static bool number_with_unit(const char *value, const struct unit *unit, uint64_
     return false;
 }
 
-static bool set_number(const struct option *option, uint64_t *field, const char *value, char *error)
+static bool set_number(const struct option *option, _Atomic uint64_t *field, const char *value, char *error)
 {
     const struct unit *units = option->kind == OPTION_BYTES      ? byte_units
                                : option->kind == OPTION_DURATION ? time_units
@@ -135,7 +142,7 @@ static bool set_number(const struct option *option, uint64_t *field, const char 
     return false;
 }
 
-static bool set_level(uint64_t *field, const char *value, char *error)
+static bool set_level(_Atomic uint64_t *field, const char *value, char *error)
 {
     static const char *const levels[] = {"error", "warning", "info", "debug"};
     for (size_t i = 0; i < sizeof levels / sizeof *levels; i++)

@@ -9,10 +9,10 @@
 
 enum option_kind {
     OPTION_TEXT,     /* char * */
-    OPTION_NUMBER,   /* uint64_t */
-    OPTION_BYTES,    /* uint64_t; 512, 64k, 16m, 2g */
-    OPTION_DURATION, /* uint64_t of milliseconds; 250ms, 30s, 5m, 2h */
-    OPTION_LEVEL,    /* uint64_t; error, warning, info, debug */
+    OPTION_NUMBER,   /* _Atomic uint64_t */
+    OPTION_BYTES,    /* _Atomic uint64_t; 512, 64k, 16m, 2g */
+    OPTION_DURATION, /* _Atomic uint64_t of milliseconds; 250ms, 30s, 5m, 2h */
+    OPTION_LEVEL,    /* _Atomic uint64_t; error, warning, info, debug */
     OPTION_SWITCH    /* bool; as a flag without a value, else yes or no */
 };
 
@@ -26,6 +26,7 @@ struct option {
     const char *value_word; /* in --help */
     const char *help;       /* one line, or two by a newline */
     bool flag_only;         /* not in the environment, not in the file */
+    bool live;              /* of numbers: a reload takes it over */
 };
 
 extern const struct option options[];

@@ -14,7 +14,8 @@ struct http_side;
 
 /* Opens the listeners of config->http, on all loops. NULL: `error` says why. Before the loops run. */
 struct http_side *http_side_new(struct node *node, char *error, size_t error_bytes);
-/* The tokens were read again: event streams that may no more be seen end. Posted to each loop. False: memory is out, and
+/* Tokens and limits were read again: limits apply to connections that come from now on; event streams that may no more
+ * be seen end. Posted to each loop. False: memory is out, and
  * a loop was not told; its streams end at their next event all the same. */
 bool http_side_reload(struct http_side *side);
 /* Accepts no more, ends streams, and closes each connection once its reply is sent: posted to each loop, so before

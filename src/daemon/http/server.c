@@ -386,9 +386,18 @@ static void on_request(struct evhttp_request *request, void *context)
 
 /* ---------------------------------------------------------------------------------------------------- listeners -- */
 
+/* Limits as the configuration has them now, for connections that come from now on. */
+static void set_limits(struct http_listener *listener)
+{
+    const struct config *config = listener->loop->node->config;
+    const uint64_t idle_ms = config->idle_timeout;
+    evhttp_set_max_headers_size(listener->http, (ev_ssize_t)config->max_header_bytes);
+    evhttp_set_max_body_size(listener->http, (ev_ssize_t)config->max_request_bytes);
+    evhttp_set_timeout(listener->http, idle_ms ? (int)(idle_ms / 1000) + 1 : KEEP_ALIVE_S);
+}
+
 static bool serve_at(struct http_loop *loop, size_t index)
 {
-    const struct config *config = loop->node->config;
     struct http_side *side = loop->side;
     struct http_listener *listener = &loop->listeners[index];
     *listener = (struct http_listener){.loop = loop, .http = evhttp_new(loop->loop->base)};
@@ -400,9 +409,7 @@ static bool serve_at(struct http_loop *loop, size_t index)
     evhttp_set_gencb(listener->http, on_request, listener);
     evhttp_set_allowed_methods(listener->http, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD | EVHTTP_REQ_PUT | EVHTTP_REQ_POST |
                                                    EVHTTP_REQ_DELETE | EVHTTP_REQ_OPTIONS | EVHTTP_REQ_PATCH);
-    evhttp_set_max_headers_size(listener->http, (ev_ssize_t)config->max_header_bytes);
-    evhttp_set_max_body_size(listener->http, (ev_ssize_t)config->max_request_bytes);
-    evhttp_set_timeout(listener->http, config->idle_timeout ? (int)(config->idle_timeout / 1000) + 1 : KEEP_ALIVE_S);
+    set_limits(listener);
     evhttp_set_default_content_type(listener->http, NULL);
     listener->socket = evhttp_accept_socket_with_handle(listener->http, fd);
     if (!listener->socket)
@@ -497,6 +504,8 @@ static void reload_loop(struct loop *loop, void *context)
 {
     (void)loop;
     struct http_loop *http = context;
+    for (size_t i = 0; i < http->side->listener_count; i++)
+        set_limits(&http->listeners[i]);
     for (size_t i = 0; i < CONNECTION_BUCKETS; i++)
         for (struct http_connection *connection = http->buckets[i]; connection; connection = connection->next)
             feed_check(&connection->client);

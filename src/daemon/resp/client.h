@@ -31,6 +31,7 @@ struct resp_clients {
     struct json_reply message; /* likewise, in RESP2 */
     /* Time passes in ticks, so that serving a client needs no clock: each tick looks at every client once. */
     struct event *ticker;
+    uint64_t tick_ms;
     uint32_t tick;
     uint32_t idle_ticks, request_ticks; /* 0: no limit */
     uint32_t close_ticks;               /* for last replies, and for the peer to close too */

@@ -196,30 +196,43 @@ static uint32_t ticks_of(uint64_t ms, uint64_t tick)
     return (uint32_t)((ms + tick - 1) / tick);
 }
 
-static bool prepare_clients(struct resp_clients *clients, struct node *node, struct loop *loop)
+/* Limits as the configuration has them now. False: the timer of ticks could not be set. */
+static bool set_limits(struct resp_clients *clients)
 {
-    const struct config *config = node->config;
+    const struct config *config = clients->node->config;
     const uint64_t tick = tick_ms(config);
     const struct timeval every = {(time_t)(tick / 1000), (suseconds_t)(tick % 1000 * 1000)};
+    clients->limits = (struct resp_limits){
+        .request_bytes = config->max_request_bytes, .words = config->max_request_words, .inline_bytes = INLINE_BYTES};
+    clients->idle_ticks = ticks_of(config->idle_timeout, tick);
+    clients->request_ticks = ticks_of(config->request_timeout, tick);
+    clients->close_ticks = ticks_of(CLOSE_MS, tick);
+    if (clients->tick_ms == tick)
+        return true;
+    clients->tick_ms = tick;
+    for (struct resp_client *client = clients->first; client; client = client->next) /* times begin anew */
+        client->heard = client->moved = client->known = clients->tick;
+    return event_add(clients->ticker, &every) == 0;
+}
+
+static bool prepare_clients(struct resp_clients *clients, struct node *node, struct loop *loop)
+{
     *clients = (struct resp_clients){
         .node = node,
         .loop = loop,
-        .limits = {.request_bytes = config->max_request_bytes,
-                   .words = config->max_request_words,
-                   .inline_bytes = INLINE_BYTES},
         .stranger_limits = {.request_bytes = STRANGER_BYTES, .words = STRANGER_WORDS, .inline_bytes = STRANGER_BYTES},
-        .idle_ticks = ticks_of(config->idle_timeout, tick),
-        .request_ticks = ticks_of(config->request_timeout, tick),
-        .close_ticks = ticks_of(CLOSE_MS, tick),
     };
     clients->ticker = event_new(loop->base, -1, EV_PERSIST, on_tick, clients);
-    return clients->ticker && event_add(clients->ticker, &every) == 0;
+    return clients->ticker && set_limits(clients);
 }
 
 static void reload_clients(struct loop *loop, void *context)
 {
     (void)loop;
     struct resp_clients *clients = context;
+    if (!set_limits(clients))
+        log_event(LOG_LEVEL_ERROR, "not reloaded", "why", "out of memory: times are not limited on one of the loops",
+                  NULL);
     for (struct resp_client *client = clients->first, *next; client; client = next) {
         next = client->next;
         if (!resp_client_is_welcome(client))

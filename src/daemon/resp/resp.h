@@ -15,8 +15,9 @@ struct resp_side;
 
 /* Opens the listeners of config->resp on the first loop. NULL: `error` says why. Before the loops run. */
 struct resp_side *resp_side_new(struct node *node, char *error, size_t error_bytes);
-/* The tokens were read again: clients that may no more be here, or hold what they hold, are told so and end. Posted to
- * each loop. False: memory is out, and a loop was not told; its clients are nobody at their next command all the same. */
+/* Tokens and limits were read again: limits apply from now on; clients that may no more be here, or hold what they
+ * hold, are told so and end. Posted to each loop. False: memory is out, and a loop was not told; its clients are nobody
+ * at their next command all the same. */
 bool resp_side_reload(struct resp_side *side);
 /* Accepts no more. On the first loop's thread. */
 void resp_side_stop_listening(struct resp_side *side);

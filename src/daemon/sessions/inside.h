@@ -44,7 +44,7 @@ enum { HELD_BUCKETS = 4096 };
 struct sessions {
     pthread_mutex_t mutex;
     struct held *buckets[HELD_BUCKETS];
-    size_t count, most;
+    size_t count;
     _Atomic size_t fenced; /* how many servers are: 0 lets everybody's writes pass */
     uint64_t settle_at_ms; /* 0: over */
     uint64_t timer_at_ms;  /* for when the timer is set; 0: it is not */

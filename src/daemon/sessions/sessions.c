@@ -80,7 +80,7 @@ static struct held *refer(struct sessions *sessions, const char *server, bool *f
 {
     pthread_mutex_lock(&sessions->mutex);
     struct held *held = find(sessions, server);
-    *full = !held && sessions->count >= sessions->most;
+    *full = !held && sessions->count >= 2 * sessions->node->config->max_clients;
     if (!held && !*full)
         held = make(sessions, server);
     if (held)
@@ -273,7 +273,6 @@ bool sessions_start(struct node *node, char *error, size_t error_bytes)
         return false;
     node->sessions = sessions;
     sessions->node = node;
-    sessions->most = 2 * node->config->max_clients;
     pthread_mutex_init(&sessions->mutex, NULL);
     pthread_cond_init(&sessions->committed, NULL);
     sessions->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);

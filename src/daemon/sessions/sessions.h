@@ -86,9 +86,9 @@ void join_stamp(struct client *client);
 
 /*
  * A whole list of a server's connections in parts. It is kept here until the commit, counted against max-list-bytes,
- * which is for all clients together; where tokens are in use, those of one take at most three fourths of what is left by
- * the others. Ids that connect or disconnect between begin and commit keep their newer fate.
- * A part that failed makes the commit fail: half a list would make agents disappear.
+ * which is for all clients together; where tokens are in use, those of one take at most three fourths of what is left
+ * by the others. Ids that connect or disconnect between begin and commit keep their newer fate. A part that failed
+ * makes the commit fail: half a list would make agents disappear.
  */
 
 /* Begins a list of the server; one that the client had begun is dropped. False: out of memory. */

@@ -36,6 +36,13 @@ struct listings *listings_new(uint64_t most, uint64_t (*now_ms)(void))
     return listings;
 }
 
+void listings_limit(struct listings *listings, uint64_t most)
+{
+    pthread_mutex_lock(&listings->mutex);
+    listings->most = most; /* those beyond it go with the next sweep */
+    pthread_mutex_unlock(&listings->mutex);
+}
+
 void listings_free(struct listings *listings)
 {
     if (!listings)

@@ -41,6 +41,8 @@ struct listing {
 
 /* `now_ms`: a monotonic clock, node_now_ms. NULL: out of memory. */
 struct listings *listings_new(uint64_t most, uint64_t (*now_ms)(void));
+/* From now on at most so many. Any thread. */
+void listings_limit(struct listings *listings, uint64_t most);
 void listings_free(struct listings *listings); /* NULL is allowed */
 
 /* Lends the listing of a cursor, turned to the page that it names. NULL: no such cursor, or its time is over, or it is
