@@ -83,6 +83,7 @@ static void set_up(struct scene *scene, bool limited)
     scene->client.node = &scene->node;
     scene->client.loop = scene->loops.loops;
     scene->client.kind = CLIENT_RESP;
+    scene->client.socket = -1;
     scene->client.id = 1;
     scene->client.version = 2;
     strcpy(scene->client.peer, "fuzz");

@@ -34,6 +34,7 @@ struct client {
     struct gathering *gathering;
     struct feed *feed;
     const struct feed_sink *sink;      /* how its protocol tells a watch's events; NULL: it cannot */
+    int socket;                        /* of RESP: to be asked whether its peer has ended, and for nothing else */
     const struct principal *principal; /* who authenticated; NULL: nobody yet, or no tokens are in use */
     int version;    /* of RESP: 2 or 3. A command changes it; the protocol's own code takes it over */
     bool closing;   /* set by a command (QUIT): hang up once the replies so far are sent */

@@ -34,6 +34,7 @@ void resp_client_open(struct resp_clients *owner, evutil_socket_t fd, const char
     client->client.id = atomic_fetch_add(&owner->node->last_client_id, 1) + 1;
     strncpy(client->client.peer, peer, CLIENT_PEER_BYTES - 1);
     client->client.sink = &resp_feed_sink;
+    client->client.socket = fd;
     client->owner = owner;
     client->fd = fd;
     client->transport = tls ? &resp_tls_transport : &resp_plain_transport;

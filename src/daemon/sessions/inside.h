@@ -25,8 +25,9 @@ struct held {
     bool has_epoch;
     uint64_t epoch;
     uint64_t grace_ms;
-    size_t holders;    /* of this life */
-    struct due due[2]; /* in order of time: of the first drop that is not dealt with, and of the last */
+    size_t holders;        /* of this life */
+    struct session *first; /* of them; the fence's alone */
+    struct due due[2];     /* in order of time: of the first drop that is not dealt with, and of the last */
     bool fenced;
     size_t references; /* sessions, of every life, and calls under way. The mutex's */
     char server[];
@@ -35,8 +36,10 @@ struct held {
 /* A client's. */
 struct session {
     struct held *held;
-    uint64_t life;
-    bool writing; /* the fence is held for reading */
+    uint64_t life;                /* 0: it has lost the server */
+    struct session *next, **link; /* of the holders of its life, while that is the server's */
+    int socket;                   /* the client's; open for as long as the session is among the holders */
+    bool writing;                 /* the fence is held for reading */
 };
 
 enum { HELD_BUCKETS = 4096 };

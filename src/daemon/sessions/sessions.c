@@ -4,11 +4,13 @@
  *
  * Keeps true: the holders of a server are of one life; once a larger epoch has bound, no write of a smaller one reaches
  * the recorder (the fence is taken for writing around the claim, and for reading around each write); whatever is due is
- * dealt with once, on the first loop; a server that nobody holds and nobody waits for takes no memory.
+ * dealt with once, on the first loop; a server that nobody holds and nobody waits for takes no memory; a gateway that
+ * closed a connection before it binds on another finds the server as it would if that end had been read.
  *
  * Called by clients' loops. A write of a holder costs a read lock of its own server; one of another client costs a load
- * while no server is fenced, else a look-up under the mutex. Binding is a look-up and, with an epoch, a claim: O(1),
- * but the first claim of a server is O(its connections). What is due is found in O(servers held).
+ * while no server is fenced, else a look-up under the mutex. Binding is a look-up, a system call (one for
+ * each holder that has ended) and, with an epoch, a claim: O(1), but the first claim of a server is O(its connections).
+ * What is due is found in O(servers held).
  */
 #include "sessions/inside.h"
 
@@ -16,6 +18,7 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/timerfd.h>
@@ -357,11 +360,12 @@ static int take_over(struct sessions *sessions, const struct held *held, const s
 }
 
 /* One holder more, of the present life or of a new one. The fence is held for writing, and the mutex. */
-static void add_holder(struct held *held, const struct session_wish *wish, bool new_life)
+static void add_holder(struct held *held, struct session *session, const struct session_wish *wish, bool new_life)
 {
     if (new_life) {
         held->life++;
         held->holders = 0;
+        held->first = NULL;
         held->grace_ms = 0;
         held->has_epoch = wish->has_epoch;
         held->epoch = wish->epoch;
@@ -370,8 +374,16 @@ static void add_holder(struct held *held, const struct session_wish *wish, bool 
     if (wish->has_grace)
         held->grace_ms = wish->grace_ms;
     held->holders++;
+    session->held = held;
+    session->life = held->life;
+    session->link = &held->first;
+    session->next = held->first;
+    if (session->next)
+        session->next->link = &session->next;
+    held->first = session;
 }
 
+static void drop_ended(struct sessions *sessions, struct held *held);
 static void leave(struct sessions *sessions, struct session *session, bool on_purpose);
 
 int sessions_bind(struct client *client, const struct session_wish *wish, presence_error *error)
@@ -390,14 +402,14 @@ int sessions_bind(struct client *client, const struct session_wish *wish, presen
         return full ? PRESENCE_E_LIMIT : PRESENCE_E_NO_MEMORY;
     }
     bool new_life;
+    session->socket = client->socket;
     pthread_rwlock_wrlock(&held->fence);
+    drop_ended(sessions, held);
     int code = take_over(sessions, held, wish, &new_life);
     if (code == PRESENCE_OK) {
         pthread_mutex_lock(&sessions->mutex);
-        add_holder(held, wish, new_life);
+        add_holder(held, session, wish, new_life);
         entry_changed(sessions, held);
-        session->held = held;
-        session->life = held->life;
         pthread_mutex_unlock(&sessions->mutex);
     } else if (code == PRESENCE_E_STALE) {
         snprintf(error->message, sizeof error->message, "a newer epoch of the server is known");
@@ -426,23 +438,60 @@ static struct due last_holder_gone(struct sessions *sessions, const struct held 
     return (struct due){0};
 }
 
+/* So many of the holders are gone, of one kind. The fence is held for writing. */
+static void holders_leave(struct sessions *sessions, struct held *held, size_t count, bool on_purpose)
+{
+    bool last = held->holders == count;
+    struct due due = last ? last_holder_gone(sessions, held, on_purpose) : (struct due){0};
+    pthread_mutex_lock(&sessions->mutex);
+    held->holders -= count;
+    if (last && !due.at_ms)
+        held->due[0] = held->due[1] = due;
+    else if (last)
+        held->due[held->due[0].at_ms != 0] = due;
+    entry_changed(sessions, held);
+    wake_at(sessions, due.at_ms);
+    pthread_mutex_unlock(&sessions->mutex);
+}
+
+/* Whether the peer has closed, or reset, its side, however much of what it sent before is still unread. */
+static bool peer_has_ended(int socket)
+{
+    struct pollfd asked = {.fd = socket, .events = POLLRDHUP};
+    return poll(&asked, 1, 0) == 1 && asked.revents & (POLLRDHUP | POLLHUP | POLLERR);
+}
+
+/*
+ * A gateway that lost its connection may be back on another before the loop of the first has seen its end. It must not
+ * be taken for one holder beside another, for then the end of the first would be that of one among several: nothing
+ * would be waited for, and what is not stated again would stay alive. So a server is lost by its holders before
+ * somebody else binds to it, if all their peers have ended; what they sent and is unread yet is stale. The fence is
+ * held for writing.
+ */
+static void drop_ended(struct sessions *sessions, struct held *held)
+{
+    for (struct session *each = held->first; each; each = each->next)
+        if (!peer_has_ended(each->socket))
+            return;
+    if (!held->first || atomic_load(&sessions->node->stopping))
+        return;
+    for (struct session *each = held->first; each; each = each->next)
+        each->life = 0;
+    held->first = NULL;
+    holders_leave(sessions, held, held->holders, false);
+}
+
 /* Ends a session, and frees it. */
 static void leave(struct sessions *sessions, struct session *session, bool on_purpose)
 {
     struct held *held = session->held;
     pthread_rwlock_wrlock(&held->fence);
-    if (session->life == held->life && !atomic_load(&sessions->node->stopping)) {
-        bool last = held->holders == 1;
-        struct due due = last ? last_holder_gone(sessions, held, on_purpose) : (struct due){0};
-        pthread_mutex_lock(&sessions->mutex);
-        held->holders--;
-        if (last && !due.at_ms)
-            held->due[0] = held->due[1] = due;
-        else if (last)
-            held->due[held->due[0].at_ms != 0] = due;
-        entry_changed(sessions, held);
-        wake_at(sessions, due.at_ms);
-        pthread_mutex_unlock(&sessions->mutex);
+    if (session->life == held->life) {
+        *session->link = session->next;
+        if (session->next)
+            session->next->link = session->link;
+        if (!atomic_load(&sessions->node->stopping))
+            holders_leave(sessions, held, 1, on_purpose);
     }
     pthread_rwlock_unlock(&held->fence);
     unrefer(sessions, held);

@@ -12,6 +12,9 @@
  *   grace    how long a server waits for a holder to come back. What its new holder has not stated again (by a
  *            connect or a list; activity is no statement) when the grace is over becomes missing.
  *
+ * A holder whose peer has closed the connection is gone when its loop reads that end, or, where no other is left, when
+ * somebody binds to the server before that.
+ *
  * The last holder gone: by QUIT, RESET or by binding elsewhere: drained at once. By a closed connection: server_down at
  * once without a grace; with one, timed_out when it is over.
  *
