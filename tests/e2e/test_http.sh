@@ -207,6 +207,15 @@ pages_are_of_one_snapshot() {
 other_web_pages_are_kept_out() {
     status 421 /v1/models -H 'Host: evil.example'
     status 421 /v1/models -H "Host: evil.example:$http_port"
+    local host
+    for host in '[::1]evil' '[::1].evil.example' '[::1]:80.evil' '[::1' '[localhost]' '[127.0.0.1]' '::1' 127.0.0.1:evil \
+        localhost:80:evil; do
+        status 421 /v1/models -H "Host: $host" || return 1
+    done
+    status 200 /v1/models -H "Host: [::1]:$http_port"
+    status 200 /v1/models -H "Host: [::1]"
+    status 421 /v1/models --request-target http://evil.example/v1/models
+    status 200 /v1/models --request-target "http://127.0.0.1:$http_port/v1/models"
     status 403 /v1/servers/s/down -X POST -H 'Origin: http://evil.example'
     status 403 /v1/servers/s/down -X POST -H 'Origin: null'
     status 200 /v1/servers/s/down -X POST -H "Origin: http://127.0.0.1:$http_port"
@@ -217,7 +226,7 @@ other_web_pages_are_kept_out() {
 
 too_much_is_refused() {
     head -c 20000 /dev/zero | tr '\0' a >"$scratch/long"
-    status 400 /v1/models -H "X-Long: $(cat "$scratch/long")"
+    status 431 /v1/models -H "X-Long: $(cat "$scratch/long")"
     head -c 20000000 /dev/zero | tr '\0' ' ' >"$scratch/body.json"
     status 413 /v1/servers/s/connections -X PUT -H 'Expect:' --data-binary "@$scratch/body.json"
     [ "$(get /healthz)" = ok ]

@@ -3,8 +3,8 @@
  * fuzz_http.c - any bytes as what one HTTP client sends: through evhttp, the guard, the routes, the bodies and the
  * table of commands to whole answers, events included. The connection is a real one, over a unix socket.
  *
- * Each answer must begin as HTTP does, and hold nothing that a request could have put into its head; afterwards the
- * record holds all its invariants and the connection is gone. Linked with libFuzzer, or with replay.c. Cost: some
+ * Each answer must begin as HTTP does, hold nothing that a request could have put into its head, and be ours, never
+ * one of evhttp's own pages; afterwards the record holds all its invariants and the connection is gone. Linked with libFuzzer, or with replay.c. Cost: some
  * hundred microseconds an input.
  */
 #include "access/access.h"
@@ -128,8 +128,10 @@ static void converse(const uint8_t *bytes, size_t length)
         if (received > 0 && got < sizeof beginning - 1)
             must(got > 0 || (size_t)received < sizeof beginning ||
                  memcmp(answer, beginning, sizeof beginning - 1) == 0);
-        if (received > 0)
+        if (received > 0) {
             must(!memmem(answer, (size_t)received, "\r\nX-Injected", 12));
+            must(!memmem(answer, (size_t)received, "<HTML>", 6)); /* evhttp's own */
+        }
         got += received > 0 ? (size_t)received : 0;
     }
     must(ended);

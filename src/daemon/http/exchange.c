@@ -36,11 +36,17 @@ static const char *phrase_of(int status)
         {403, "Forbidden"},
         {404, "Not Found"},
         {405, "Method Not Allowed"},
+        {408, "Request Timeout"},
         {409, "Conflict"},
         {410, "Gone"},
+        {413, "Content Too Large"},
+        {417, "Expectation Failed"},
         {421, "Misdirected Request"},
         {429, "Too Many Requests"},
+        {431, "Request Header Fields Too Large"},
+        {501, "Not Implemented"},
         {503, "Service Unavailable"},
+        {505, "HTTP Version Not Supported"},
     };
     for (size_t i = 0; i < sizeof phrases / sizeof *phrases; i++)
         if (phrases[i].status == status)
@@ -74,11 +80,17 @@ static void send_buffer(struct exchange *exchange, int status, const char *type,
     evhttp_send_reply(exchange->request, status, phrase_of(status), body);
 }
 
+void exchange_send_nothing(struct evhttp_request *request)
+{
+    evhttp_add_header(evhttp_request_get_output_headers(request), "Connection", "close");
+    evhttp_send_reply(request, 503, phrase_of(503), NULL);
+}
+
 void exchange_send(struct exchange *exchange, int status, const char *type, const void *data, size_t length)
 {
     struct evbuffer *body = evbuffer_new();
     if (!body || (length > 0 && evbuffer_add(body, data, length) != 0))
-        evhttp_send_error(exchange->request, 503, NULL);
+        exchange_send_nothing(exchange->request);
     else
         send_buffer(exchange, status, type, body);
     if (body)
@@ -97,7 +109,7 @@ void exchange_send_bytes(struct exchange *exchange, int status, const char *type
     if (!body || bytes->failed ||
         (bytes->length > 0 && evbuffer_add_reference(body, bytes->data, bytes->length, free_bytes, bytes->data) != 0)) {
         bytes_free(bytes);
-        evhttp_send_error(exchange->request, 503, NULL);
+        exchange_send_nothing(exchange->request);
     } else {
         if (bytes->length == 0)
             bytes_free(bytes);
@@ -129,7 +141,7 @@ void exchange_problem(struct exchange *exchange, int status, const char *code, c
         bytes_append(&body, "\n", 1);
         exchange_send_bytes(exchange, status, "application/problem+json", &body);
     } else {
-        evhttp_send_error(exchange->request, status, NULL);
+        exchange_send_nothing(exchange->request);
     }
     free(text);
 }

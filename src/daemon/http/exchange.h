@@ -10,6 +10,7 @@
 
 #include "base/bytes.h"
 #include "commands/command.h"
+#include "http/framing.h"
 #include "node/client.h"
 #include "reply/json.h"
 
@@ -40,11 +41,14 @@ struct http_connection {
     struct bufferevent *bufferevent; /* counted: it outlives evhttp's use of it until the next reaping */
     struct http_connection *next;    /* in its bucket, or among the closed */
     struct stream *stream;
+    struct framing framing; /* of what comes */
+    uint64_t requests;      /* that evhttp has handed over */
     enum http_stage stage;
     uint64_t since_ms; /* in that stage */
     bool admitted;     /* counts against max-clients */
     bool known;        /* has made a request: peer and callbacks are set */
     bool secure;
+    bool framed; /* what is in the input now: by framing */
 };
 
 /* The HTTP side of one loop. */
@@ -54,7 +58,10 @@ struct http_loop {
     struct loop *loop;
     struct http_listener *listeners; /* one for each address: an evhttp each */
     struct event *reaper, *closer;
-    struct http_connection *closed; /* let go of by evhttp */
+    struct http_connection *closed;    /* let go of by evhttp */
+    struct http_connection *lingering; /* of them, those whose last reply may be on its way */
+    struct evbuffer *aside;            /* lent to the reading of one piece of input */
+    struct bytes framed;               /* likewise */
     struct http_connection *buckets[CONNECTION_BUCKETS];
     size_t connections;
     bool closing, holds_loop;
@@ -81,6 +88,8 @@ void exchange_send_bytes(struct exchange *exchange, int status, const char *type
 /* A problem document (RFC 9457). */
 __attribute__((format(printf, 4, 5))) void exchange_problem(struct exchange *exchange, int status, const char *code,
                                                             const char *format, ...);
+/* 503 without a word, where there is no memory for one; the connection ends. */
+void exchange_send_nothing(struct evhttp_request *request);
 /* What the call has said: JSON, or the problem. */
 void exchange_send_reply(struct exchange *exchange);
 /* Adds a header to the reply. */
@@ -89,6 +98,8 @@ const char *exchange_asked(const struct exchange *exchange, const char *header);
 
 /* The connection is cut off: nothing of what waits is sent. */
 void connection_cut_off(struct http_connection *connection, const char *why);
+/* Its reply is made: what has come of a next request begins its time. */
+void connection_rest(struct http_connection *connection);
 /* How much waits to be sent. */
 size_t connection_waiting(const struct http_connection *connection);
 

@@ -147,7 +147,7 @@ static void on_next(evutil_socket_t fd, short what, void *context)
     struct bytes out = {0};
     if (report->at == report->model_count) {
         connection->stream = NULL;
-        connection->stage = HTTP_IDLE;
+        connection_rest(connection);
         free_report(&report->stream, false);
         return;
     }

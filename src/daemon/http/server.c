@@ -34,7 +34,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { MOST_LISTENERS = 16, CLOSING_POLL_MS = 20, KEEP_ALIVE_S = 120, MOST_REFUSED = 64 };
+enum { MOST_LISTENERS = 16, CLOSING_POLL_MS = 20, KEEP_ALIVE_S = 120, MOST_REFUSED = 64, LINGER_MS = 2000 };
 
 struct http_listener {
     struct http_loop *loop;
@@ -79,16 +79,51 @@ static void set_stage(struct http_connection *connection, enum http_stage stage)
     connection->since_ms = node_now_ms();
 }
 
-/* The first bytes of a request begin its time. */
+/* What came last is taken from the end of the input, read, and what evhttp may see of it put in its place. */
+static bool frame_input(struct http_connection *connection, struct evbuffer *input, size_t added)
+{
+    struct evbuffer *aside = connection->loop->aside;
+    struct bytes *framed = &connection->loop->framed;
+    size_t before = evbuffer_get_length(input) - added;
+    bool good = before == 0 || evbuffer_remove_buffer(input, aside, before) == (int)before;
+    framed->length = 0;
+    for (size_t length; good && (length = evbuffer_get_contiguous_space(input)) > 0;) {
+        framing_take(&connection->framing, (const char *)evbuffer_pullup(input, (ev_ssize_t)length), length, framed);
+        evbuffer_drain(input, length);
+    }
+    good = good && !framed->failed && evbuffer_add_buffer(input, aside) == 0 &&
+           (framed->length == 0 || evbuffer_add(input, framed->data, framed->length) == 0);
+    if (framed->failed)
+        bytes_free(framed);
+    return good;
+}
+
+/* A reply is made. What has come of the next request begins its time now. */
+void connection_rest(struct http_connection *connection)
+{
+    const struct framing *framing = &connection->framing;
+    set_stage(connection, framing_is_between(framing) || framing->problem ? HTTP_IDLE : HTTP_READING);
+}
+
+/* The first bytes of a request begin its time. evhttp looks at the input once this has returned; only here is the end
+ * of the input open to others than the bufferevent. */
 static void on_input(struct evbuffer *buffer, const struct evbuffer_cb_info *info, void *context)
 {
-    (void)buffer;
     struct http_connection *connection = context;
-    if (info->n_added > 0) {
-        counter_add(&connection_counters(connection)->bytes_in, info->n_added);
-        if (connection->stage == HTTP_IDLE)
-            set_stage(connection, HTTP_READING);
+    if (info->n_added == 0 || connection->framed)
+        return;
+    counter_add(&connection_counters(connection)->bytes_in, info->n_added);
+    if (connection->stage == HTTP_IDLE)
+        set_stage(connection, HTTP_READING);
+    if (framing_skip(&connection->framing, info->n_added))
+        return;
+    connection->framed = true;
+    if (!frame_input(connection, buffer, info->n_added)) {
+        evbuffer_drain(connection->loop->aside, evbuffer_get_length(connection->loop->aside));
+        evbuffer_drain(buffer, evbuffer_get_length(buffer));
+        connection_cut_off(connection, "out of memory for its request");
     }
+    connection->framed = false;
 }
 
 static void on_output(struct evbuffer *buffer, const struct evbuffer_cb_info *info, void *context)
@@ -130,6 +165,8 @@ static struct bufferevent *on_connection(struct event_base *base, void *context)
     connection->loop = loop;
     connection->bufferevent = bufferevent;
     connection->secure = listener->secure;
+    connection->framing = (struct framing){.most_head_bytes = loop->node->config->max_header_bytes,
+                                           .most_body_bytes = loop->node->config->max_request_bytes};
     connection->admitted = node_admit_client(loop->node);
     bufferevent_incref(bufferevent);
     bufferevent_setwatermark(bufferevent, EV_READ, 0,
@@ -176,7 +213,7 @@ static void end_stream(struct http_connection *connection, bool gone)
     connection->stream = NULL;
     if (stream)
         stream->free(stream, gone);
-    set_stage(connection, HTTP_IDLE);
+    connection_rest(connection);
 }
 
 /* evhttp has freed its part: ours goes too. */
@@ -190,6 +227,7 @@ static void free_connection(struct http_connection *connection)
     evbuffer_remove_cb(bufferevent_get_input(connection->bufferevent), on_input, connection);
     evbuffer_remove_cb(bufferevent_get_output(connection->bufferevent), on_output, connection);
     bufferevent_decref(connection->bufferevent);
+    framing_free(&connection->framing);
     connection->loop->connections--;
     free(connection);
 }
@@ -204,17 +242,30 @@ static bool is_over(const struct http_connection *connection)
     return !event;
 }
 
+/* evhttp cannot answer what it has only half of. */
+static void send_late(const struct http_connection *connection)
+{
+    static const char body[] = "{\"type\":\"about:blank\",\"title\":\"Request Timeout\",\"status\":408,"
+                               "\"detail\":\"the request was not whole in time\",\"code\":\"ERR\"}\n";
+    char reply[512];
+    int length = snprintf(reply, sizeof reply,
+                          "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n"
+                          "Content-Type: application/problem+json\r\nContent-Length: %zu\r\n\r\n%s",
+                          sizeof body - 1, body);
+    evutil_socket_t fd = bufferevent_getfd(connection->bufferevent);
+    if (fd >= 0 && !connection->secure && connection_waiting(connection) == 0) {
+        ssize_t sent = send(fd, reply, (size_t)length, MSG_NOSIGNAL | MSG_DONTWAIT);
+        (void)sent;
+    }
+}
+
 static void check_time(struct http_connection *connection, uint64_t now)
 {
     uint64_t most = connection->client.node->config->request_timeout;
-    if (connection->stage != HTTP_READING || most == 0 || now - connection->since_ms < most)
+    if (connection->stage != HTTP_READING || most == 0 || now - connection->since_ms < most ||
+        framing_is_between(&connection->framing))
         return;
-    static const char late[] = "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-    evutil_socket_t fd = bufferevent_getfd(connection->bufferevent);
-    if (fd >= 0 && !connection->secure && connection_waiting(connection) == 0) {
-        ssize_t sent = send(fd, late, sizeof late - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
-        (void)sent;
-    }
+    send_late(connection);
     counter_add(&connection_counters(connection)->cut_off_idle, 1);
     set_stage(connection, HTTP_ANSWERING);
     connection_cut_off(connection, "a request is not whole in time");
@@ -233,6 +284,18 @@ static void pause_listeners(struct http_loop *loop, bool pause)
         else
             evconnlistener_enable(accepting);
         listener->paused = pause;
+    }
+}
+
+static void reap_lingering(struct http_loop *loop, uint64_t now)
+{
+    for (struct http_connection **link = &loop->lingering, *connection; (connection = *link);) {
+        if (connection->since_ms != 0 && now - connection->since_ms < LINGER_MS) {
+            link = &connection->next;
+            continue;
+        }
+        *link = connection->next;
+        free_connection(connection);
     }
 }
 
@@ -255,6 +318,7 @@ static void on_reap(evutil_socket_t fd, short what, void *context)
             link = &connection->next;
         }
     pause_listeners(loop, refused > MOST_REFUSED);
+    reap_lingering(loop, now);
     if (loop->loop->index == 0)
         listings_sweep(loop->node->listings);
     if (loop->closing && waiting == 0 && loop->holds_loop) {
@@ -283,13 +347,36 @@ static void on_close(struct evhttp_connection *evhttp_connection, void *context)
     event_active(loop->closer, EV_TIMEOUT, 0);
 }
 
+static void on_lingered(struct bufferevent *bufferevent, short what, void *context)
+{
+    (void)bufferevent, (void)what;
+    struct http_connection *connection = context;
+    connection->since_ms = 0; /* the next reaping has it */
+}
+
+/* A socket that is closed with input unread resets the connection, and the problem that its peer was to read may be
+ * lost. evhttp has shut our side; what still comes is thrown away until the peer shuts its own, for a short time. */
+static void linger(struct http_connection *connection)
+{
+    connection->next = connection->loop->lingering;
+    connection->loop->lingering = connection;
+    connection->since_ms = node_now_ms();
+    bufferevent_setcb(connection->bufferevent, NULL, NULL, on_lingered, connection);
+    bufferevent_set_timeouts(connection->bufferevent, NULL, NULL);
+    if (bufferevent_enable(connection->bufferevent, EV_READ) != 0)
+        connection->since_ms = 0;
+}
+
 static void on_closed(evutil_socket_t fd, short what, void *context)
 {
     (void)fd, (void)what;
     struct http_loop *loop = context;
     for (struct http_connection *connection; (connection = loop->closed);) {
         loop->closed = connection->next;
-        free_connection(connection);
+        if (connection->framing.problem)
+            linger(connection);
+        else
+            free_connection(connection);
     }
 }
 
@@ -355,7 +442,7 @@ static void on_request(struct evhttp_request *request, void *context)
     struct http_connection *connection =
         find_connection(listener->loop, evhttp_connection_get_bufferevent(evhttp_connection));
     if (!connection) { /* memory was out when it came */
-        evhttp_send_error(request, 503, NULL);
+        exchange_send_nothing(request);
         return;
     }
     if (!connection->known)
@@ -370,7 +457,12 @@ static void on_request(struct evhttp_request *request, void *context)
     };
     json_reply_init(&exchange.json);
     exchange.call = (struct call){.client = &connection->client, .reply = &exchange.json.reply};
-    if (!connection->admitted) {
+    if (++connection->requests == connection->framing.requests && connection->framing.problem) {
+        counter_add(&connection_counters(connection)->protocol_errors, 1);
+        exchange_header(&exchange, "Connection", "close");
+        exchange_problem(&exchange, connection->framing.problem->status, "ERR", "%s",
+                         connection->framing.problem->detail);
+    } else if (!connection->admitted) {
         exchange_header(&exchange, "Connection", "close");
         exchange_header(&exchange, "Retry-After", "1");
         exchange_problem(&exchange, 503, "BUSY", "max-clients is reached");
@@ -381,7 +473,7 @@ static void on_request(struct evhttp_request *request, void *context)
     json_decref(exchange.body);
     free(exchange.texts);
     if (connection->stage == HTTP_ANSWERING && !connection->stream)
-        set_stage(connection, HTTP_IDLE);
+        connection_rest(connection);
 }
 
 /* ---------------------------------------------------------------------------------------------------- listeners -- */
@@ -464,7 +556,8 @@ static bool start_loop(struct http_side *side, size_t index)
     loop->listeners = calloc(side->listener_count + 1, sizeof *loop->listeners);
     loop->reaper = evtimer_new(loop->loop->base, on_reap, loop);
     loop->closer = evtimer_new(loop->loop->base, on_closed, loop);
-    if (!loop->listeners || !loop->reaper || !loop->closer || event_add(loop->reaper, &first) != 0)
+    loop->aside = evbuffer_new();
+    if (!loop->listeners || !loop->reaper || !loop->closer || !loop->aside || event_add(loop->reaper, &first) != 0)
         return false;
     for (size_t i = 0; i < side->listener_count; i++)
         if (!serve_at(loop, i))
@@ -568,6 +661,10 @@ static void free_loop(struct http_side *side, struct http_loop *loop)
             free_connection(connection);
         }
     on_closed(-1, 0, loop);
+    reap_lingering(loop, UINT64_MAX);
+    if (loop->aside)
+        evbuffer_free(loop->aside);
+    bytes_free(&loop->framed);
     if (loop->reaper)
         event_free(loop->reaper);
     if (loop->closer)
