@@ -162,6 +162,7 @@ def whatever_is_refused_is_told_by_a_problem_document(daemon):
             (400, b"\r\n\r\n"), (400, b"nonsense\r\n"), (400, b"GET /\r\n"), (400, b"GET  / HTTP/1.1\r\n"),
             (400, b"GET / HTTP/1.1 \r\n"), (400, b"GET /a b HTTP/1.1\r\n"), (400, b"GET / HTTP/1.+1\r\n"),
             (400, b"GET / http/1.1\r\n"), (400, b"G{T / HTTP/1.1\r\n"), (400, b"GET /\x01 HTTP/1.1\r\n"),
+            (400, b"GET /\0 HTTP/1.1\r\n"), (400, b"GET /\x7f HTTP/1.1\r\n"), (400, b"GET /\t HTTP/1.1\r\n"),
             (400, b"GET //h:x/ HTTP/1.1\r\n"), (400, b"GET :b/c HTTP/1.1\r\n"),
             (505, b"GET / HTTP/2.0\r\n"), (505, b"PRI * HTTP/2.0\r\n"), (505, b"GET / HTTP/0.9\r\n"),
             (501, b"BREW / HTTP/1.1\r\n"), (501, b"TRACE / HTTP/1.1\r\n"), (501, b"get / HTTP/1.1\r\n"),

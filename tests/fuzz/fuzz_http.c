@@ -4,8 +4,8 @@
  * table of commands to whole answers, events included. The connection is a real one, over a unix socket.
  *
  * Each answer must begin as HTTP does, hold nothing that a request could have put into its head, and be ours, never
- * one of evhttp's own pages; afterwards the record holds all its invariants and the connection is gone. Linked with libFuzzer, or with replay.c. Cost: some
- * hundred microseconds an input.
+ * one of evhttp's own pages; afterwards the record holds all its invariants and the connection is gone. Linked with
+ * libFuzzer, or with replay.c. Cost: some hundred microseconds an input.
  */
 #include "access/access.h"
 #include "base/log.h"

@@ -107,7 +107,7 @@ static bool is_token(struct slice text)
     return text.length > 0;
 }
 
-/* No control character: `also` is one that may be there all the same. */
+/* No control character: `also` is one that may be there all the same, or a blank. */
 static bool is_printable(struct slice text, char also)
 {
     for (size_t i = 0; i < text.length; i++) {
@@ -132,7 +132,7 @@ static bool cut_at(struct slice *text, char mark, struct slice *before)
 /* Whether evhttp, too, can take it apart. */
 static bool is_target(struct slice target)
 {
-    if (target.length == 0 || !is_printable(target, 0))
+    if (target.length == 0 || !is_printable(target, ' '))
         return false;
     if (target.text[0] == '/' && (target.length == 1 || target.text[1] != '/'))
         return true; /* a path: evhttp finds nothing wrong with any */
