@@ -74,6 +74,7 @@ static bool flush_events(struct client *client)
         bytes_free(&out);
     if (good)
         evhttp_send_reply_chunk(stream->stream.request, chunk);
+    output_limit(connection);
     if (chunk)
         evbuffer_free(chunk);
     bool slow = connection_waiting(connection) > client->node->config->max_output_bytes;

@@ -78,6 +78,7 @@ static void send_buffer(struct exchange *exchange, int status, const char *type,
     if (status >= 400)
         counter_add(&connection_counters(exchange->connection)->errors, 1);
     evhttp_send_reply(exchange->request, status, phrase_of(status), body);
+    output_limit(exchange->connection);
 }
 
 void exchange_send_nothing(struct evhttp_request *request)

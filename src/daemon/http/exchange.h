@@ -48,7 +48,13 @@ struct http_connection {
     bool admitted;     /* counts against max-clients */
     bool known;        /* has made a request: peer and callbacks are set */
     bool secure;
-    bool framed; /* what is in the input now: by framing */
+    bool framed;   /* what is in the input now: by framing */
+    bool given_up; /* cut off: what waits is not counted */
+    uint64_t sent; /* to the system, in all */
+    size_t waiting;
+    struct http_connection *wait_next, *wait_before; /* among those with something waiting */
+    uint64_t got_on_ms;                              /* when its reader was last seen to read */
+    int64_t got_on_at;                               /* bytes that had come to it then */
 };
 
 /* The HTTP side of one loop. */
@@ -63,6 +69,8 @@ struct http_loop {
     struct evbuffer *aside;            /* lent to the reading of one piece of input */
     struct bytes framed;               /* likewise */
     struct http_connection *buckets[CONNECTION_BUCKETS];
+    struct http_connection *first_waiting, *last_waiting; /* for their readers: who got on last is last */
+    size_t waiting;                                       /* bytes of them all */
     size_t connections;
     bool closing, holds_loop;
 };
@@ -100,6 +108,12 @@ const char *exchange_asked(const struct exchange *exchange, const char *header);
 void connection_cut_off(struct http_connection *connection, const char *why);
 /* Its reply is made: what has come of a next request begins its time. */
 void connection_rest(struct http_connection *connection);
+/* What waits for those who read slowly (output.c). */
+void output_changed(struct http_connection *connection, size_t added, size_t sent);
+void output_give_up(struct http_connection *connection); /* it is being closed: it waits no more */
+void output_check(struct http_loop *loop, uint64_t now); /* each second */
+/* After something was sent: where too much waits on this loop, those go who have waited longest, `newest` not. */
+void output_limit(struct http_connection *newest);
 /* How much waits to be sent. */
 size_t connection_waiting(const struct http_connection *connection);
 

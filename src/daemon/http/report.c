@@ -159,6 +159,7 @@ static void on_next(evutil_socket_t fd, short what, void *context)
     } else {
         report->at++;
         evhttp_send_reply_chunk_with_cb(report->stream.request, chunk, on_sent, report);
+        output_limit(connection);
     }
     if (chunk)
         evbuffer_free(chunk);

@@ -130,6 +130,7 @@ static void on_output(struct evbuffer *buffer, const struct evbuffer_cb_info *in
 {
     (void)buffer;
     counter_add(&connection_counters(context)->bytes_out, info->n_deleted);
+    output_changed(context, info->n_added, info->n_deleted);
 }
 
 static struct bufferevent *new_bufferevent(const struct http_listener *listener)
@@ -226,6 +227,7 @@ static void free_connection(struct http_connection *connection)
         node_dismiss_client(connection->client.node);
     evbuffer_remove_cb(bufferevent_get_input(connection->bufferevent), on_input, connection);
     evbuffer_remove_cb(bufferevent_get_output(connection->bufferevent), on_output, connection);
+    output_give_up(connection);
     bufferevent_decref(connection->bufferevent);
     framing_free(&connection->framing);
     connection->loop->connections--;
@@ -317,6 +319,7 @@ static void on_reap(evutil_socket_t fd, short what, void *context)
             refused += !connection->admitted;
             link = &connection->next;
         }
+    output_check(loop, now);
     pause_listeners(loop, refused > MOST_REFUSED);
     reap_lingering(loop, now);
     if (loop->loop->index == 0)
