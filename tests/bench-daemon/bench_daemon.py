@@ -9,9 +9,11 @@ SAMPLES (5) and SCALE (1.0, of the requests of a sample) may be set in the envir
 import os
 import platform
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 from rig import LUA_CONNECT, MODEL, Rig, median, pinned, spread
@@ -197,9 +199,40 @@ def case_state(rig):
         say("start with a state file of 1e6", f"{start:.2f} s ±{spread(starts, 'start'):.0f} %", "", "", "< 1 s", start < 1)
 
 
+def http_get(address, path):
+    """Asks, and reads to the end: how many bytes."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(60)
+        client.connect(address)
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        length = 0
+        while data := client.recv(1 << 20):
+            length += len(data)
+        return length
+
+
+def case_report(rig):
+    """The longest that another client of the same loop waits while a report of a million connections is made."""
+    address = os.path.join(rig.scratch, "http")
+    with rig.presenced("--http", f"unix:{address}") as ours:
+        ours.load(connects(KEYS))
+        samples = []
+        for _ in range(SAMPLES):
+            began, worst = time.monotonic(), 0
+            report = threading.Thread(target=http_get, args=(address, "/report"))
+            report.start()
+            while report.is_alive():
+                asked = time.monotonic()
+                http_get(address, "/healthz")
+                worst = max(worst, time.monotonic() - asked)
+            samples.append({"worst_ms": 1000 * worst, "report_s": time.monotonic() - began})
+        say("the longest wait of others during a report of 1e6", f"{median(samples, 'worst_ms'):.1f} ms "
+            f"(the report: {median(samples, 'report_s'):.2f} s)", "", "", "", None)
+
+
 CASES = {"ping": case_ping, "known": case_known, "connect": case_connect, "model": case_model, "memory": case_memory,
          "threads": case_threads,
-         "watchers": case_watchers, "state": case_state}
+         "watchers": case_watchers, "state": case_state, "report": case_report}
 
 
 def cpu_name():

@@ -134,7 +134,7 @@ class Rig:
         cpus = sorted(os.sched_getaffinity(0))
         # One core for the server and one for the client, where there are two; with two loops the server has both.
         self.server_cpu, self.client_cpu = (str(cpus[0]), str(cpus[-1])) if len(cpus) > 1 else ("", "")
-        self.program = program
+        self.program, self.scratch = program, scratch
         self.redis_program = shutil.which("redis-server")
         tools = shutil.which("redis-check-rdb")
         if not self.redis_program and tools:

@@ -28,6 +28,7 @@ struct stream {
     struct evhttp_request *request;
     /* Frees the stream. `gone`: evhttp is letting go of the connection; else the reply ends here. */
     void (*free)(struct stream *stream, bool gone);
+    bool ends_soon; /* by itself: a stop waits for it a little, for half of it would look like all */
 };
 
 /* Ends a stream's request as evhttp wants it. */
@@ -71,6 +72,7 @@ struct http_loop {
     struct http_connection *buckets[CONNECTION_BUCKETS];
     struct http_connection *first_waiting, *last_waiting; /* for their readers: who got on last is last */
     size_t waiting;                                       /* bytes of them all */
+    size_t report_rows;                                   /* that reports hold, or will */
     size_t connections;
     bool closing, holds_loop;
 };

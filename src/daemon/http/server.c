@@ -315,7 +315,7 @@ static void on_reap(evutil_socket_t fd, short what, void *context)
                 continue;
             }
             check_time(connection, now);
-            waiting += connection_waiting(connection) > 0;
+            waiting += connection_waiting(connection) > 0 || connection->stream;
             refused += !connection->admitted;
             link = &connection->next;
         }
@@ -627,7 +627,7 @@ static void close_loop(struct loop *loop, void *context)
     }
     for (size_t i = 0; i < CONNECTION_BUCKETS; i++)
         for (struct http_connection *connection = http->buckets[i]; connection; connection = connection->next)
-            if (connection->stream)
+            if (connection->stream && !connection->stream->ends_soon)
                 end_stream(connection, false);
     http->closing = http->holds_loop = true;
     loop_hold(loop);

@@ -1,0 +1,113 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""test_http_report.py PRESENCED - reports of many connections: sorted, whole, and in nobody's way."""
+
+import random
+import re
+import select
+import signal
+import sys
+
+import presenced
+from presenced import Client, encode, equal
+
+program = sys.argv[1]
+
+
+def connect(daemon, facts):
+    """Records (server, model, agent, id) of all."""
+    client = daemon.client()
+    for at in range(0, len(facts), 5000):
+        some = facts[at:at + 5000]
+        client.send(b"".join(encode("PRESENCE.CONNECT", *fact) for fact in some))
+        for _ in some:
+            equal(client.reply(), 1)
+
+
+def http_client(daemon):
+    port = int(re.search(r"protocol=http address=127\.0\.0\.1:(\d+)", daemon.logged()).group(1))
+    client = Client(("127.0.0.1", port))
+    daemon.clients.append(client)
+    return client
+
+
+def ask(client, path):
+    """Asks, and reads the head of the answer."""
+    client.send(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    equal(client.line(), b"HTTP/1.1 200 OK")
+    headers = {}
+    while line := client.line():
+        name, value = line.decode().split(": ", 1)
+        headers[name] = value
+    return headers
+
+
+def chunks(client):
+    """The body, to its end."""
+    body = b""
+    while size := int(client.line(), 16):
+        body += client.exactly(size)
+        client.line()
+    client.line()
+    return body.decode()
+
+
+def rows_are_sorted_however_many(daemon):
+    """Given models of one connection, of a run of them and of many runs, when they come in any order, then the report
+    tells each model by agent, server and id."""
+    facts = [(f"s{i % 3}", f"model-{size:05}", f"agent-{i * 7919 % 97:02}" + "x" * (i % 5), i)
+             for size in (1, 2, 1023, 1024, 1025, 2048, 2049, 5000) for i in range(size)]
+    random.Random(7).shuffle(facts)
+    facts = [(server, model, agent, number * 100000 + i) for i, (server, model, agent, number) in enumerate(facts)]
+    connect(daemon, facts)
+    client = http_client(daemon)
+    ask(client, "/report")
+    told = {}
+    for part in chunks(client).split("\n["):
+        name, table = part.lstrip("[").split("]\n\n")
+        head, *rows = table.rstrip("\n").split("\n")
+        equal(head.split(), ["AGENT", "SERVER", "CONN", "ID", "STATUS"])
+        equal({row.index("alive") for row in rows}, {head.index("STATUS")})
+        told[name] = [(agent, server, int(number)) for agent, server, number, _ in map(str.split, rows)]
+    wanted = {}
+    for server, model, agent, number in facts:
+        wanted.setdefault(model, []).append((agent, server, number))
+    equal(list(told), sorted(wanted))
+    for model, rows in wanted.items():
+        equal(told[model], sorted(rows))
+
+
+def others_are_answered_meanwhile(daemon):
+    """Given a large model, when one client has asked for the report and its rows are being sorted, then another client
+    is answered, again and again, before the first row is sent. (On a machine that has no time for this client it may be
+    late: so it looks some times.)"""
+    connect(daemon, [("s", "m", f"agent-{i * 7919 % 200000:06}", i) for i in range(200000)])
+    reader, other, most = http_client(daemon), http_client(daemon), 0
+    for _ in range(10):
+        ask(reader, "/report")
+        answered = 0
+        while not reader.buffer and not select.select([reader.socket], [], [], 0)[0]:
+            other.exactly(int(ask(other, "/healthz")["Content-Length"]))
+            answered += 1
+        most = max(most, answered)
+        equal(chunks(reader).count("alive"), 200000)
+        if most >= 10:
+            return
+    assert False, f"at most {most} answers while a report was made"
+
+
+def a_stop_lets_a_report_end(daemon):
+    """Given a report that has begun, when presenced is stopped, then it is sent whole, for half of it would look like
+    all."""
+    connect(daemon, [("s", "m", "a" * 500 + str(i), i) for i in range(20000)])
+    client = http_client(daemon)
+    ask(client, "/report")
+    daemon.process.send_signal(signal.SIGTERM)
+    equal(chunks(client).count("alive"), 20000)
+
+
+presenced.tell(program, [rows_are_sorted_however_many, others_are_answered_meanwhile, a_stop_lets_a_report_end],
+               "--http", "127.0.0.1:0", "--threads", "1")
+presenced.tell(program, [rows_are_sorted_however_many, a_stop_lets_a_report_end], "--http", "127.0.0.1:0",
+               "--threads", "3")
+presenced.end()
