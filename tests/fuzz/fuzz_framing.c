@@ -60,7 +60,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
         abort();
     /* A blank behind each colon makes a head longer than it came. */
     struct framing again = take(whole_out.data ? whole_out.data : "", whole_out.length, whole_out.length + 1,
-                                2 * MOST_HEAD_BYTES, &again_out);
+                                (size_t)2 * MOST_HEAD_BYTES, &again_out);
     must_be_same(&whole, &whole_out, &again, &again_out);
     if (again.problem)
         abort();

@@ -136,8 +136,12 @@ static bool is_target(struct slice target)
         return false;
     if (target.text[0] == '/' && (target.length == 1 || target.text[1] != '/'))
         return true; /* a path: evhttp finds nothing wrong with any */
-    char *text = strndup(target.text, target.length);
-    struct evhttp_uri *uri = text ? evhttp_uri_parse_with_flags(text, EVHTTP_URI_NONCONFORMANT) : NULL;
+    char *text = malloc(target.length + 1);
+    if (!text)
+        return false;
+    memcpy(text, target.text, target.length);
+    text[target.length] = 0;
+    struct evhttp_uri *uri = evhttp_uri_parse_with_flags(text, EVHTTP_URI_NONCONFORMANT);
     bool good = uri;
     if (uri)
         evhttp_uri_free(uri);
@@ -366,7 +370,7 @@ static size_t take_line_part(struct framing *framing, const char *data, size_t l
     } else if (!end || framing->line.length > 0) {
         bytes_append(&framing->line, data, part);
         out->failed |= framing->line.failed;
-        if (end && !framing->line.failed) {
+        if (end && framing->line.data && !framing->line.failed) {
             problem = take_line(framing, (struct slice){framing->line.data, framing->line.length}, out);
             framing->line.length = 0;
         }
