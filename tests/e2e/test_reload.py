@@ -81,7 +81,7 @@ def a_request_may_be_larger_or_smaller():
 
 def http_requests_too():
     with Reloaded(max_request_bytes="4k", max_header_bytes="1k") as daemon:
-        equal(daemon.http(X="x" * 2000), 400)
+        equal(daemon.http(X="x" * 2000), 431)
         large = {"method": "PUT", "target": "/v1/servers/gw/connections", "body": "[" + " " * 20000 + "]",
                  "Content-Type": "application/json"}
         equal(daemon.http(**large), 413)
