@@ -270,7 +270,7 @@ static size_t turn_bytes(const struct feed *feed)
 /* Whether the feed is to wait for its client to read; it is looked at again soon then. */
 static bool hold_back(struct feed *feed)
 {
-    static const struct timeval soon = {0, HELD_MS * 1000};
+    static const struct timeval soon = {0, (suseconds_t)HELD_MS * 1000};
     const size_t waiting = feed->client->sink->waiting(feed->client);
     const uint64_t now = node_now_ms();
     if (waiting < turn_bytes(feed)) {
