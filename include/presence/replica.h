@@ -139,6 +139,27 @@ PRESENCE_API int presence_change_next(presence_change_reader *reader, presence_c
 /* Before its recorder is freed. NULL is allowed. */
 PRESENCE_API void presence_change_reader_free(presence_change_reader *reader);
 
+/* What this recorder states itself, of all its servers, in one feed: numbered changes of servers under a local claim,
+ * and of servers that nobody has claimed (their claim is all zero: a replication layer claims them). Begins now. The
+ * history is as for presence_replica_changes. Errors: INVALID, NO_MEMORY. */
+typedef struct presence_statement_reader presence_statement_reader;
+typedef struct {
+    const char *server;
+    presence_claim claim;   /* under which it was stated */
+    bool whole;             /* a whole list: of `change` only number and time are told; send the whole state */
+    presence_change change; /* strings live until the next read */
+} presence_statement;
+PRESENCE_API int presence_replica_statements(presence_recorder *recorder, presence_statement_reader **reader);
+/* Fills at most `most`; *count 0: no more at present. LAGGED: what was stated meanwhile is not kept (or the recorder was
+ * disabled and enabled): look at every server anew; the reader goes on from now. DISABLED; NO_MEMORY: try again.
+ * One thread at a time. */
+PRESENCE_API int presence_statements_read(presence_statement_reader *reader, presence_statement *statements,
+                                          size_t most, size_t *count);
+/* Readable (an eventfd; do not read it) when a read would find more, once a read found none; and at first. */
+PRESENCE_API int presence_statement_fd(const presence_statement_reader *reader);
+/* Before its recorder is freed. NULL is allowed. */
+PRESENCE_API void presence_statement_reader_free(presence_statement_reader *reader);
+
 /* The server's whole state, consistent with *description (number, claim, digest): a view limited to the connections
  * stated under the claim. Free with presence_connections_free. NULL: out of memory or not found. O(1). */
 PRESENCE_API presence_connections *presence_replica_state(presence_recorder *recorder, const char *server,

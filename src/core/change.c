@@ -39,6 +39,7 @@ static struct history_record *write_history(struct presence_recorder *recorder, 
 {
     const struct server *record = server_get(&recorder->registry->now, server);
     struct history_record fresh = {
+        .stated_here = change != HISTORY_UNNUMBERED && server_is_stated_here(record),
         .kind = (uint8_t)kind,
         .change = (uint8_t)change,
         .reason = (uint8_t)reason,
@@ -61,6 +62,8 @@ static void finish_history(struct presence_recorder *recorder, struct history_re
     record->after = (uint8_t)after;
     if (recorder->waiting_watches.count)
         watches_notify(recorder, record);
+    if (recorder->statement_readers_waiting && record->stated_here)
+        statements_notify(recorder);
 }
 
 /* ------------------------------------------------------------------------------------------------------- remove -- */
@@ -339,6 +342,7 @@ void whole_change_end(struct presence_recorder *recorder, struct whole_change *w
     assert(whole->after);
     const struct server *record = server_get(&registry->now, server);
     struct history_record fresh = {
+        .stated_here = change != HISTORY_UNNUMBERED && server_is_stated_here(record),
         .kind = HISTORY_BULK,
         .change = (uint8_t)change,
         .reason = (uint8_t)reason,

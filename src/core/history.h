@@ -34,6 +34,7 @@ struct history_record {
     uint8_t status, controller;
     uint8_t part; /* of a connection that went to another agent: HISTORY_OLD_HOLDER, then HISTORY_NEW_HOLDER */
     uint16_t model_length, server_length, agent_length, data_length;
+    bool stated_here; /* numbered, and of a server that no other node states */
     uint64_t revision, number;
     presence_claim claim;
     presence_time time, last_seen;

@@ -344,6 +344,7 @@ void presence_recorder_disable(presence_recorder *recorder)
     departures_clear(recorder);
     left_clear(recorder);
     watches_reset(recorder);
+    statements_notify(recorder);
     recorder->instance = atomic_fetch_add(&last_instance, 1) + 1;
     pthread_cond_broadcast(&recorder->settled);
     recorder_unlock(recorder);

@@ -81,7 +81,14 @@ struct presence_recorder {
     uint64_t secret[2];
     struct presence_watch *all_watches;
     uint64_t watches, activity_watches;
+    struct presence_statement_reader *statement_readers;
+    uint64_t statement_readers_waiting;
 };
+
+/* Makes every waiting reader of statements readable. Under the mutex. */
+void statements_notify(struct presence_recorder *recorder);
+/* The history goes where no option asks for it and nobody reads it. Under the mutex. */
+void history_close_if_unused(struct presence_recorder *recorder);
 
 /* Where memories belong. All under the mutex; they never fail: they forget instead. */
 void departures_add(struct presence_recorder *recorder, uint32_t server, uint64_t id, bool whole);

@@ -353,6 +353,12 @@ static inline uint64_t server_alive_now(const struct server *server)
     return server->flags & SERVER_LAPSED ? 0 : server->alive;
 }
 
+/* By local calls: nobody has claimed it, or this recorder has. */
+static inline bool server_is_stated_here(const struct server *server)
+{
+    return (server->flags & (SERVER_CLAIMED | SERVER_LOCAL)) != SERVER_CLAIMED;
+}
+
 /* Has connections, a claim, a tombstone or a lapse. Others are kept for the departures that are remembered of them. */
 static inline bool server_is_known(const struct server *server)
 {

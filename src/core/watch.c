@@ -250,7 +250,7 @@ static int find_start(struct presence_watch *watch, const presence_watch_options
     return PRESENCE_OK;
 }
 
-static void close_history_if_unused(struct presence_recorder *recorder)
+void history_close_if_unused(struct presence_recorder *recorder)
 {
     if (recorder->watches == 0 && recorder->options.history_bytes == 0)
         history_close(&recorder->history, &recorder->memory);
@@ -287,7 +287,7 @@ int presence_watch_open(presence_recorder *recorder, const presence_watch_option
             recorder->watches++;
             recorder->activity_watches += !made->agents && made->kinds >> PRESENCE_EVENT_ACTIVITY & 1;
         }
-        close_history_if_unused(recorder);
+        history_close_if_unused(recorder);
         recorder_unlock(recorder);
     }
     if (code) {
@@ -313,7 +313,7 @@ void presence_watch_free(presence_watch *watch)
         watch->next->link = watch->link;
     recorder->watches--;
     recorder->activity_watches -= !watch->agents && watch->kinds >> PRESENCE_EVENT_ACTIVITY & 1;
-    close_history_if_unused(recorder);
+    history_close_if_unused(recorder);
     recorder_unlock(recorder);
     if (watch->fd >= 0)
         close(watch->fd);
