@@ -52,19 +52,19 @@ enum { STEP_MOST_WAITING = 1024 * 1024, STEP_NODE_BYTES = 128 };
 
 /* All times in milliseconds. step_config_default fills in what is usual. */
 struct step_config {
-    const char *node;          /* its name: 1 to 127 of A-Z a-z 0-9 - _; no other node of the cluster has it */
-    uint64_t seed;             /* random: run, nonces and claims come from it */
-    uint32_t interval;         /* between beats: 500 */
-    uint32_t lease;            /* without a beat a node's servers are missing after it: 3,000; at least 3 intervals */
-    uint32_t settle;           /* after a new claim, until what was not restated is dropped: 30,000 */
-    uint32_t hold;             /* most of the cluster silent at once: stale, and missing only after it: 30,000 */
-    uint32_t activity;         /* between tellings of what was active: 20,000; 0: never */
-    uint32_t tombstone;        /* how long a forgotten server is fenced: 3,600,000 */
-    uint32_t forget_after;     /* a silent node's servers are forgotten after it; 0: never */
-    size_t buffer_bytes;       /* changes kept for one server while a gap is repaired: 16 MiB */
-    size_t most_state_bytes;   /* of one state while it is received: 4 GiB */
-    size_t most_peers;         /* 1,024 */
-    size_t most_servers;       /* of others, all together: 1,000,000 */
+    const char *node;        /* its name: 1 to 127 of A-Z a-z 0-9 - _; no other node of the cluster has it */
+    uint64_t seed;           /* random: run, nonces and claims come from it */
+    uint32_t interval;       /* between beats: 500 */
+    uint32_t lease;          /* without a beat a node's servers are missing after it: 3,000; at least 3 intervals */
+    uint32_t settle;         /* after a new claim, until what was not restated is dropped: 30,000 */
+    uint32_t hold;           /* most of the cluster silent at once: stale, and missing only after it: 30,000 */
+    uint32_t activity;       /* between tellings of what was active: 20,000; 0: never */
+    uint32_t tombstone;      /* how long a forgotten server is fenced: 3,600,000 */
+    uint32_t forget_after;   /* a silent node's servers are forgotten after it; 0: never */
+    size_t buffer_bytes;     /* changes kept for one server while a gap is repaired: 16 MiB */
+    size_t most_state_bytes; /* of one state while it is received: 4 GiB */
+    size_t most_peers;       /* 1,024 */
+    size_t most_servers;     /* of others, all together: 1,000,000 */
     /* Rules switched off, to see that the tests find it: bits of enum step_rule. 0 but in tests. */
     uint32_t broken;
 };
@@ -120,9 +120,9 @@ void step_leave(struct step *step, uint64_t now);
 enum step_doubt { STEP_FRESH, STEP_JOINING, STEP_DEAF, STEP_SILENT };
 
 struct step_freshness {
-    enum step_doubt doubt;         /* STEP_FRESH, or why the answer may be wrong */
-    uint64_t since;                /* monotonic: stale since then; 0 if fresh */
-    char node[STEP_NODE_BYTES];    /* who states the server, "" if nobody is known to */
+    enum step_doubt doubt;      /* STEP_FRESH, or why the answer may be wrong */
+    uint64_t since;             /* monotonic: stale since then; 0 if fresh */
+    char node[STEP_NODE_BYTES]; /* who states the server, "" if nobody is known to */
 };
 /* Of this node's view as a whole (server NULL): stale while it is joining or deaf or most others are silent; or of one
  * server. */

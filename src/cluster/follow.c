@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * follow.c - applying what other nodes state, in order, and finding and repairing what is missing.
+ *
+ *   Q  The next number is applied, what was seen is ignored, what is ahead is held (within a bound) while the gap is
+ *      asked for: the changes, if the server's life is already here whole, else the state.
+ *   R  A beat tells the number and digest that should be here. Behind the number of the beat before it: a gap whose
+ *      changes were lost. The same number with another digest: corruption or a bug; the whole state again, counted.
+ *   S  A lapsed server is restored once its holder is heard and number and digest are its holder's.
+ *   T  A larger claim is taken at once; what was held of the smaller one is dropped.
+ *
+ * What is asked for is asked again each interval while nothing comes. Cost: O(changes).
+ */
+#include "cluster/inside.h"
+
+enum { TRIES_FOR_CHANGES = 3, TRIES_FOR_CHUNKS = 6, TRIES_OF_MEMORY = 12, RANGES_MOST = 256 };
+
+/* --------------------------------------------------------------------------------------------------------- repairs -- */
+
+static void listen_to(struct step *step, struct peer *peer, bool wanted)
+{
+    size_t before = peer->intakes;
+    peer->intakes = wanted ? before + 1 : before - 1;
+    if (before == 0 || peer->intakes == 0)
+        step->output.listen(step->output.context, peer->node, wanted);
+}
+
+void held_drop(struct server *server)
+{
+    while (server->held) {
+        struct held *next = server->held->next;
+        free(server->held);
+        server->held = next;
+    }
+    server->held_end = &server->held;
+    server->held_bytes = 0;
+}
+
+void follow_end_repair(struct step *step, struct server *server)
+{
+    if (server->repair == REPAIR_STATE && server->source)
+        listen_to(step, server->source, false);
+    step->repairs -= server->repair != REPAIR_NONE;
+    server->repair = REPAIR_NONE;
+    server->source = NULL;
+    server->tries = 0;
+    intake_drop(step, server);
+}
+
+static void ask_now(struct step *step, struct server *server)
+{
+    struct wire_range ranges[RANGES_MOST];
+    presence_server_description known;
+    server_describe(step, server, &known);
+    struct wire_message message = {.kind = WIRE_ASK, .ask = {.server = server->name, .claim = known.claim}};
+    if (server->repair == REPAIR_CHANGES) {
+        message.ask.question = WIRE_ASK_CHANGES;
+        message.ask.after = known.number;
+    } else {
+        message.ask.question = WIRE_ASK_STATE;
+        message.ask.missing = ranges;
+        message.ask.missing_count = intake_missing(server, ranges, RANGES_MOST, &message.ask.transfer);
+    }
+    server->asked_at = step->now;
+    server->asked_number = known.number;
+    step->counters.asks++;
+    if (server->source)
+        step_send(step, server->source->node, &message);
+}
+
+void follow_ask(struct step *step, struct server *server, enum repair repair, struct peer *source)
+{
+    if (!rule(step, STEP_RULE_GAP) || !source)
+        return;
+    if (server->repair == repair && server->source == source)
+        return; /* it is under way */
+    follow_end_repair(step, server);
+    server->repair = repair;
+    server->source = source;
+    step->repairs++;
+    if (repair == REPAIR_STATE)
+        listen_to(step, source, true);
+    ask_now(step, server);
+}
+
+static void retry_state(struct step *step, struct server *server)
+{
+    if (intake_came_on(server)) {
+        server->tries = 0;
+        server->asked_at = step->now;
+    }
+    if (!rule(step, STEP_RULE_CHUNKS) && server->intake)
+        return;
+    server->tries++;
+    if (server->tries > TRIES_OF_MEMORY && !server_holder_lives(server)) {
+        follow_end_repair(step, server);
+        return;
+    }
+    if (server->tries % TRIES_FOR_CHUNKS == 0)
+        intake_drop(step, server); /* its sender may have forgotten that transfer */
+    ask_now(step, server);
+}
+
+void follow_retry(struct step *step, struct server *server)
+{
+    if (server->source && (server->source->silent || server->source->left)) {
+        follow_end_repair(step, server);
+        return;
+    }
+    if (server->repair == REPAIR_STATE) {
+        retry_state(step, server);
+        return;
+    }
+    presence_server_description known;
+    server_describe(step, server, &known);
+    if (known.number >= server->told.number && known.number >= server->needed && server->held == NULL) {
+        follow_end_repair(step, server);
+        return;
+    }
+    server->tries = known.number > server->asked_number ? 0 : server->tries + 1;
+    if (server->tries >= TRIES_FOR_CHANGES)
+        follow_ask(step, server, REPAIR_STATE, server->source);
+    else
+        ask_now(step, server);
+}
+
+/* ------------------------------------------------------------------------------------------------- claims and lapses -- */
+
+bool follow_claim(struct step *step, struct server *server, const presence_claim *claim, struct peer *holder)
+{
+    int code = presence_replica_claim(step->recorder, server->name, claim, false);
+    if (code)
+        return false;
+    follow_end_repair(step, server);
+    held_drop(server);
+    transfer_drop(step, server);
+    step->pending -= server->stated_unclaimed;
+    server->stated_unclaimed = false;
+    server->heard_claim = *claim;
+    server->vouched = false;
+    server->orphaned = holder ? 0 : step->now;
+    server->behind = server->needed = 0;
+    server->told = (struct wire_stand){.claim = *claim};
+    server->told_sequence = holder ? holder->sequence : 0;
+    server_set_role(step, server, THEIRS, holder);
+    presence_server_description known;
+    server->lapsed = server_describe(step, server, &known) && known.lapsed;
+    return true;
+}
+
+void follow_lapse(struct step *step, struct server *server)
+{
+    follow_end_repair(step, server);
+    held_drop(server);
+    if (!server->lapsed && presence_replica_lapse(step->recorder, server->name) == PRESENCE_OK)
+        step->counters.lapses++;
+    server->lapsed = true;
+    server->lapsed_at = step->now;
+}
+
+static void restore(struct step *step, struct server *server)
+{
+    if (!server->lapsed)
+        return;
+    if (presence_replica_restore(step->recorder, server->name) == PRESENCE_OK)
+        step->counters.restores++;
+    server->lapsed = false;
+}
+
+/* --------------------------------------------------------------------------------------------------- what beats tell -- */
+
+static bool agrees(const struct wire_stand *told, const presence_server_description *known)
+{
+    return told->connections == known->connections && told->alive == known->alive &&
+           told->digest.all == known->digest.all && told->digest.alive == known->digest.alive;
+}
+
+static void take_whole(struct step *step, struct server *server)
+{
+    follow_ask(step, server, REPAIR_STATE, server->holder);
+}
+
+/* The changes, where all before them is here; a life that never stated itself whole has nothing but changes. */
+static void close_gap(struct step *step, struct server *server, const presence_server_description *known)
+{
+    step->counters.gaps += server->repair == REPAIR_NONE;
+    if (server->repair == REPAIR_STATE)
+        return;
+    if (known->complete || server->vouched || !server->told.complete)
+        follow_ask(step, server, REPAIR_CHANGES, server->holder);
+    else
+        take_whole(step, server);
+}
+
+void follow_check(struct step *step, struct server *server, bool from_beat)
+{
+    presence_server_description known;
+    const struct wire_stand *told = &server->told;
+    if (server->role != THEIRS || !server_holder_lives(server) || !server_describe(step, server, &known) ||
+        presence_claim_compare(&told->claim, &known.claim) != 0)
+        return;
+    if (known.forgotten) {
+        take_whole(step, server); /* its life goes on: it states itself anew */
+        return;
+    }
+    if (known.number < told->number) {
+        bool first = !server->vouched && !known.complete && known.number == 0;
+        if (from_beat && (first || known.number < server->behind || server->lapsed))
+            close_gap(step, server, &known);
+        if (from_beat)
+            server->behind = told->number;
+        return;
+    }
+    server->behind = 0;
+    if (known.number > told->number)
+        return; /* the beat is older than what came since */
+    if (agrees(told, &known) || !rule(step, STEP_RULE_DIGEST)) {
+        server->vouched = true;
+        if (server->repair != REPAIR_NONE && server->held == NULL)
+            follow_end_repair(step, server);
+        restore(step, server); /* S */
+        return;
+    }
+    if (server->vouched || known.number > 0) {
+        step->counters.digest_differences++;
+        if (step_may_say(step, 5))
+            step_say(step, STEP_WARNING, "digest", "server %s differs from what %s holds at number %llu", server->name,
+                     server->holder->node, (unsigned long long)known.number);
+    }
+    take_whole(step, server);
+}
+
+/* The teller states a server under a claim that has been overtaken, and may not have heard of it. */
+static void put_right(struct step *step, struct server *server, const struct peer *teller)
+{
+    if (server->corrected != 0 && step->now - server->corrected < step->config.interval * MS)
+        return;
+    server->corrected = step->now;
+    orphans_tell(step, teller->node, 0, server->name);
+}
+
+void follow_told(struct step *step, struct server *server, struct peer *holder, const struct wire_stand *stand,
+                 uint64_t sequence)
+{
+    if (server->role == OURS) {
+        ours_met_larger(step, server, stand, holder);
+        if (server->role == OURS)
+            return;
+    } else if (server->stated_unclaimed && server->wanted) { /* it will be claimed above this */
+        if (presence_claim_compare(&stand->claim, &server->heard_claim) > 0)
+            server->heard_claim = stand->claim;
+        return;
+    }
+    presence_server_description known;
+    server_describe(step, server, &known);
+    int order = presence_claim_compare(&stand->claim, &known.claim);
+    if (order < 0) {
+        if (server->holder != holder && !(server_holder_lives(server)))
+            put_right(step, server, holder);
+        return;
+    }
+    if (order > 0 && !follow_claim(step, server, &stand->claim, holder))
+        return;
+    if (server->holder != holder || server->role != THEIRS)
+        server_set_role(step, server, THEIRS, holder);
+    server->orphaned = 0;
+    server->heard_claim = stand->claim;
+    server->told = *stand;
+    server->told.server = server->told.holder = NULL;
+    server->told_sequence = sequence;
+    server->told_at = step->now;
+    follow_check(step, server, true);
+    if (!rule(step, STEP_RULE_RESTORE))
+        restore(step, server);
+}
+
+/* ---------------------------------------------------------------------------------------------------------- changes -- */
+
+/* How far the changes of a message could be applied: OK, GAP, or why not. */
+static int apply(struct step *step, struct server *server, const struct wire_changes *changes)
+{
+    for (size_t i = 0; i < changes->count; i++) {
+        bool applied = false;
+        int code =
+            presence_replica_apply(step->recorder, server->name, &changes->claim, &changes->changes[i], &applied, NULL);
+        if (code == PRESENCE_E_INVALID) {
+            step->counters.malformed++;
+            return code;
+        }
+        if (code)
+            return code;
+        step->counters.changes_applied += applied;
+        server->vouched = server->vouched || applied;
+    }
+    return PRESENCE_OK;
+}
+
+static void hold(struct step *step, struct server *server, const void *bytes, size_t length)
+{
+    if (!rule(step, STEP_RULE_BUFFER))
+        return;
+    if (server->held_bytes + length > step->config.buffer_bytes) {
+        held_drop(server); /* asked for again when the repair is over */
+        return;
+    }
+    struct held *held = malloc(sizeof *held + length);
+    if (!held)
+        return;
+    held->next = NULL;
+    held->length = length;
+    memcpy(held->bytes, bytes, length);
+    *server->held_end = held;
+    server->held_end = &held->next;
+    server->held_bytes += length;
+}
+
+/* Applies what it can of the held messages, in as many rounds as bring something on. */
+void follow_release(struct step *step, struct server *server)
+{
+    bool came_on = true;
+    while (came_on && server->held) {
+        struct held *list = server->held;
+        came_on = false;
+        server->held = NULL;
+        server->held_end = &server->held;
+        server->held_bytes = 0;
+        while (list) {
+            struct held *held = list;
+            struct wire_message message;
+            list = held->next;
+            wire_arena_reset(step->again);
+            if (wire_decode(step->again, held->bytes, held->length, &message) == WIRE_OK) {
+                int code = apply(step, server, &message.changes);
+                if (code == PRESENCE_E_GAP)
+                    hold(step, server, held->bytes, held->length);
+                came_on = came_on || code == PRESENCE_OK;
+            }
+            free(held);
+        }
+    }
+}
+
+/* A change that cannot be told one by one was made: it is in the state only (J). */
+static void meet_whole(struct step *step, struct server *server, uint64_t number)
+{
+    presence_server_description known;
+    if (server_describe(step, server, &known) && known.number < number) {
+        if (server->needed < number)
+            server->needed = number;
+        take_whole(step, server);
+    }
+}
+
+static bool belongs(struct step *step, struct server *server, struct peer *peer, const presence_claim *claim)
+{
+    if (server->role == OURS) {
+        ours_met_larger(step, server, &(struct wire_stand){.claim = *claim}, peer);
+        if (server->role == OURS)
+            return false;
+    } else if (server->stated_unclaimed && server->wanted) {
+        if (presence_claim_compare(claim, &server->heard_claim) > 0)
+            server->heard_claim = *claim;
+        return false;
+    }
+    presence_server_description known;
+    server_describe(step, server, &known);
+    int order = presence_claim_compare(claim, &known.claim);
+    if (order < 0 || (order == 0 && known.local))
+        return false;
+    if (order > 0 && !follow_claim(step, server, claim, peer))
+        return false;
+    if (server->role != THEIRS || (server->holder != peer && !server_holder_lives(server)))
+        server_set_role(step, server, THEIRS, peer);
+    return server->holder == peer;
+}
+
+void follow_changes(struct step *step, struct peer *peer, const struct wire_message *message, const void *bytes,
+                    size_t length)
+{
+    const struct wire_changes *changes = &message->changes;
+    struct server *server = server_find_or_add(step, changes->server);
+    if (!server || !belongs(step, server, peer, &changes->claim)) {
+        step->counters.refused += !server;
+        return;
+    }
+    if (changes->count == 0) {
+        meet_whole(step, server, changes->first);
+        return;
+    }
+    int code = apply(step, server, changes);
+    if (code == PRESENCE_E_GAP) {
+        presence_server_description known;
+        hold(step, server, bytes, length);
+        if (server->needed < changes->first - 1)
+            server->needed = changes->first - 1;
+        if (server_holder_lives(server) && server_describe(step, server, &known))
+            close_gap(step, server, &known);
+    } else if (code == PRESENCE_OK && server->held) {
+        follow_release(step, server);
+    }
+    if (server->repair == REPAIR_CHANGES && !server->held) {
+        presence_server_description known;
+        if (server_describe(step, server, &known) && known.number >= server->told.number &&
+            known.number >= server->needed)
+            follow_end_repair(step, server);
+    }
+}

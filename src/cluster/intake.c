@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * intake.c - receiving a server's whole state: chunks in any order, kept until all are here, then taken at once.
+ *
+ *   O  Nothing of a state shows before all of it is here: the recorder takes it in one step.
+ *   P  Chunks that are lost are asked for by their numbers; a transfer that was begun anew begins anew here.
+ *
+ * Bounded by config.most_state_bytes. Cost: O(values), their strings copied once.
+ */
+#include "cluster/inside.h"
+
+struct strings { /* memory for strings, in pieces */
+    struct strings *next;
+    size_t used, bytes;
+    char text[];
+};
+
+struct intake {
+    uint64_t transfer, number, floor, connections;
+    presence_claim claim;
+    presence_reason floor_reason;
+    presence_time floor_time;
+    unsigned char *got;               /* a bit for each chunk */
+    size_t got_room, got_count, last; /* last: the highest index, SIZE_MAX while it is not known */
+    size_t highest, came;
+    presence_value *values;
+    size_t count, room, bytes;
+    struct strings *strings;
+    const char *model; /* copied last: neighbours share it */
+    char *server;
+};
+
+enum { STRINGS_BYTES = 64 * 1024, MOST_CHUNKS = 1 << 24 };
+
+static void intake_free(struct intake *intake)
+{
+    while (intake->strings) {
+        struct strings *next = intake->strings->next;
+        free(intake->strings);
+        intake->strings = next;
+    }
+    free(intake->values);
+    free(intake->got);
+    free(intake->server);
+    free(intake);
+}
+
+void intake_drop(struct step *step, struct server *server)
+{
+    if (!server->intake)
+        return;
+    intake_free(server->intake);
+    server->intake = NULL;
+    step->intakes--;
+}
+
+static const char *copy_text(struct intake *intake, const char *text)
+{
+    size_t length = strlen(text) + 1;
+    if (length == 1)
+        return "";
+    struct strings *strings = intake->strings;
+    if (!strings || strings->bytes - strings->used < length) {
+        size_t bytes = length > STRINGS_BYTES ? length : STRINGS_BYTES;
+        strings = malloc(sizeof *strings + bytes);
+        if (!strings)
+            return NULL;
+        *strings = (struct strings){.next = intake->strings, .bytes = bytes};
+        intake->strings = strings;
+        intake->bytes += bytes;
+    }
+    char *to = memcpy(strings->text + strings->used, text, length);
+    strings->used += length;
+    return to;
+}
+
+static bool add_value(struct intake *intake, const presence_value *value)
+{
+    if (intake->count == intake->room) {
+        size_t room = intake->room ? intake->room * 2 : 256;
+        presence_value *values = realloc(intake->values, room * sizeof *values);
+        if (!values)
+            return false;
+        intake->bytes += (room - intake->room) * sizeof *values;
+        intake->values = values;
+        intake->room = room;
+    }
+    presence_value *to = &intake->values[intake->count];
+    *to = *value;
+    if (!intake->model || strcmp(intake->model, value->model) != 0)
+        intake->model = copy_text(intake, value->model);
+    to->model = intake->model;
+    to->server = intake->server;
+    to->agent = copy_text(intake, value->agent);
+    to->user_data = copy_text(intake, value->user_data);
+    intake->count += to->model && to->agent && to->user_data;
+    return to->model && to->agent && to->user_data;
+}
+
+static struct intake *begin(struct step *step, struct server *server, const struct wire_chunk *chunk)
+{
+    intake_drop(step, server);
+    struct intake *intake = calloc(1, sizeof *intake);
+    if (!intake)
+        return NULL;
+    *intake = (struct intake){.transfer = chunk->transfer,
+                              .number = chunk->number,
+                              .floor = chunk->floor,
+                              .connections = chunk->connections,
+                              .claim = chunk->claim,
+                              .floor_reason = chunk->floor_reason,
+                              .floor_time = chunk->floor_time,
+                              .last = SIZE_MAX,
+                              .server = strdup(server->name)};
+    if (!intake->server) {
+        free(intake);
+        return NULL;
+    }
+    server->intake = intake;
+    step->intakes++;
+    return intake;
+}
+
+/* Takes note of the chunk; false: it was here, or there is no memory to note it. */
+static bool note(struct intake *intake, uint64_t index)
+{
+    if (index >= MOST_CHUNKS)
+        return false;
+    size_t byte = (size_t)index / 8;
+    if (byte >= intake->got_room) {
+        size_t room = (byte + 64) * 2;
+        unsigned char *got = realloc(intake->got, room);
+        if (!got)
+            return false;
+        memset(got + intake->got_room, 0, room - intake->got_room);
+        intake->got = got;
+        intake->got_room = room;
+    }
+    unsigned char bit = (unsigned char)(1U << index % 8);
+    if (intake->got[byte] & bit)
+        return false;
+    intake->got[byte] |= bit;
+    intake->got_count++;
+    intake->came++;
+    if (index > intake->highest)
+        intake->highest = (size_t)index;
+    return true;
+}
+
+bool intake_came_on(struct server *server)
+{
+    bool came = server->intake && server->intake->came > 0;
+    if (server->intake)
+        server->intake->came = 0;
+    return came;
+}
+
+size_t intake_missing(const struct server *server, struct wire_range *ranges, size_t most, uint64_t *transfer)
+{
+    const struct intake *intake = server->intake;
+    if (!intake)
+        return 0;
+    *transfer = intake->transfer;
+    size_t end = intake->last == SIZE_MAX ? intake->highest + 1 : intake->last + 1, count = 0;
+    bool open = false;
+    for (size_t i = 0; i < end && count < most; i++) {
+        bool here = intake->got[i / 8] >> i % 8 & 1;
+        if (!here && !open)
+            ranges[count] = (struct wire_range){i, i};
+        else if (!here)
+            ranges[count].last = i;
+        count += here && open;
+        open = !here;
+    }
+    count += open && count < most;
+    if (intake->last == SIZE_MAX && count < most) /* what comes behind the highest that we saw */
+        ranges[count++] = (struct wire_range){end, UINT64_MAX};
+    return count;
+}
+
+/* All is here. */
+static void take(struct step *step, struct server *server)
+{
+    struct intake *intake = server->intake;
+    struct peer *holder = server->holder;
+    presence_error error = {0};
+    int code =
+        presence_replica_apply_state(step->recorder, server->name, &intake->claim, intake->number, intake->floor,
+                                     intake->floor_reason, intake->floor_time, intake->values, intake->count, &error);
+    presence_claim claim = intake->claim;
+    intake_drop(step, server);
+    if (code == PRESENCE_OK) {
+        step->counters.states_taken++;
+        server->heard_claim = claim;
+        server->vouched = true;
+        server_set_role(step, server, THEIRS, holder);
+    } else if (code != PRESENCE_E_STALE) {
+        if (step_may_say(step, 3))
+            step_say(step, STEP_WARNING, "state", "server %s: cannot take its state: %s", server->name, error.message);
+        return; /* the repair goes on, and asks again */
+    }
+    follow_end_repair(step, server);
+    follow_release(step, server);
+    follow_check(step, server, false);
+}
+
+void intake_chunk(struct step *step, struct peer *peer, const struct wire_chunk *chunk)
+{
+    struct server *server = server_find(step, chunk->server);
+    if (!server || server->role == OURS || server->repair != REPAIR_STATE)
+        return;
+    presence_server_description known;
+    server_describe(step, server, &known);
+    int order = presence_claim_compare(&chunk->claim, &known.claim);
+    if (order < 0 || (order == 0 && chunk->number < known.number && !known.forgotten))
+        return;
+    struct intake *intake = server->intake;
+    bool another = !intake || intake->transfer != chunk->transfer;
+    if (another && intake && peer != server->holder && chunk->number <= intake->number &&
+        presence_claim_compare(&chunk->claim, &intake->claim) <= 0)
+        return; /* another memory of the same: one is enough */
+    if (another)
+        intake = begin(step, server, chunk);
+    if (!intake || !note(intake, chunk->index))
+        return;
+    step->counters.chunks_taken++;
+    if (chunk->last)
+        intake->last = (size_t)chunk->index;
+    for (size_t i = 0; i < chunk->count; i++)
+        if (intake->bytes > step->config.most_state_bytes || !add_value(intake, &chunk->values[i])) {
+            if (step_may_say(step, 4))
+                step_say(step, STEP_WARNING, "state", "server %s: its state does not fit into memory", server->name);
+            intake_drop(step, server);
+            return;
+        }
+    server->asked_at = step->now; /* it comes on */
+    if (intake->last != SIZE_MAX && intake->got_count == intake->last + 1)
+        take(step, server);
+}

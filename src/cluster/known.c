@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * known.c - the tables of peers and servers that the step function knows.
+ *
+ * Servers are found by name in a balanced tree of the C library's (tsearch), and walked in the order in which they
+ * became known, which is the same in every run of a seed. Peers are few and stand in a list. O(log servers), O(peers).
+ */
+#include "cluster/inside.h"
+
+#include <search.h>
+
+bool claim_is_none(const presence_claim *claim)
+{
+    return claim->epoch == 0 && claim->turn == 0 && claim->random == 0;
+}
+
+struct peer *peer_find(struct step *step, const char *node, uint64_t run)
+{
+    for (struct peer *peer = step->peers; peer; peer = peer->next)
+        if (peer->run == run && strcmp(peer->node, node) == 0)
+            return peer;
+    return NULL;
+}
+
+struct peer *peer_find_or_add(struct step *step, const char *node, uint64_t run)
+{
+    struct peer *peer = peer_find(step, node, run);
+    if (peer)
+        return peer;
+    if (step->peer_count >= step->config.most_peers || strlen(node) >= sizeof peer->node)
+        return NULL;
+    peer = calloc(1, sizeof *peer);
+    if (!peer)
+        return NULL;
+    strcpy(peer->node, node);
+    peer->run = run;
+    peer->heard = step->now;
+    peer->interval = step->config.interval * MS;
+    peer->lease = step->config.lease * MS;
+    struct peer **end = &step->peers;
+    while (*end)
+        end = &(*end)->next;
+    *end = peer;
+    step->peer_count++;
+    return peer;
+}
+
+void peer_forget(struct step *step, struct peer *peer)
+{
+    for (struct server *server = step->servers; server; server = server->next) {
+        if (server->holder == peer)
+            server->holder = NULL;
+        if (server->source == peer)
+            server->source = NULL;
+    }
+    struct peer **link = &step->peers;
+    while (*link != peer)
+        link = &(*link)->next;
+    *link = peer->next;
+    step->peer_count--;
+    free(peer);
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(((const struct server *)a)->name, ((const struct server *)b)->name);
+}
+
+struct server *server_find(struct step *step, const char *name)
+{
+    struct server wanted = {.name = (char *)(uintptr_t)name};
+    void *found = tfind(&wanted, &step->server_tree, compare_names);
+    return found ? *(struct server **)found : NULL;
+}
+
+struct server *server_find_or_add(struct step *step, const char *name)
+{
+    struct server *server = server_find(step, name);
+    size_t length = strlen(name);
+    if (server || length == 0 || length > 1024 || step->server_count >= step->config.most_servers)
+        return server;
+    server = calloc(1, sizeof *server);
+    if (!server)
+        return NULL;
+    server->name = strdup(name);
+    if (!server->name || !tsearch(server, &step->server_tree, compare_names)) {
+        free(server->name);
+        free(server);
+        return NULL;
+    }
+    server->held_end = &server->held;
+    server->previous = step->last_server;
+    if (server->previous)
+        server->previous->next = server;
+    else
+        step->servers = server;
+    step->last_server = server;
+    step->server_count++;
+    return server;
+}
+
+void server_forget(struct step *step, struct server *server)
+{
+    server_set_role(step, server, NOBODYS, NULL);
+    transfer_drop(step, server);
+    follow_end_repair(step, server);
+    batch_free(server);
+    tdelete(server, &step->server_tree, compare_names);
+    if (server->previous)
+        server->previous->next = server->next;
+    else
+        step->servers = server->next;
+    if (server->next)
+        server->next->previous = server->previous;
+    else
+        step->last_server = server->previous;
+    step->server_count--;
+    step->pending -= server->stated_unclaimed;
+    free(server->name);
+    free(server);
+}
+
+void server_set_role(struct step *step, struct server *server, enum role role, struct peer *holder)
+{
+    (void)step;
+    if (server->holder != holder) {
+        if (server->holder)
+            server->holder->servers--;
+        if (holder)
+            holder->servers++;
+        server->holder = holder;
+    }
+    server->role = role;
+}
+
+bool server_describe(struct step *step, const struct server *server, presence_server_description *description)
+{
+    if (presence_replica_describe(step->recorder, server->name, description) == PRESENCE_OK)
+        return true;
+    memset(description, 0, sizeof *description);
+    return false;
+}
+
+bool server_holder_lives(const struct server *server)
+{
+    return server->role == THEIRS && server->holder && !server->holder->silent && server->orphaned == 0;
+}
+
+void describe_stand(const char *name, const presence_server_description *description, struct wire_stand *stand)
+{
+    *stand = (struct wire_stand){.server = name,
+                                 .claim = description->claim,
+                                 .number = description->number,
+                                 .floor = description->floor,
+                                 .connections = description->connections,
+                                 .alive = description->alive,
+                                 .digest = description->digest,
+                                 .complete = description->complete,
+                                 .forgotten = description->forgotten,
+                                 .lapsed = description->lapsed,
+                                 .holder = ""};
+}

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * orphans.c - servers whose node is silent, and tombstones: what the living remember of them is made the same.
+ *
+ *   U  Any node may tell and serve what it holds of a server whose node is silent. The greatest (claim, number) wins, and
+ *      the tombstone wins over what it buries.
+ *   V  Beats carry a sum over what is remembered. Where two differ twice in a row, each tells all what it remembers.
+ *   W  A tombstone is a fence for config.tombstone; then it is gone here too.
+ *
+ * Cost: a pass over the servers each beat; O(orphans) for a telling, at most one each four beats.
+ */
+#include "cluster/inside.h"
+
+enum { STANDS_A_MESSAGE = 128 };
+
+static bool is_orphan(const struct server *server)
+{
+    return server->role == THEIRS && !server_holder_lives(server);
+}
+
+static uint64_t mix(uint64_t hash, uint64_t word)
+{
+    hash = (hash ^ word) * UINT64_C(0xff51afd7ed558ccd);
+    return hash ^ hash >> 32;
+}
+
+uint64_t orphans_memory(struct step *step)
+{
+    uint64_t sum = 0;
+    for (struct server *server = step->servers; server; server = server->next) {
+        presence_server_description known;
+        if (!is_orphan(server) || !server_describe(step, server, &known))
+            continue;
+        uint64_t hash = mix(UINT64_C(0x9e3779b97f4a7c15), known.forgotten);
+        for (const char *at = server->name; *at; at++)
+            hash = mix(hash, (unsigned char)*at);
+        hash = mix(mix(mix(hash, known.claim.epoch), known.claim.turn), known.claim.random);
+        sum += mix(mix(hash, known.number), known.digest.all ^ known.digest.alive);
+    }
+    return sum;
+}
+
+/* --------------------------------------------------------------------------------------------------------- telling -- */
+
+static void tell(struct step *step, const char *node, struct wire_message *message, bool more)
+{
+    message->known.more = more;
+    if (node)
+        step_send(step, node, message);
+    else
+        step_broadcast(step, STEP_STREAM, message);
+    message->known.count = 0;
+}
+
+void orphans_tell(struct step *step, const char *node, uint64_t tag, const char *name)
+{
+    struct wire_stand stands[STANDS_A_MESSAGE];
+    struct wire_message message = {.kind = WIRE_KNOWN, .known = {.tag = tag, .stands = stands}};
+    for (struct server *server = step->servers; server; server = server->next) {
+        presence_server_description known;
+        bool wanted = name ? strcmp(server->name, name) == 0 : is_orphan(server);
+        if (!wanted || !server_describe(step, server, &known) || claim_is_none(&known.claim))
+            continue;
+        struct wire_stand *stand = &stands[message.known.count++];
+        describe_stand(server->name, &known, stand);
+        stand->holder = server->role == OURS ? step->config.node : server->holder ? server->holder->node : "";
+        if (message.known.count == STANDS_A_MESSAGE)
+            tell(step, node, &message, true);
+    }
+    tell(step, node, &message, false);
+}
+
+void orphans_compare(struct step *step, struct peer *peer)
+{
+    if (!step->ready && !peer->asked && peer->sequence > 0) { /* asked at each beat until it has answered */
+        struct wire_message message = {.kind = WIRE_ASK, .ask = {.question = WIRE_ASK_KNOWN, .server = "", .tag = JOINING_TAG}};
+        step_send(step, peer->node, &message);
+        step->counters.asks++;
+    }
+    if (!rule(step, STEP_RULE_ORPHANS) || step->deaf)
+        return;
+    peer->differs = peer->memory == orphans_memory(step) ? 0 : peer->differs + 1;
+    if (peer->differs < 2 || step->now - step->told_memory < 4 * step->config.interval * MS)
+        return; /* V */
+    step->told_memory = step->now;
+    peer->differs = 0;
+    orphans_tell(step, NULL, 0, NULL);
+}
+
+/* -------------------------------------------------------------------------------------------------------- learning -- */
+
+static bool node_lives(const struct step *step, const char *node)
+{
+    if (strcmp(node, step->config.node) == 0)
+        return true;
+    for (const struct peer *peer = step->peers; peer; peer = peer->next)
+        if (!peer->silent && !peer->left && peer->sequence != 0 && strcmp(peer->node, node) == 0)
+            return true;
+    return false;
+}
+
+/* <0, 0, >0: what is told is less, the same, more than what is here. */
+static int compare(const struct wire_stand *stand, const presence_server_description *known)
+{
+    int order = presence_claim_compare(&stand->claim, &known->claim);
+    if (order != 0)
+        return order;
+    if (stand->forgotten != known->forgotten &&
+        (stand->forgotten ? stand->number >= known->number : known->number >= stand->number))
+        return stand->forgotten ? 1 : -1;
+    if (stand->number != known->number)
+        return stand->number > known->number ? 1 : -1;
+    if (stand->forgotten)
+        return 0;
+    uint64_t told = stand->digest.all + stand->digest.alive, here = known->digest.all + known->digest.alive;
+    return told > here ? 1 : told < here ? -1 : 0;
+}
+
+static void bury_at(struct step *step, struct server *server, const presence_claim *claim, uint64_t number)
+{
+    presence_server_description known;
+    server_describe(step, server, &known);
+    bool same = presence_claim_compare(&known.claim, claim) == 0;
+    if (!same || known.number < number)
+        presence_replica_apply_state(step->recorder, server->name, claim, number, 0, PRESENCE_REASON_NONE, 0, NULL, 0,
+                                     NULL);
+    if (presence_replica_forget(step->recorder, server->name, NULL) != PRESENCE_OK)
+        return;
+    follow_end_repair(step, server);
+    held_drop(server);
+    server->heard_claim = *claim;
+    server_set_role(step, server, THEIRS, NULL);
+    server->orphaned = server->forgotten_at = step->now;
+    server->lapsed = false;
+    step_say(step, STEP_INFO, "forget", "server %s is forgotten", server->name);
+}
+
+static void learn(struct step *step, struct peer *teller, const struct wire_stand *stand)
+{
+    struct server *server = server_find_or_add(step, stand->server);
+    if (!server) {
+        step->counters.refused++;
+        return;
+    }
+    if (server->role == OURS) {
+        if (!node_lives(step, stand->holder) || strcmp(stand->holder, step->config.node) == 0)
+            ours_met_larger(step, server, stand, NULL); /* K; a living holder's beats speak for it */
+        return;
+    }
+    if (server->stated_unclaimed) {
+        if (presence_claim_compare(&stand->claim, &server->heard_claim) > 0)
+            server->heard_claim = stand->claim;
+        return;
+    }
+    presence_server_description known;
+    server_describe(step, server, &known);
+    if (server_holder_lives(server) || compare(stand, &known) <= 0)
+        return;
+    if (stand->forgotten) {
+        bury_at(step, server, &stand->claim, stand->number);
+        return;
+    }
+    if (presence_claim_compare(&stand->claim, &known.claim) > 0 && !follow_claim(step, server, &stand->claim, NULL))
+        return;
+    if (server->role == NOBODYS)
+        server_set_role(step, server, THEIRS, NULL);
+    if (!server->orphaned)
+        server->orphaned = step->now;
+    if (!node_lives(step, stand->holder))
+        follow_lapse(step, server);
+    if (stand->connections > 0 || stand->number > 0)
+        follow_ask(step, server, REPAIR_STATE, teller);
+}
+
+void orphans_known(struct step *step, struct peer *peer, const struct wire_known *known)
+{
+    if (!known->more && known->tag == JOINING_TAG)
+        peer->asked = true;
+    for (size_t i = 0; i < known->count && known->tag <= JOINING_TAG; i++)
+        if (!claim_is_none(&known->stands[i].claim))
+            learn(step, peer, &known->stands[i]);
+}
+
+/* ------------------------------------------------------------------------------------------------------- forgetting -- */
+
+void orphans_forget(struct step *step, const struct wire_forget *forget)
+{
+    struct server *server = server_find(step, forget->server);
+    presence_server_description known;
+    if (!server || server->role != THEIRS || server_holder_lives(server) || !server_describe(step, server, &known))
+        return;
+    int order = presence_claim_compare(&forget->claim, &known.claim);
+    if (order > 0 || (order == 0 && forget->number >= known.number && !known.forgotten))
+        bury_at(step, server, &forget->claim, forget->number);
+}
+
+int step_forget(struct step *step, uint64_t now, const char *name)
+{
+    step->now = now > step->now ? now : step->now;
+    struct server *server = server_find(step, name);
+    presence_server_description known;
+    if (!server || !server_describe(step, server, &known) || known.forgotten)
+        return PRESENCE_E_NOT_FOUND;
+    if (!is_orphan(server))
+        return PRESENCE_E_STALE;
+    bury_at(step, server, &known.claim, known.number);
+    struct wire_message message = {.kind = WIRE_FORGET,
+                                   .forget = {.server = name, .claim = known.claim, .number = known.number}};
+    step_broadcast(step, STEP_STREAM, &message);
+    return PRESENCE_OK;
+}
+
+void orphans_by_age(struct step *step)
+{
+    uint64_t after = step->config.forget_after * MS, fence = step->config.tombstone * MS;
+    for (struct server *server = step->servers, *next; server; server = next) {
+        next = server->next;
+        if (!is_orphan(server))
+            continue;
+        if (server->forgotten_at) {
+            presence_server_description known;
+            if (step->now - server->forgotten_at <= fence || !server_describe(step, server, &known))
+                continue;
+            presence_replica_bury(step->recorder, known.forgotten_at + 1); /* W */
+            server_forget(step, server);
+        } else if (after && server->orphaned && step->now - server->orphaned > after) {
+            step_forget(step, step->now, server->name);
+        }
+    }
+}

@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ours.c - the servers that this node states: claiming them, sending their changes, answering who missed some.
+ *
+ *   H  A claim takes a turn above every claim of the server that is known here. What is stated here of a server that
+ *      nobody claims is claimed as soon as this node is ready: before, it could not know of a larger one.
+ *   I  Changes go out in the order of their numbers, at once when idle, in batches when busy.
+ *   J  A change that cannot be told one by one (a whole list) is told as a number without changes: take the state.
+ *   K  A larger claim of a living node is yielded to, and never fought. The memory of a larger claim whose node is gone
+ *      is answered by a larger turn in the same life; a newer life is yielded to all the same.
+ *   L  A claim that inherited connections is complete once the settle time is over: what was not restated is dropped.
+ *
+ * Cost: O(changes); a claim is O(1), or O(connections) where they are taken in under it.
+ */
+#include "cluster/inside.h"
+
+struct batch {
+    struct batch *next;
+    struct server *server;
+    presence_claim claim;
+    uint64_t first;
+    size_t count, room, bytes;
+    presence_change *changes;
+    bool open; /* on step->batches */
+};
+
+/* --------------------------------------------------------------------------------------------------------- claiming -- */
+
+static const presence_claim *largest_known(const struct server *server, const presence_server_description *known)
+{
+    return presence_claim_compare(&server->heard_claim, &known->claim) > 0 ? &server->heard_claim : &known->claim;
+}
+
+static void now_ours(struct step *step, struct server *server)
+{
+    presence_server_description known;
+    if (!server_describe(step, server, &known))
+        return;
+    follow_end_repair(step, server);
+    server_set_role(step, server, OURS, NULL);
+    step->pending -= server->stated_unclaimed;
+    server->stated_unclaimed = false;
+    server->orphaned = 0;
+    server->sent = known.number;
+    server->settle = known.inherited > 0 || !known.complete ? step->now + step->config.settle * MS : NEVER;
+    if (known.lapsed)
+        presence_replica_restore(step->recorder, server->name);
+    server->lapsed = false;
+    beat_hasten(step, MS);
+}
+
+int ours_claim(struct step *step, struct server *server)
+{
+    presence_server_description known;
+    server_describe(step, server, &known);
+    const presence_claim *largest = largest_known(server, &known);
+    uint64_t epoch = server->wants_epoch ? server->epoch : largest->epoch;
+    if (epoch < largest->epoch)
+        return PRESENCE_E_STALE;
+    bool same_life = epoch == largest->epoch && !claim_is_none(largest);
+    presence_claim claim = {.epoch = epoch, .turn = same_life ? largest->turn + 1 : 1, .random = step_random(step)};
+    batches_flush(step);
+    int code = presence_replica_claim(step->recorder, server->name, &claim, true);
+    if (code == PRESENCE_OK) {
+        server->heard_claim = claim;
+        now_ours(step, server);
+        step_say(step, STEP_DEBUG, "claim", "server %s, epoch %llu turn %llu", server->name,
+                 (unsigned long long)claim.epoch, (unsigned long long)claim.turn);
+    }
+    return code;
+}
+
+void ours_claim_pending(struct step *step)
+{
+    for (struct server *server = step->servers; server && step->pending > 0; server = server->next)
+        if (server->stated_unclaimed && (server->wanted || !server_holder_lives(server)))
+            ours_claim(step, server);
+}
+
+static void wait_for_claim(struct step *step, struct server *server)
+{
+    if (server->role == THEIRS || server->stated_unclaimed)
+        return;
+    server->stated_unclaimed = true;
+    step->pending++;
+    if (step->ready)
+        ours_claim(step, server);
+}
+
+int step_claim(struct step *step, uint64_t now, const char *name, bool has_epoch, uint64_t epoch)
+{
+    step->now = now > step->now ? now : step->now;
+    if (!presence_recorder_is_enabled(step->recorder))
+        return PRESENCE_E_DISABLED;
+    struct server *server = server_find_or_add(step, name);
+    if (!server)
+        return PRESENCE_E_LIMIT;
+    presence_server_description known;
+    server_describe(step, server, &known);
+    const presence_claim *largest = largest_known(server, &known);
+    if (has_epoch && epoch < largest->epoch)
+        return PRESENCE_E_STALE;
+    server->wanted = true;
+    server->wants_epoch = has_epoch;
+    server->epoch = epoch;
+    if (server->role == OURS && known.local && (!has_epoch || epoch == known.claim.epoch))
+        return PRESENCE_OK;
+    if (step->ready || server->role == OURS)
+        return ours_claim(step, server);
+    if (!server->stated_unclaimed) { /* H */
+        server->stated_unclaimed = true;
+        step->pending++;
+    }
+    return PRESENCE_OK;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- yielding -- */
+
+static void retake(struct step *step, struct server *server, const presence_claim *larger)
+{
+    if (!rule(step, STEP_RULE_RETAKE))
+        return;
+    server->heard_claim = *larger;
+    if (ours_claim(step, server) == PRESENCE_OK)
+        step_say(step, STEP_INFO, "retake", "server %s: a larger claim is remembered whose node is gone", server->name);
+}
+
+void ours_met_larger(struct step *step, struct server *server, const struct wire_stand *stand, struct peer *holder)
+{
+    presence_server_description known;
+    server_describe(step, server, &known);
+    if (presence_claim_compare(&stand->claim, &known.claim) <= 0)
+        return;
+    bool newer_life = stand->claim.epoch > known.claim.epoch;
+    if (!holder && (!newer_life || !server->wants_epoch)) {
+        retake(step, server, &stand->claim);
+        return;
+    }
+    if (!rule(step, STEP_RULE_YIELD))
+        return;
+    batches_flush(step);
+    transfer_drop(step, server);
+    server->wanted = server->wants_epoch = false;
+    step->counters.yielded++;
+    step_say(step, STEP_WARNING, "yield", "server %s is now stated by %s", server->name,
+             holder ? holder->node : "a newer life whose node is gone");
+    if (!follow_claim(step, server, &stand->claim, holder))
+        return;
+    if (step->output.superseded)
+        step->output.superseded(step->output.context, server->name, &stand->claim, holder ? holder->node : "");
+}
+
+void ours_complete(struct step *step, struct server *server)
+{
+    server->settle = NEVER;
+    presence_server_description known;
+    if (!rule(step, STEP_RULE_COMPLETE) || !server_describe(step, server, &known) || !known.local || known.complete)
+        return;
+    int code = presence_replica_complete(step->recorder, server->name, NULL); /* L */
+    if (code == PRESENCE_E_NO_MEMORY)
+        server->settle = step->now + step->config.interval * MS;
+}
+
+/* ----------------------------------------------------------------------------------------------------------- sending -- */
+
+void batch_free(struct server *server)
+{
+    if (!server->batch)
+        return;
+    free(server->batch->changes);
+    free(server->batch);
+    server->batch = NULL;
+}
+
+static void batch_send(struct step *step, struct batch *batch)
+{
+    struct wire_message message = {.kind = WIRE_CHANGES,
+                                   .changes = {.server = batch->server->name,
+                                               .claim = batch->claim,
+                                               .first = batch->first,
+                                               .changes = batch->changes,
+                                               .count = batch->count}};
+    step_broadcast(step, STEP_STREAM, &message);
+    step->counters.changes_sent += batch->count;
+    batch->count = batch->bytes = 0;
+}
+
+void batches_flush(struct step *step)
+{
+    for (struct batch *batch = step->batches, *next; batch; batch = next) {
+        next = batch->next;
+        if (batch->count > 0)
+            batch_send(step, batch);
+        batch->open = false;
+    }
+    step->batches = NULL;
+}
+
+/* The batch that takes the server's change of that number; NULL: out of memory, and who follows will ask. */
+static struct batch *batch_for(struct step *step, struct server *server, const presence_statement *statement)
+{
+    struct batch *batch = server->batch;
+    if (!batch) {
+        batch = server->batch = calloc(1, sizeof *batch);
+        if (!batch)
+            return NULL;
+        batch->server = server;
+    }
+    bool follows = batch->count == 0 || (batch->first + batch->count == statement->change.number &&
+                                         presence_claim_compare(&batch->claim, &statement->claim) == 0);
+    if (!follows || batch->bytes >= WIRE_BATCH_BYTES)
+        batch_send(step, batch);
+    if (batch->count == batch->room) {
+        size_t room = batch->room ? batch->room * 2 : 16;
+        presence_change *changes = realloc(batch->changes, room * sizeof *changes);
+        if (!changes)
+            return NULL;
+        batch->changes = changes;
+        batch->room = room;
+    }
+    if (batch->count == 0) {
+        batch->first = statement->change.number;
+        batch->claim = statement->claim;
+    }
+    if (!batch->open) {
+        batch->open = true;
+        batch->next = step->batches;
+        step->batches = batch;
+    }
+    return batch;
+}
+
+/* J */
+static void send_whole(struct step *step, struct server *server, const presence_statement *statement)
+{
+    if (server->batch && server->batch->count > 0)
+        batch_send(step, server->batch);
+    struct wire_message message = {
+        .kind = WIRE_CHANGES,
+        .changes = {.server = server->name, .claim = statement->claim, .first = statement->change.number}};
+    step_broadcast(step, STEP_STREAM, &message);
+    beat_hasten(step, MS);
+}
+
+static void send_statement(struct step *step, const presence_statement *statement)
+{
+    struct server *server = server_find_or_add(step, statement->server);
+    if (!server)
+        return;
+    if (claim_is_none(&statement->claim)) {
+        wait_for_claim(step, server);
+        return;
+    }
+    presence_claim ours = server->heard_claim;
+    if (server->role != OURS || presence_claim_compare(&statement->claim, &ours) != 0 ||
+        statement->change.number <= server->sent)
+        return;
+    server->sent = statement->change.number;
+    if (statement->whole) {
+        send_whole(step, server, statement);
+        return;
+    }
+    struct batch *batch = batch_for(step, server, statement);
+    if (!batch)
+        return;
+    batch->changes[batch->count++] = statement->change;
+    batch->bytes += wire_change_bytes(&statement->change);
+}
+
+/* Claims that others of this process made (the recorder knows them, we do not), and what lies unclaimed. */
+static void scan_server(struct step *step, const char *name)
+{
+    struct server *server = server_find_or_add(step, name);
+    presence_server_description known;
+    if (!server || !server_describe(step, server, &known))
+        return;
+    if (claim_is_none(&known.claim)) {
+        wait_for_claim(step, server);
+        return;
+    }
+    if (!known.local) {
+        if (server->role == NOBODYS) { /* of a state file, or of another life of this process's */
+            server->heard_claim = known.claim;
+            server_set_role(step, server, THEIRS, NULL);
+            server->lapsed = known.lapsed;
+            server->orphaned = step->now;
+        }
+        return;
+    }
+    if (server->role != OURS || presence_claim_compare(&known.claim, &server->heard_claim) != 0) {
+        server->heard_claim = known.claim;
+        now_ours(step, server);
+        return;
+    }
+    server->sent = known.number; /* who follows finds the gap by the next beat */
+    beat_hasten(step, MS);
+}
+
+void ours_scan(struct step *step)
+{
+    char **names;
+    size_t count;
+    if (presence_replica_servers(step->recorder, &names, &count) != PRESENCE_OK)
+        return;
+    step->statements_lagged = false;
+    for (size_t i = 0; i < count; i++)
+        scan_server(step, names[i]);
+    presence_names_free(names);
+}
+
+bool ours_pump(struct step *step)
+{
+    size_t count = 0;
+    if (step->statements_lagged)
+        ours_scan(step);
+    if (!step_may_send_bulk(step) && step->link)
+        return false; /* the transport is full: the history keeps it meanwhile */
+    int code = presence_statements_read(step->statements, step->read, STATEMENTS_MOST, &count);
+    if (code == PRESENCE_E_LAGGED)
+        step->statements_lagged = true;
+    for (size_t i = 0; i < count; i++)
+        send_statement(step, &step->read[i]);
+    batches_flush(step); /* their strings live until the next read */
+    return count > 0 || code == PRESENCE_E_LAGGED;
+}
+
+/* ----------------------------------------------------------------------------------------------- who missed something -- */
+
+enum { REPAIR_MOST_BYTES = 4 * 1024 * 1024 };
+
+static bool send_some(struct step *step, const struct wire_ask *ask, const char *to, presence_change_reader *reader)
+{
+    presence_change change;
+    size_t sent = 0;
+    int code;
+    while ((code = presence_change_next(reader, &change)) == 1) {
+        /* One by one: the strings of a change live until the next. Repairs are short, or become a whole state. */
+        struct wire_message message = {
+            .kind = WIRE_CHANGES,
+            .changes = {
+                .server = ask->server, .claim = ask->claim, .first = change.number, .changes = &change, .count = 1}};
+        step_send(step, to, &message);
+        sent += wire_change_bytes(&change);
+        if (sent >= REPAIR_MOST_BYTES)
+            return true;
+    }
+    return code == 0;
+}
+
+/* Changes after a number; or a state, where they are not kept, where it is cheaper, or where it is not us who states. */
+void ours_answer_changes(struct step *step, const struct wire_message *message)
+{
+    const struct wire_ask *ask = &message->ask;
+    struct server *server = server_find(step, ask->server);
+    presence_server_description known;
+    if (!server || !server_describe(step, server, &known))
+        return;
+    presence_change_reader *reader = NULL;
+    bool same = presence_claim_compare(&ask->claim, &known.claim) == 0;
+    if (same && ask->after > known.number)
+        return;
+    if (same && ask->after == known.number && server->role == OURS)
+        return; /* nothing was missed */
+    bool told = server->role == OURS && same &&
+                presence_replica_changes(step->recorder, ask->server, ask->after, &reader) == PRESENCE_OK &&
+                send_some(step, ask, message->node, reader);
+    presence_change_reader_free(reader);
+    if (!told)
+        transfer_ask(step, server, &(struct wire_ask){.question = WIRE_ASK_STATE, .server = ask->server});
+}
