@@ -36,6 +36,7 @@ bench: ## the benchmarks beside their yardsticks
 	@scripts/setup test
 	@scripts/build build
 	@build/tests/bench/bench_recorder
+	@if [ -x build/tests/bench/bench_wire ]; then build/tests/bench/bench_wire; fi
 
 bench-daemon: ## presenced beside redis-server, by redis-benchmark
 	@scripts/setup test

@@ -4,9 +4,9 @@
  * generated (protobuf-c), and nobody outside this folder sees it.
  *
  * A message that is decoded lies in an arena with everything that it points to, until the arena is reset. Decoding is
- * safe on any bytes, and costs memory at most some forty times their length. Strings are never NULL; they are as
- * they came (whether they are good names the recorder says). Counts and indexes are checked: an index of a model that is
- * not there, a change without a kind, a reason out of range make the whole message malformed.
+ * safe on any bytes, and costs memory at most some forty times their length. Strings are never NULL; they are as they
+ * came (whether they are good names the recorder says). Counts and indexes are checked: an index of a model that is not
+ * there, a change without a kind, a reason out of range make the whole message malformed.
  *
  * Threads: none of its own; an arena or a buffer belongs to one thread at a time. Errors: negative, see wire_strerror.
  */
@@ -19,13 +19,15 @@ enum {
     WIRE_VERSION = 1,
     WIRE_MOST_BYTES = 512 * 1024, /* longer messages are neither sent nor read; NATS allows 1 MiB by default */
     WIRE_BATCH_BYTES = 16 * 1024, /* about where changes and chunks are cut */
+    WIRE_MOST_PARTS = 65535,      /* of one beat */
+    WIRE_MOST_EVIDENCE = 256,     /* connections in one answer about an agent */
 };
 
 enum wire_error {
     WIRE_OK = 0,
     WIRE_E_MALFORMED = -1, /* not the format, or it contradicts itself */
     WIRE_E_VERSION = -2,   /* of a version above ours */
-    WIRE_E_UNKNOWN = -3,   /* a body that this version does not know: to be ignored */
+    WIRE_E_UNKNOWN = -3,   /* a body or a question that this version does not know: to be ignored */
     WIRE_E_TOO_LONG = -4,
     WIRE_E_NO_MEMORY = -5,
 };
@@ -55,14 +57,16 @@ struct wire_beat {
     uint64_t sequence, nonce;
     uint32_t interval_ms, lease_ms;
     bool joining, leaving;
-    uint32_t part, parts;
+    uint32_t part, parts; /* part < parts; parts is at least 1 */
     struct wire_stand *stands;
     size_t count;
     uint64_t memory;
 };
 
-/* Numbers are first, first + 1, ...: each change's number is set by decoding. A CONNECT's value has model, agent, data,
- * id, controller_agent, and last_seen (= time); its server is the message's. */
+/* Numbers are first, first + 1, ..., from 1: each change's number is set by decoding, and not looked at by encoding. A
+ * CONNECT's value has model, agent, data, id, controller_agent, and last_seen (= time: that is what is sent), and is
+ * alive; a DISCONNECT's has its id. Their server is the message's. What a kind does not need is neither sent nor read.
+ */
 struct wire_changes {
     const char *server;
     presence_claim claim;
@@ -75,15 +79,15 @@ struct wire_activity {
     const char *server;
     presence_claim claim;
     uint64_t number;
-    const uint64_t *ids;
-    const presence_time *seen; /* to the millisecond */
+    const uint64_t *ids;       /* ascending, none twice */
+    const presence_time *seen; /* to the millisecond: they come less than one early */
     size_t count;
 };
 
 enum wire_question { WIRE_ASK_CHANGES = 1, WIRE_ASK_STATE, WIRE_ASK_KNOWN, WIRE_ASK_STANDS, WIRE_ASK_AGENT };
 
 struct wire_range {
-    uint64_t first, last;
+    uint64_t first, last; /* first <= last */
 };
 
 struct wire_ask {
@@ -159,6 +163,8 @@ struct wire_message {
 /* Memory for messages one after the other: grows to the largest, kept until freed. */
 struct wire_arena;
 struct wire_arena *wire_arena_new(void); /* NULL: out of memory */
+/* The same from this memory; the hook is copied. */
+struct wire_arena *wire_arena_new_from(const presence_allocator *memory);
 void wire_arena_free(struct wire_arena *arena);
 void wire_arena_reset(struct wire_arena *arena);
 

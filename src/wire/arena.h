@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * arena.h - memory for one message at a time: handed out from the front of large blocks, taken back all at once.
+ *
+ * Behind each piece there is one byte more, which belongs to the piece: decoding writes the NUL of a name there instead
+ * of copying the name once more. Built with the address sanitizer, what was not handed out must not be touched.
+ */
+#ifndef WIRE_ARENA_H
+#define WIRE_ARENA_H
+
+#include "wire.h"
+
+#include <protobuf-c/protobuf-c.h>
+
+struct wire_block {
+    struct wire_block *next;
+    size_t bytes; /* all of it, this header too */
+    uint64_t contents[];
+};
+
+struct wire_arena {
+    presence_allocator memory;
+    ProtobufCAllocator generated; /* what the generated code allocates from: this arena */
+    struct wire_block *blocks;    /* the newest first; pieces come from it */
+    uint8_t *at, *end;            /* what is left of it */
+    size_t next_bytes;            /* of the next block */
+    size_t left_bytes;            /* what this message may still take */
+    int error;                    /* of this message: why a piece was refused, if one was */
+};
+
+/* Begins a message: from here on at most that many bytes are handed out, and arena->error is none. */
+void wire_arena_begin(struct wire_arena *arena, size_t most_bytes);
+/* `bytes` bytes, not zeroed, aligned for everything in a message. NULL, and arena->error tells why: MALFORMED (over the
+ * limit: no message of ours needs that much), or NO_MEMORY. */
+void *wire_arena_take(struct wire_arena *arena, size_t bytes);
+
+#endif
