@@ -3,7 +3,7 @@
  * follow.c - applying what other nodes state, in order, and finding and repairing what is missing.
  *
  *   Q  The next number is applied, what was seen is ignored, what is ahead is held (within a bound) while the gap is
- *      asked for: the changes, if the server's life is already here whole, else the state.
+ *      asked for: the changes, if what the claim began with is here, else the state.
  *   R  A beat tells the number and digest that should be here. Behind the number of the beat before it: a gap whose
  *      changes were lost. The same number with another digest: corruption or a bug; the whole state again, counted.
  *   S  A lapsed server is restored once its holder is heard and number and digest are its holder's.
@@ -181,12 +181,12 @@ static void take_whole(struct step *step, struct server *server)
 }
 
 /* The changes, where all before them is here; a life that never stated itself whole has nothing but changes. */
-static void close_gap(struct step *step, struct server *server, const presence_server_description *known)
+static void close_gap(struct step *step, struct server *server)
 {
     step->counters.gaps += server->repair == REPAIR_NONE;
     if (server->repair == REPAIR_STATE)
         return;
-    if (known->complete || server->vouched || !server->told.complete)
+    if (server->vouched)
         follow_ask(step, server, REPAIR_CHANGES, server->holder);
     else
         take_whole(step, server);
@@ -206,7 +206,7 @@ void follow_check(struct step *step, struct server *server, bool from_beat)
     if (known.number < told->number) {
         bool first = !server->vouched && !known.complete && known.number == 0;
         if (from_beat && (first || known.number < server->behind || server->lapsed))
-            close_gap(step, server, &known);
+            close_gap(step, server);
         if (from_beat)
             server->behind = told->number;
         return;
@@ -269,6 +269,10 @@ void follow_told(struct step *step, struct server *server, struct peer *holder, 
     server->told.server = server->told.holder = NULL;
     server->told_sequence = sequence;
     server->told_at = step->now;
+    if (!stand->complete && !server->vouched) { /* its number 0 was empty */
+        server->vouched = true;
+        follow_release(step, server);
+    }
     follow_check(step, server, true);
     if (!rule(step, STEP_RULE_RESTORE))
         restore(step, server);
@@ -290,7 +294,6 @@ static int apply(struct step *step, struct server *server, const struct wire_cha
         if (code)
             return code;
         step->counters.changes_applied += applied;
-        server->vouched = server->vouched || applied;
     }
     return PRESENCE_OK;
 }
@@ -387,14 +390,17 @@ void follow_changes(struct step *step, struct peer *peer, const struct wire_mess
         meet_whole(step, server, changes->first);
         return;
     }
+    if (!server->vouched) { /* what the claim began with comes first: the next beat tells whether there is any */
+        hold(step, server, bytes, length);
+        return;
+    }
     int code = apply(step, server, changes);
     if (code == PRESENCE_E_GAP) {
-        presence_server_description known;
         hold(step, server, bytes, length);
         if (server->needed < changes->first - 1)
             server->needed = changes->first - 1;
-        if (server_holder_lives(server) && server_describe(step, server, &known))
-            close_gap(step, server, &known);
+        if (server_holder_lives(server))
+            close_gap(step, server);
     } else if (code == PRESENCE_OK && server->held) {
         follow_release(step, server);
     }

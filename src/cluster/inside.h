@@ -30,7 +30,7 @@
 #define NEVER UINT64_MAX
 
 enum {
-    ECHOES = 64,          /* own beats under way that are remembered */
+    ECHOES = 64,           /* own beats under way that are remembered */
     STATEMENTS_MOST = 512, /* read at once */
     JOINING_TAG = 1        /* of a newcomer's question what is remembered, and of its answer */
 };
@@ -81,7 +81,7 @@ struct server {
     bool wanted;           /* by step_claim: a session holds it here */
     bool wants_epoch;      /* with an epoch */
     uint64_t epoch;
-    bool lapsed, vouched; /* vouched: a state or a change under this claim was taken */
+    bool lapsed, vouched; /* vouched: all that the claim began with is here: changes can follow */
     uint64_t orphaned;    /* when its holder stopped stating it; 0: it has not */
     uint64_t lapsed_at, forgotten_at;
     presence_time active_mark; /* OURS: the latest last_seen that was told */

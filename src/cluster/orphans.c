@@ -73,7 +73,8 @@ void orphans_tell(struct step *step, const char *node, uint64_t tag, const char 
 void orphans_compare(struct step *step, struct peer *peer)
 {
     if (!step->ready && !peer->asked && peer->sequence > 0) { /* asked at each beat until it has answered */
-        struct wire_message message = {.kind = WIRE_ASK, .ask = {.question = WIRE_ASK_KNOWN, .server = "", .tag = JOINING_TAG}};
+        struct wire_message message = {.kind = WIRE_ASK,
+                                       .ask = {.question = WIRE_ASK_KNOWN, .server = "", .tag = JOINING_TAG}};
         step_send(step, peer->node, &message);
         step->counters.asks++;
     }
