@@ -6,11 +6,12 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 60
+SIM_SEEDS ?= 100000
 JOBS ?= $(shell nproc)
 export JOBS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run story test bench bench-daemon fuzz soak lint screenshot format install deb docs clean
+.PHONY: help setup build run story test sim bench bench-daemon fuzz soak lint screenshot format install deb docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 21
@@ -31,6 +32,10 @@ story: build ## the library's example: an API server, agents as processes, and w
 test: ## build and run every test; the last line is the count
 	@scripts/setup test
 	@scripts/run-tests
+
+sim: ## SIM_SEEDS (100,000) random clusters in virtual time, and the stories
+	@scripts/setup test
+	@scripts/sim $(SIM_SEEDS)
 
 bench: ## the benchmarks beside their yardsticks
 	@scripts/setup test
