@@ -8,7 +8,8 @@
  *   C  Own beats that come back say that this node hears. Only such count as were sent within the last lease, and
  *      since this process last woke: what was queued while it slept proves nothing.
  *   D  A node that does not hear itself is deaf: it judges nobody, and says so. Hearing again, it gives every lease a
- *      fresh start.
+ *      fresh start. Nor does it call a peer silent before a beat of its own from the last interval of that silence
+ *      came back: it may be about to find that it is deaf.
  *   E  The same after a pause of this process.
  *   F  Where most of the cluster, and at least two peers, fall silent within one lease, that is stale first, and missing
  *      only after the hold. A beat of our own name from another run, while we are joining: two of one name.
@@ -247,6 +248,12 @@ static void forget_gone(struct step *step)
     }
 }
 
+/* A beat of ours from the end of that time came back: it was not us who heard nothing (D). */
+static bool heard_ourselves(const struct step *step, uint64_t until)
+{
+    return !rule(step, STEP_RULE_DEAF) || step->echoed + step->config.interval * MS >= until;
+}
+
 uint64_t beat_judge(struct step *step)
 {
     judge_hearing(step);
@@ -265,7 +272,7 @@ uint64_t beat_judge(struct step *step)
         if (peer->silent || peer->left)
             continue;
         uint64_t until = silence_began(step, peer) + peer->lease;
-        if (step->now > until && !held)
+        if (step->now > until && !held && heard_ourselves(step, until))
             fall_silent(step, peer);
         else if (step->now <= until && until + 1 < due)
             due = until + 1;

@@ -105,7 +105,7 @@ int step_claim(struct step *step, uint64_t now, const char *name, bool has_epoch
     server->epoch = epoch;
     if (server->role == OURS && known.local && (!has_epoch || epoch == known.claim.epoch))
         return PRESENCE_OK;
-    if (step->ready || server->role == OURS)
+    if (step->ready || !claim_is_none(&known.claim))
         return ours_claim(step, server);
     if (!server->stated_unclaimed) { /* H */
         server->stated_unclaimed = true;

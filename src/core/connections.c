@@ -354,12 +354,21 @@ bool connections_next_row(const presence_connections *connections, presence_curs
     return *row != NONE;
 }
 
+/* What was stated under a claim is told as it was stated: that this recorder lost touch is no statement. */
+static void fill_value(const presence_connections *connections, uint32_t row, presence_value *value)
+{
+    const struct roots *roots = roots_of(connections);
+    registry_value(roots, row, value);
+    if (connections->stated_only)
+        value->status = row_stated_status(row_stamp(roots, row), server_get(roots, row_server(roots, row)));
+}
+
 bool presence_connections_next(const presence_connections *connections, presence_cursor *cursor, presence_value *value)
 {
     uint32_t row;
     if (!connections || !cursor || !value || !connections_next_row(connections, cursor, &row))
         return false;
-    registry_value(roots_of(connections), row, value);
+    fill_value(connections, row, value);
     return true;
 }
 
@@ -400,7 +409,7 @@ int presence_connections_find(const presence_connections *connections, const cha
     uint32_t row = number == NONE ? NONE : registry_row(registry, roots_of(connections), number, id);
     if (row == NONE || !belongs(connections, row))
         return PRESENCE_E_NOT_FOUND;
-    registry_value(roots_of(connections), row, value);
+    fill_value(connections, row, value);
     return PRESENCE_OK;
 }
 
@@ -428,7 +437,7 @@ static presence_status best_stated(const presence_connections *connections, uint
     presence_status best = PRESENCE_UNKNOWN;
     for (uint32_t at = agent_get(roots, agent)->first; at != NONE;) {
         uint64_t stamp = row_stamp(roots, at);
-        presence_status status = row_status(stamp, server_get(roots, row_server(roots, at)));
+        presence_status status = row_stated_status(stamp, server_get(roots, row_server(roots, at)));
         if (!(stamp & ROW_CONTROLLER) && status > best && belongs(connections, at))
             best = status;
         at = row_next(roots, at, stamp);

@@ -38,6 +38,31 @@ static void a_state_comes_with_its_statuses_and_times(void **state)
     assert_int_equal(description.alive, 2);
 }
 
+static void a_lapse_does_not_show_in_it(void **state)
+{
+    struct world *world = *state;
+    presence_value values[] = {seen(test_value(S0, 1, MODEL_A, "alive"), 11),
+                               seen(test_value(S0, 2, MODEL_A, "missing"), 12)};
+    values[1].status = PRESENCE_MISSING;
+    expect_code(PRESENCE_OK, applies_state(world, S0, claim, 40, values, 2));
+    expect_code(PRESENCE_OK, presence_replica_lapse(world->recorder, S0));
+    presence_server_description description;
+    presence_connections *stated = presence_replica_state(world->recorder, S0, &description);
+    assert_non_null(stated);
+    assert_int_equal(description.alive, 1);
+    presence_value value;
+    expect_code(PRESENCE_OK, presence_connections_find(stated, S0, 1, &value));
+    assert_int_equal(value.status, PRESENCE_ALIVE);
+    expect_code(PRESENCE_OK, presence_connections_find(stated, S0, 2, &value));
+    assert_int_equal(value.status, PRESENCE_MISSING);
+    presence_connections *model = presence_connections_for_model(stated, MODEL_A);
+    presence_status status;
+    expect_code(PRESENCE_OK, presence_connections_agent_status(model, "alive", &status));
+    assert_int_equal(status, PRESENCE_ALIVE);
+    presence_connections_free(model);
+    presence_connections_free(stated);
+}
+
 static void it_replaces_all_that_was_known(void **state)
 {
     struct world *world = *state;
@@ -273,6 +298,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         story(a_state_comes_with_its_statuses_and_times),
+        story(a_lapse_does_not_show_in_it),
         story(it_replaces_all_that_was_known),
         story(an_older_number_is_stale_and_the_same_is_taken),
         story(a_larger_claim_is_taken_and_a_smaller_is_stale),
