@@ -230,10 +230,41 @@ static bool must_claim(struct world *world, const struct actor *actor, int node)
                               !described.local);
 }
 
+/* Connects each of its agents. Where the node stated the server already, a session says at the end of its grace what was
+ * not restated; else the settle time of the new claim does. */
+static void state_singly(struct world *world, int a, bool stated_here)
+{
+    struct actor *actor = actor_of(world, a);
+    presence_recorder *recorder = world->nodes[actor->node].recorder;
+    uint64_t mark = 0;
+    presence_recorder_mark(recorder, &mark);
+    tell(world, actor->node, "%s states each of its %zu agents", world->servers[actor->server], actor->count);
+    for (size_t i = 0; i < actor->count && actor->node >= 0; i++) {
+        answered(world, actor, "connect", connect_on_node(world, actor, &actor->agents[i]));
+    }
+    if (stated_here && actor->node >= 0) {
+        answered(world, actor, "server_down_unstated",
+                 presence_recorder_server_down_unstated(recorder, world->servers[actor->server], mark,
+                                                        PRESENCE_REASON_TIMED_OUT, NULL));
+    }
+}
+
+/* By a claim of its own of that life, or unclaimed. */
+static bool stated_on(struct world *world, const struct actor *actor, int node, uint64_t epoch)
+{
+    presence_server_description described;
+    if (presence_replica_describe(world->nodes[node].recorder, world->servers[actor->server], &described)) {
+        return false;
+    }
+    bool claimed = described.claim.epoch || described.claim.turn || described.claim.random;
+    return !claimed || (described.local && (!actor->session || described.claim.epoch == epoch));
+}
+
 int actor_bind(struct world *world, int a, int node)
 {
     struct actor *actor = actor_of(world, a);
     must(actor->alive && world_is_up(world, node));
+    bool stated_here = stated_on(world, actor, node, actor->epoch);
     int code = must_claim(world, actor, node) ? claim_on_node(world, actor, node) : PRESENCE_OK;
     world_after(world, node);
     if (code != PRESENCE_OK) {
@@ -242,11 +273,10 @@ int actor_bind(struct world *world, int a, int node)
     actor->node = node;
     actor->life = world->nodes[node].life;
     actor->changed_at = world->now;
-    if (!actor->restates_singly) {
+    if (actor->restates_singly) {
+        state_singly(world, a, stated_here);
+    } else {
         actor_whole_list(world, a);
-    }
-    for (size_t i = 0; actor->restates_singly && i < actor->count && actor->node >= 0; i++) {
-        answered(world, actor, "connect", connect_on_node(world, actor, &actor->agents[i]));
     }
     return PRESENCE_OK;
 }
@@ -284,9 +314,7 @@ static void say_down(struct world *world, const struct ghost *ghost, const char 
 {
     presence_recorder *recorder = world->nodes[ghost->node].recorder;
     struct actor *actor = actor_of(world, ghost->actor);
-    presence_server_description described;
-    if (presence_replica_describe(recorder, server, &described) != PRESENCE_OK || !described.local ||
-        (actor->session && described.claim.epoch != ghost->epoch)) {
+    if (!stated_on(world, actor, ghost->node, ghost->epoch)) {
         return;
     }
     tell(world, ghost->node, "%s is said to be down: %s", server, presence_reason_string(ghost->reason));

@@ -39,6 +39,7 @@ struct invariants {
     struct heard heard[MOST_NODES][MOST_SERVERS];
     struct latest_beat latest[MOST_NODES][MOST_NODES]; /* [receiver][sender] */
     uint64_t echo_sent[MOST_NODES];                    /* its latest beat that came back was sent then; 0: none did */
+    uint64_t heard_any[MOST_NODES];                    /* when anything came */
     bool excused[MOST_SERVERS];
     presence_claim greatest[MOST_SERVERS]; /* when everything was healed */
     uint64_t greatest_number[MOST_SERVERS];
@@ -74,7 +75,7 @@ void invariants_node_starts(struct world *world, int node)
     memset(invariants->seen[node], 0, sizeof invariants->seen[node]);
     memset(invariants->heard[node], 0, sizeof invariants->heard[node]);
     memset(invariants->latest[node], 0, sizeof invariants->latest[node]);
-    invariants->echo_sent[node] = 0;
+    invariants->echo_sent[node] = invariants->heard_any[node] = 0;
 }
 
 static const struct step_config *config_of(const struct world *world, int node)
@@ -110,6 +111,7 @@ static void hear_beat(struct world *world, int node, const struct message *messa
 void invariants_hear(struct world *world, int node, const struct message *message)
 {
     struct wire_message decoded;
+    world->invariants->heard_any[node] = world->now;
     if (message->lane != STEP_BEAT) {
         return;
     }
@@ -181,11 +183,13 @@ static void check_lapse(struct world *world, int n, int server, const presence_s
         world_blame(world, "rule 3: %s lapses on %s %llu ms after a beat that stated it", world->servers[server],
                     world->nodes[n].name, (unsigned long long)((world->now - heard->at) / MILLISECOND));
     }
-    uint64_t echo = invariants->echo_sent[n];
-    if (heard->ever && world->now - echo > lease * 2 / 3) {
-        world_blame(world, "rule 5: %s lapses on %s, whose last beat that came back was sent %llu ms ago",
-                    world->servers[server], world->nodes[n].name,
-                    (unsigned long long)((world->now - echo) / MILLISECOND));
+    uint64_t echo = world->now - invariants->echo_sent[n], any = world->now - invariants->heard_any[n];
+    if (heard->ever && (echo > lease || any > lease / 2)) {
+        world_blame(world,
+                    "rule 5: %s lapses on %s: its last beat that came back was sent %llu ms ago, %llu ms ago "
+                    "anything came",
+                    world->servers[server], world->nodes[n].name, (unsigned long long)(echo / MILLISECOND),
+                    (unsigned long long)(any / MILLISECOND));
     }
 }
 

@@ -8,7 +8,7 @@
  *   3  a node lapses a server only if no beat that states it came there in the last lease
  *   4  at rest every running node is ready and fresh, every view of a live server equals its origin's, and of a dead one
  *      all are equal, and the greatest that survived
- *   5  a node that does not hear itself lapses nothing
+ *   5  a node that has not heard itself for a lease, or nothing at all for half of one, lapses nothing
  */
 #ifndef SIM_INVARIANTS_H
 #define SIM_INVARIANTS_H

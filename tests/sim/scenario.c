@@ -87,7 +87,8 @@ static void choose_actors(struct world *world)
 
 static void fire_start(struct world *world, const struct event *event)
 {
-    if (world->nodes[event->node].state == NODE_ABSENT || world->nodes[event->node].state == NODE_GONE) {
+    enum node_state state = world->nodes[event->node].state;
+    if (!world->actors->quiet && (state == NODE_ABSENT || state == NODE_GONE)) {
         world_start(world, event->node);
     }
 }
@@ -118,8 +119,11 @@ static void fire_continue(struct world *world, const struct event *event)
 
 static void fire_end(struct world *world, const struct event *event)
 {
-    if (world->nodes[event->node].state == NODE_UP) {
+    if (world->nodes[event->node].state == NODE_UP || world->nodes[event->node].state == NODE_STOPPED) {
         world_crash(world, event->node);
+    }
+    if (below(world, 3) > 0) {
+        start_later(world, event->node, between(world, 1, 3 * world->config.lease) * MILLISECOND);
     }
 }
 
@@ -146,7 +150,6 @@ static void leave(struct world *world, int node)
         world_leave(world, node);
         world_schedule(world, between(world, 1, 500) * MILLISECOND,
                        (struct event){.fire = fire_end, .node = node, .life = world->nodes[node].life});
-        start_later(world, node, SECOND + some_time(world)); /* is dropped by the end: see below */
     }
 }
 
@@ -283,6 +286,9 @@ static void slow_down(struct world *world, int node)
 
 static void fire_fault(struct world *world, const struct event *event)
 {
+    if (world->actors->quiet) {
+        return;
+    }
     int node = some_node(world);
     unsigned dice = below(world, 100);
     if (dice < 22) {
@@ -311,13 +317,31 @@ static void fire_fault(struct world *world, const struct event *event)
              manners.reorder);
         network_set_all(world, &manners);
     }
-    if (!world->actors->quiet) {
-        world_schedule(world, between(world, 1, 2 * world->config.lease) * MILLISECOND,
-                       (struct event){.fire = fire_fault, .node = -1, .number = event->number});
-    }
+    world_schedule(world, between(world, 1, 2 * world->config.lease) * MILLISECOND,
+                   (struct event){.fire = fire_fault, .node = -1, .number = event->number});
 }
 
 /* -------------------------------------------------------------------------------------------------------------- run */
+
+/* Who leaves is gone; of those that are gone some come back, and one runs at least. */
+static void end_the_day(struct world *world)
+{
+    int running = 0;
+    world->actors->quiet = true;
+    for (int node = 0; node < world->node_count; node++) {
+        if (world->nodes[node].state == NODE_UP && world->nodes[node].leaving) {
+            world_crash(world, node);
+        }
+        running += world_is_running(world, node) || world->nodes[node].state == NODE_STOPPED;
+    }
+    for (int node = 0; node < world->node_count; node++) {
+        bool gone = world->nodes[node].state == NODE_GONE || world->nodes[node].state == NODE_ABSENT;
+        if (gone && (running == 0 || below(world, 2) == 0)) {
+            world_start(world, node);
+            running++;
+        }
+    }
+}
 
 void scenario_run(struct world *world)
 {
@@ -335,5 +359,6 @@ void scenario_run(struct world *world)
         world_schedule(world, 0, (struct event){.fire = fire_fault, .node = -1, .number = below(world, 4) == 0});
     }
     world_run(world, between(world, 2, 8) * world->config.lease * MILLISECOND);
+    end_the_day(world);
     world_rest(world);
 }
