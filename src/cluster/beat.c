@@ -116,8 +116,10 @@ static void peer_leaves(struct step *step, struct peer *peer)
     for (struct server *server = step->servers; server; server = server->next) {
         if (server->role != THEIRS || server->holder != peer)
             continue;
-        server->orphaned = step->now;
-        follow_lapse(step, server); /* drained rows are missing already, and stay so for that reason */
+        if (!server->orphaned)
+            server->orphaned = step->now;
+        if (server->told_sequence == peer->sequence) /* else another may have taken it over, and is heard in time */
+            follow_lapse(step, server);              /* drained rows are missing already, and stay so for that reason */
     }
 }
 

@@ -92,7 +92,7 @@ static void retry_state(struct step *step, struct server *server)
     if (!rule(step, STEP_RULE_CHUNKS) && server->intake)
         return;
     server->tries++;
-    if (server->tries > TRIES_OF_MEMORY && !server_holder_lives(server)) {
+    if (server->tries > TRIES_OF_MEMORY && (server->source != server->holder || !server_holder_lives(server))) {
         follow_end_repair(step, server);
         return;
     }
@@ -134,7 +134,8 @@ bool follow_claim(struct step *step, struct server *server, const presence_claim
     follow_end_repair(step, server);
     held_drop(server);
     transfer_drop(step, server);
-    step->pending -= server->stated_unclaimed;
+    bool stated_here = server->stated_unclaimed;
+    step->pending -= stated_here;
     server->stated_unclaimed = false;
     server->heard_claim = *claim;
     server->vouched = false;
@@ -145,6 +146,8 @@ bool follow_claim(struct step *step, struct server *server, const presence_claim
     server_set_role(step, server, THEIRS, holder);
     presence_server_description known;
     server->lapsed = server_describe(step, server, &known) && known.lapsed;
+    if (stated_here && step->output.superseded)
+        step->output.superseded(step->output.context, server->name, claim, holder ? holder->node : "");
     return true;
 }
 
@@ -184,7 +187,7 @@ static void take_whole(struct step *step, struct server *server)
 static void close_gap(struct step *step, struct server *server)
 {
     step->counters.gaps += server->repair == REPAIR_NONE;
-    if (server->repair == REPAIR_STATE)
+    if (server->repair == REPAIR_STATE && server->source == server->holder)
         return;
     if (server->vouched)
         follow_ask(step, server, REPAIR_CHANGES, server->holder);
@@ -243,13 +246,9 @@ void follow_told(struct step *step, struct server *server, struct peer *holder, 
                  uint64_t sequence)
 {
     if (server->role == OURS) {
-        ours_met_larger(step, server, stand, holder);
+        ours_met_larger(step, server, &stand->claim, holder);
         if (server->role == OURS)
             return;
-    } else if (server->stated_unclaimed && server->wanted) { /* it will be claimed above this */
-        if (presence_claim_compare(&stand->claim, &server->heard_claim) > 0)
-            server->heard_claim = stand->claim;
-        return;
     }
     presence_server_description known;
     server_describe(step, server, &known);
@@ -357,13 +356,9 @@ static void meet_whole(struct step *step, struct server *server, uint64_t number
 static bool belongs(struct step *step, struct server *server, struct peer *peer, const presence_claim *claim)
 {
     if (server->role == OURS) {
-        ours_met_larger(step, server, &(struct wire_stand){.claim = *claim}, peer);
+        ours_met_larger(step, server, claim, peer);
         if (server->role == OURS)
             return false;
-    } else if (server->stated_unclaimed && server->wanted) {
-        if (presence_claim_compare(claim, &server->heard_claim) > 0)
-            server->heard_claim = *claim;
-        return false;
     }
     presence_server_description known;
     server_describe(step, server, &known);

@@ -73,13 +73,14 @@ struct server {
     /* what its holder last told of itself */
     struct wire_stand told; /* without strings */
     uint64_t told_sequence, told_at;
-    uint64_t behind; /* the number that we lacked at the beat before */
-    uint64_t needed; /* at least this number was stated, as changes show that are ahead of what is here */
-    /* largest claim heard of, where the recorder cannot be told yet */
-    presence_claim heard_claim;
-    bool stated_unclaimed; /* here, and to be claimed */
-    bool wanted;           /* by step_claim: a session holds it here */
-    bool wants_epoch;      /* with an epoch */
+    uint64_t behind;            /* the number that we lacked at the beat before */
+    uint64_t needed;            /* at least this number was stated, as changes show that are ahead of what is here */
+    presence_claim heard_claim; /* the largest heard of */
+    uint64_t rumoured;          /* OURS: since when heard_claim is larger, in memories only; 0: it is not */
+    bool stated_unclaimed;      /* here, and to be claimed */
+    bool wanted;                /* by step_claim: a session holds it here */
+    bool early;                 /* so before this node was ready: a larger claim may only not have been heard of */
+    bool wants_epoch;           /* with an epoch */
     uint64_t epoch;
     bool lapsed, vouched; /* vouched: all that the claim began with is here: changes can follow */
     uint64_t orphaned;    /* when its holder stopped stating it; 0: it has not */
@@ -192,7 +193,8 @@ void ours_scan(struct step *step); /* looks at every server of the recorder, aft
 int ours_claim(struct step *step, struct server *server);
 void ours_claim_pending(struct step *step);
 /* A larger claim than ours, by a node that is heard (holder) or in somebody's memory (NULL). */
-void ours_met_larger(struct step *step, struct server *server, const struct wire_stand *stand, struct peer *holder);
+void ours_met_larger(struct step *step, struct server *server, const presence_claim *claim, struct peer *holder);
+void ours_judge_rumour(struct step *step, struct server *server); /* of a larger claim; in each sweep */
 void ours_answer_changes(struct step *step, const struct wire_message *message);
 void ours_complete(struct step *step, struct server *server);
 void batches_flush(struct step *step);

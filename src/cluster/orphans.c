@@ -90,16 +90,6 @@ void orphans_compare(struct step *step, struct peer *peer)
 
 /* -------------------------------------------------------------------------------------------------------- learning -- */
 
-static bool node_lives(const struct step *step, const char *node)
-{
-    if (strcmp(node, step->config.node) == 0)
-        return true;
-    for (const struct peer *peer = step->peers; peer; peer = peer->next)
-        if (!peer->silent && !peer->left && peer->sequence != 0 && strcmp(peer->node, node) == 0)
-            return true;
-    return false;
-}
-
 /* <0, 0, >0: what is told is less, the same, more than what is here. */
 static int compare(const struct wire_stand *stand, const presence_server_description *known)
 {
@@ -144,8 +134,7 @@ static void learn(struct step *step, struct peer *teller, const struct wire_stan
         return;
     }
     if (server->role == OURS) {
-        if (!node_lives(step, stand->holder) || strcmp(stand->holder, step->config.node) == 0)
-            ours_met_larger(step, server, stand, NULL); /* K; a living holder's beats speak for it */
+        ours_met_larger(step, server, &stand->claim, NULL);
         return;
     }
     if (server->stated_unclaimed) {
@@ -167,8 +156,7 @@ static void learn(struct step *step, struct peer *teller, const struct wire_stan
         server_set_role(step, server, THEIRS, NULL);
     if (!server->orphaned)
         server->orphaned = step->now;
-    if (!node_lives(step, stand->holder))
-        follow_lapse(step, server);
+    follow_lapse(step, server); /* until its node is heard */
     if (stand->connections > 0 || stand->number > 0)
         follow_ask(step, server, REPAIR_STATE, teller);
 }

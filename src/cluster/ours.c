@@ -3,11 +3,12 @@
  * ours.c - the servers that this node states: claiming them, sending their changes, answering who missed some.
  *
  *   H  A claim takes a turn above every claim of the server that is known here. What is stated here of a server that
- *      nobody claims is claimed as soon as this node is ready: before, it could not know of a larger one.
+ *      nobody claims is claimed as soon as this node is ready: before, it could not know of a larger one. A session
+ *      does not wait for that; if a larger claim of the same life is heard after all, it takes a larger turn, once.
  *   I  Changes go out in the order of their numbers, at once when idle, in batches when busy.
  *   J  A change that cannot be told one by one (a whole list) is told as a number without changes: take the state.
- *   K  A larger claim of a living node is yielded to, and never fought. The memory of a larger claim whose node is gone
- *      is answered by a larger turn in the same life; a newer life is yielded to all the same.
+ *   K  A larger claim of a living node is yielded to, and never fought. The memory of a larger claim whose node was
+ *      not heard for a lease is answered by a larger turn in the same life; a newer life is yielded to all the same.
  *   L  A claim that inherited connections is complete once the settle time is over: what was not restated is dropped.
  *
  * Cost: O(changes); a claim is O(1), or O(connections) where they are taken in under it.
@@ -40,7 +41,7 @@ static void now_ours(struct step *step, struct server *server)
     server_set_role(step, server, OURS, NULL);
     step->pending -= server->stated_unclaimed;
     server->stated_unclaimed = false;
-    server->orphaned = 0;
+    server->orphaned = server->rumoured = 0;
     server->sent = known.number;
     server->settle = known.inherited > 0 || !known.complete ? step->now + step->config.settle * MS : NEVER;
     if (known.lapsed)
@@ -72,9 +73,11 @@ int ours_claim(struct step *step, struct server *server)
 
 void ours_claim_pending(struct step *step)
 {
-    for (struct server *server = step->servers; server && step->pending > 0; server = server->next)
-        if (server->stated_unclaimed && (server->wanted || !server_holder_lives(server)))
+    for (struct server *server = step->servers; server; server = server->next) {
+        server->early = false;
+        if (server->stated_unclaimed)
             ours_claim(step, server);
+    }
 }
 
 static void wait_for_claim(struct step *step, struct server *server)
@@ -105,13 +108,11 @@ int step_claim(struct step *step, uint64_t now, const char *name, bool has_epoch
     server->epoch = epoch;
     if (server->role == OURS && known.local && (!has_epoch || epoch == known.claim.epoch))
         return PRESENCE_OK;
-    if (step->ready || !claim_is_none(&known.claim))
-        return ours_claim(step, server);
-    if (!server->stated_unclaimed) { /* H */
-        server->stated_unclaimed = true;
-        step->pending++;
-    }
-    return PRESENCE_OK;
+    int code = ours_claim(step, server);
+    if (code)
+        server->wanted = server->wants_epoch = false;
+    server->early = !code && !step->ready;
+    return code;
 }
 
 /* ---------------------------------------------------------------------------------------------------------- yielding -- */
@@ -121,33 +122,61 @@ static void retake(struct step *step, struct server *server, const presence_clai
     if (!rule(step, STEP_RULE_RETAKE))
         return;
     server->heard_claim = *larger;
+    server->early = false;
     if (ours_claim(step, server) == PRESENCE_OK)
-        step_say(step, STEP_INFO, "retake", "server %s: a larger claim is remembered whose node is gone", server->name);
+        step_say(step, STEP_INFO, "retake", "server %s: a larger claim is known, and this one is of later",
+                 server->name);
 }
 
-void ours_met_larger(struct step *step, struct server *server, const struct wire_stand *stand, struct peer *holder)
+static void yield(struct step *step, struct server *server, const presence_claim *claim, struct peer *holder)
 {
-    presence_server_description known;
-    server_describe(step, server, &known);
-    if (presence_claim_compare(&stand->claim, &known.claim) <= 0)
-        return;
-    bool newer_life = stand->claim.epoch > known.claim.epoch;
-    if (!holder && (!newer_life || !server->wants_epoch)) {
-        retake(step, server, &stand->claim);
-        return;
-    }
-    if (!rule(step, STEP_RULE_YIELD))
-        return;
     batches_flush(step);
     transfer_drop(step, server);
-    server->wanted = server->wants_epoch = false;
+    server->wanted = server->wants_epoch = server->early = false;
     step->counters.yielded++;
     step_say(step, STEP_WARNING, "yield", "server %s is now stated by %s", server->name,
              holder ? holder->node : "a newer life whose node is gone");
-    if (!follow_claim(step, server, &stand->claim, holder))
+    if (!follow_claim(step, server, claim, holder))
         return;
     if (step->output.superseded)
-        step->output.superseded(step->output.context, server->name, &stand->claim, holder ? holder->node : "");
+        step->output.superseded(step->output.context, server->name, claim, holder ? holder->node : "");
+}
+
+/* K: somebody remembers a larger claim. Its node may live and be heard soon; after a lease it is gone. */
+static void note_rumour(struct step *step, struct server *server, const presence_claim *claim)
+{
+    if (presence_claim_compare(claim, &server->heard_claim) > 0)
+        server->heard_claim = *claim;
+    if (!server->rumoured)
+        server->rumoured = step->now;
+}
+
+void ours_judge_rumour(struct step *step, struct server *server)
+{
+    presence_server_description known;
+    if (step->deaf || step->now - server->rumoured <= step->config.lease * MS || !server_describe(step, server, &known))
+        return;
+    server->rumoured = 0;
+    struct wire_stand stand = {.claim = server->heard_claim};
+    if (stand.claim.epoch > known.claim.epoch && server->wants_epoch)
+        yield(step, server, &stand.claim, NULL);
+    else if (presence_claim_compare(&stand.claim, &known.claim) > 0)
+        retake(step, server, &stand.claim);
+}
+
+void ours_met_larger(struct step *step, struct server *server, const presence_claim *claim, struct peer *holder)
+{
+    presence_server_description known;
+    server_describe(step, server, &known);
+    if (presence_claim_compare(claim, &known.claim) <= 0)
+        return;
+    bool same_life = claim->epoch == known.claim.epoch;
+    if (!holder)
+        note_rumour(step, server, claim);
+    else if (same_life && server->early)
+        retake(step, server, claim); /* H: the session came here later than to them */
+    else if (rule(step, STEP_RULE_YIELD))
+        yield(step, server, claim, holder);
 }
 
 void ours_complete(struct step *step, struct server *server)

@@ -309,6 +309,8 @@ static void sweep(struct step *step)
             follow_retry(step, server);
         if (server->role == OURS && server->settle <= step->now)
             ours_complete(step, server);
+        if (server->role == OURS && server->rumoured)
+            ours_judge_rumour(step, server);
         if (server->role == THEIRS && server->orphaned && !server->lapsed && !step->deaf && !step->most_silent &&
             step->now - server->orphaned > step->config.lease * MS)
             follow_lapse(step, server);
