@@ -61,10 +61,26 @@ int actor_of_server(const struct world *world, int server)
     return -1;
 }
 
+static char *add_number(char *at, uint64_t number)
+{
+    char digits[24];
+    size_t count = 0;
+    do {
+        digits[count++] = (char)('0' + number % 10);
+        number /= 10;
+    } while (number > 0);
+    while (count > 0) {
+        *at++ = digits[--count];
+    }
+    return at;
+}
+
+/* By hand: it is made for every agent that a rule looks for. */
 const char *agent_name(char *room, const struct world *world, int server, uint64_t epoch, uint64_t id)
 {
-    snprintf(room, AGENT_ROOM, "%s.e%llu.i%llu", world->servers[server], (unsigned long long)epoch,
-             (unsigned long long)id);
+    char *at = stpcpy(stpcpy(room, world->servers[server]), ".e");
+    at = stpcpy(add_number(at, epoch), ".i");
+    *add_number(at, id) = '\0';
     return room;
 }
 
@@ -86,7 +102,7 @@ static struct agent *find_agent(struct actor *actor, uint64_t id)
     return NULL;
 }
 
-static struct agent *add_agent(struct actor *actor, struct agent agent)
+static void add_agent(struct actor *actor, struct agent agent)
 {
     if (actor->count == actor->room) {
         actor->room = actor->room * 2 + MOST_AGENTS;
@@ -95,7 +111,7 @@ static struct agent *add_agent(struct actor *actor, struct agent agent)
     }
     actor->agents[actor->count] = agent;
     actor->next_id = agent.id >= actor->next_id ? agent.id + 1 : actor->next_id;
-    return &actor->agents[actor->count++];
+    actor->count++;
 }
 
 /* ------------------------------------------------------------------------------------------------- calls on the node */
@@ -135,12 +151,18 @@ static int connect_on_node(struct world *world, const struct actor *actor, const
                                      agent->controller, agent_data(data, agent->version));
 }
 
+void actor_add(struct world *world, int a, uint64_t id)
+{
+    add_agent(actor_of(world, a), (struct agent){.id = id, .controller = id % 16 == 15});
+}
+
 void actor_connect(struct world *world, int a, uint64_t id)
 {
     struct actor *actor = actor_of(world, a);
     struct agent *agent = find_agent(actor, id);
     if (agent == NULL) {
-        agent = add_agent(actor, (struct agent){.id = id, .controller = id % 16 == 15});
+        actor_add(world, a, id);
+        agent = find_agent(actor, id);
     }
     if (recorder_of(world, actor) != NULL) {
         tell(world, actor->node, "%s connects %llu", world->servers[actor->server], (unsigned long long)id);

@@ -11,7 +11,7 @@
 
 #include "world.h"
 
-enum { MOST_ACTORS = MOST_SERVERS, MOST_AGENTS = 8, AGENT_ROOM = 48 };
+enum { MOST_ACTORS = MOST_SERVERS, MOST_AGENTS = 8, AGENT_ROOM = 80 };
 #define SIM_MODEL "11111111-2222-4333-8444-555555555555"
 
 struct agent {
@@ -58,6 +58,7 @@ int actor_bind(struct world *world, int actor, int node);
 /* The node will say that the server is down, for that reason, after that time: unless it is bound there again. */
 void actor_leaves_ghost(struct world *world, int actor, uint64_t after, presence_reason reason);
 /* Each is done in the truth; and on the node, if bound. */
+void actor_add(struct world *world, int actor, uint64_t id); /* in the truth only: a new id */
 void actor_connect(struct world *world, int actor, uint64_t id);
 void actor_disconnect(struct world *world, int actor, uint64_t id);
 void actor_revise(struct world *world, int actor, uint64_t id);

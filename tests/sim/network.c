@@ -222,6 +222,7 @@ static void superseded(void *context, const char *server, const presence_claim *
     struct node *node = context;
     tell(node->world, node->index, "%s is superseded by %llu.%llu of %s", server, (unsigned long long)by->epoch,
          (unsigned long long)by->turn, name);
+    node->world->network->superseded[node->index]++;
     actors_superseded(node->world, node->index, server);
 }
 

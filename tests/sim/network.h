@@ -44,6 +44,7 @@ struct network {
     /* A story's: false loses the message at the receiver. NULL: none is looked at. */
     bool (*filter)(struct world *world, int from, int to, const struct wire_message *message);
     uint64_t delivered, lost;
+    unsigned superseded[MOST_NODES]; /* how often it was told so */
 };
 
 struct network *network_new(uint64_t seed);

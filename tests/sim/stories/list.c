@@ -4,9 +4,28 @@
  */
 #include "stories.h"
 
-static void nothing(struct world *world)
-{
-    (void)world;
-}
-const struct story story_list[] = {{"nothing", nothing}};
+const struct story story_list[] = {
+    {"a snapshot overtakes a login", snapshot_overtakes_login},
+    {"ids reused after a restart", reused_ids},
+    {"a disconnect lost while the link stays up", lost_disconnect},
+    {"a late leave after reconnecting elsewhere", late_leave},
+    {"one-way partition", one_way_partition},
+    {"a cut between two NATS servers", routers_cut_apart},
+    {"a deaf observer that would call everybody dead", deaf_observer},
+    {"one that wakes with old beats queued", wakes_with_old_beats},
+    {"a receiver restarted mid-snapshot", restarted_mid_snapshot},
+    {"a receiver too slow for the origin's history", too_slow_for_history},
+    {"an origin whose clock went back", clock_went_back},
+    {"1,000 (100,000 with --big) agents reconnecting at once", many_reconnect},
+    {"two nodes with one name: the second refuses to start", one_name_second_refuses},
+    {"two nodes with one name: both run all the same", one_name_both_run},
+    {"two nodes that claim one server alive both, with the same epoch", two_claims_one_epoch},
+    {"two nodes that claim one server alive both, with different epochs", two_claims_two_epochs},
+    {"a gateway that moves to another node while its old connection is half open", moves_half_open},
+    {"a node restarted within the lease under the same epoch", restarted_within_lease},
+    {"an origin that dies with survivors holding different last numbers, then a newcomer", survivors_and_newcomer},
+    {"a forgotten server whose life returns", forgotten_returns},
+    {"connections missing before a lapse and still missing after it", missing_before_lapse},
+    {"a drain whose sockets close", drain_and_close},
+};
 const size_t story_count = sizeof story_list / sizeof story_list[0];

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * claims.c - two that say they are one: nodes of one name, claims of one server.
+ */
+#include "stories.h"
+
+void one_name_second_refuses(struct world *world)
+{
+    given_nodes(world, 2);
+    gateway(world, "g0", 1, 0, 2);
+    int twin = newcomer(world, "n0");
+    all_show_alive(world, 0, "g0", 2);
+    world_run(world, 4 * SECOND);
+    want(world, world->nodes[twin].state == NODE_GONE);
+    want(world, world->nodes[0].state == NODE_UP && alive_on(world, 1, "g0") == 2);
+    world_rest(world);
+}
+
+/* They begin cut apart, so that neither hears of the other. Joined, each keeps to its own. */
+void one_name_both_run(struct world *world)
+{
+    int first = world_node(world, "same"), second = world_node(world, "same"), other = world_node(world, "other");
+    world->network->links[first][second].cut = world->network->links[second][first].cut = true;
+    for (int node = 0; node < 3; node++) {
+        world_start(world, node);
+    }
+    world_run(world, 5 * SECOND);
+    gateway(world, "g0", 1, first, 2);
+    gateway(world, "g1", 1, second, 3);
+    want(world, alive_on(world, other, "g0") == 2 && alive_on(world, other, "g1") == 3);
+    good_link(world, first, second);
+    good_link(world, second, first);
+    world_run(world, 20 * SECOND);
+    want(world, world_is_up(world, first) && world_is_up(world, second));
+    for (int node = 0; node < 3; node++) {
+        want(world, alive_on(world, node, "g0") == 2 && alive_on(world, node, "g1") == 3);
+    }
+    world_rest(world);
+}
+
+/* Both are alive, n0 and n1 apart: what each of them and n2 hold when they meet. */
+static void claim_apart(struct world *world, uint64_t epoch0, uint64_t epoch1)
+{
+    given_nodes(world, 4);
+    network_cut_pair(world, 0, 1, true);
+    network_cut_pair(world, 0, 3, true);
+    want(world, claim(world, 0, "g0", epoch0) == PRESENCE_OK);
+    want(world, login(world, 0, "g0", 1, "of n0") == PRESENCE_OK);
+    network_cut_pair(world, 1, 2, true); /* what n2 heard of n0, n1 does not hear of */
+    want(world, claim(world, 1, "g0", epoch1) == PRESENCE_OK);
+    want(world, login(world, 1, "g0", 1, "of n1") == PRESENCE_OK);
+    world_run(world, SECOND);
+    want(world, agent_on(world, 2, "of n0") == PRESENCE_ALIVE && agent_on(world, 3, "of n1") == PRESENCE_ALIVE);
+    network_cut_pair(world, 0, 1, false);
+    network_cut_pair(world, 0, 3, false);
+    network_cut_pair(world, 1, 2, false);
+}
+
+/* The larger wins, everywhere; the other is told once, and does not fight. */
+void two_claims_one_epoch(struct world *world)
+{
+    claim_apart(world, 5, 5);
+    world_run(world, 3 * SECOND);
+    int winner = server_on(world, 0, "g0").local ? 0 : 1, loser = 1 - winner;
+    want(world, server_on(world, winner, "g0").local && !server_on(world, loser, "g0").local);
+    want(world, world->network->superseded[loser] == 1 && world->network->superseded[winner] == 0);
+    want(world, login(world, loser, "g0", 2, "late") == PRESENCE_E_STALE);
+    presence_claim won = server_on(world, winner, "g0").claim;
+    world_run(world, 40 * SECOND);
+    for (int node = 0; node < 4; node++) {
+        presence_claim seen = server_on(world, node, "g0").claim;
+        want(world, presence_claim_compare(&seen, &won) == 0);
+        want(world, agent_on(world, node, winner == 0 ? "of n0" : "of n1") == PRESENCE_ALIVE);
+        want(world, agent_on(world, node, winner == 0 ? "of n1" : "of n0") == PRESENCE_UNKNOWN);
+    }
+    world_rest(world);
+}
+
+/* The newer life wins, whatever the turns. */
+void two_claims_two_epochs(struct world *world)
+{
+    claim_apart(world, 5, 6);
+    world_run(world, 3 * SECOND);
+    want(world, !server_on(world, 0, "g0").local && server_on(world, 1, "g0").local);
+    want(world, world->network->superseded[0] == 1 && world->network->superseded[1] == 0);
+    for (int node = 0; node < 4; node++) {
+        want(world, agent_on(world, node, "of n1") == PRESENCE_ALIVE);
+        want(world, agent_on(world, node, "of n0") != PRESENCE_ALIVE);
+    }
+    want(world, claim(world, 2, "g0", 5) == PRESENCE_E_STALE);
+    world_rest(world);
+}

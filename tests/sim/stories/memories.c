@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * memories.c - servers whose node is gone, as the others remember them.
+ */
+#include "stories.h"
+
+static bool lose_changes_to_n2(struct world *world, int from, int to, const struct wire_message *message)
+{
+    (void)world;
+    (void)from;
+    return !(to == 2 && message->kind == WIRE_CHANGES);
+}
+
+/* n0 dies with its last word: n1 has heard it, n2 has not. */
+void survivors_and_newcomer(struct world *world)
+{
+    given_nodes(world, 3);
+    int g0 = gateway(world, "g0", 1, 0, 2);
+    world->network->filter = lose_changes_to_n2;
+    actor_connect(world, g0, 3);
+    world_run(world, 10 * MILLISECOND);
+    world_crash(world, 0);
+    world->network->filter = NULL;
+    uint64_t last = server_on(world, 1, "g0").number;
+    want(world, server_on(world, 2, "g0").number == last - 1);
+    world_run(world, 2 * SECOND);
+    want(world, alive_on(world, 1, "g0") == 3 && alive_on(world, 2, "g0") == 2);
+    world_run(world, 6 * SECOND);
+    want(world, lapsed_on(world, 1, "g0") && lapsed_on(world, 2, "g0"));
+    want(world, server_on(world, 2, "g0").number == last);
+    int n3 = newcomer(world, "n3");
+    world_run(world, 6 * SECOND);
+    want(world, step_ready(world->nodes[n3].step) && server_on(world, n3, "g0").number == last);
+    want(world, agent_on(world, n3, "g0.e1.i3") == PRESENCE_MISSING);
+    want(world, doubt_on(world, n3, "g0") == STEP_SILENT);
+    actor_die(world, g0, 0, PRESENCE_REASON_TIMED_OUT);
+    world_rest(world);
+}
+
+/* What n0 said last is under way to n1 for 20 s, and comes when all have forgotten it. */
+void forgotten_returns(struct world *world)
+{
+    given_nodes(world, 3);
+    int g0 = gateway(world, "g0", 4, 0, 2);
+    actor_of(world, g0)->restates_singly = true;
+    slow_link(world, 0, 1, 20 * SECOND);
+    actor_connect(world, g0, 3);
+    world_run(world, 10 * MILLISECOND);
+    want(world, step_forget(world->nodes[1].step, node_now(&world->nodes[1]), "g0") == PRESENCE_E_STALE);
+    world_crash(world, 0);
+    world_run(world, 6 * SECOND);
+    want(world, lapsed_on(world, 1, "g0"));
+    want(world, step_forget(world->nodes[1].step, node_now(&world->nodes[1]), "g0") == PRESENCE_OK);
+    world_after(world, 1);
+    world_run(world, 3 * SECOND);
+    for (int node = 1; node < 3; node++) {
+        want(world, server_on(world, node, "g0").forgotten && agent_on(world, node, "g0.e4.i1") == PRESENCE_UNKNOWN);
+    }
+    world_run(world, 14 * SECOND);
+    want(world, server_on(world, 1, "g0").forgotten && agent_on(world, 1, "g0.e4.i3") == PRESENCE_UNKNOWN);
+
+    want(world, actor_bind(world, g0, 2) == PRESENCE_OK); /* it was not dead at all */
+    world_run(world, 2 * SECOND);
+    for (int node = 1; node < 3; node++) {
+        want(world, alive_on(world, node, "g0") == 3 && !server_on(world, node, "g0").forgotten);
+    }
+    world_rest(world);
+}
