@@ -25,7 +25,12 @@
 #include <sanitizer/asan_interface.h>
 #endif
 
-enum { FIRST_BLOCK_BYTES = 64 * 1024, ALIGNMENT = 8 };
+enum {
+    FIRST_BLOCK_BYTES = 64 * 1024,
+    LARGE_PIECE_BYTES = 16 * 1024,
+    ALIGNMENT = 8,
+    BLOCK_HEAD = offsetof(struct wire_block, contents)
+};
 
 _Static_assert(_Alignof(presence_change) <= ALIGNMENT && _Alignof(struct wire_stand) <= ALIGNMENT,
                "pieces are aligned for what lies in them");
@@ -127,6 +132,7 @@ void wire_arena_reset(struct wire_arena *arena)
         arena->next_bytes = sum;
     } else if (arena->blocks) {
         arena->at = (uint8_t *)arena->blocks->contents;
+        arena->end = (uint8_t *)arena->blocks + arena->blocks->bytes;
         close_memory(arena->at, (size_t)(arena->end - arena->at));
     }
     wire_arena_begin(arena, SIZE_MAX);
@@ -145,26 +151,57 @@ static void *refuse(struct wire_arena *arena, int error)
     return NULL;
 }
 
-/* A block that has at least so many bytes; twice the last one, if there is memory for it. */
-static bool add_block(struct wire_arena *arena, size_t contents)
+static struct wire_block *new_block(struct wire_arena *arena, size_t bytes)
 {
-    size_t least = offsetof(struct wire_block, contents) + contents;
-    size_t bytes = arena->next_bytes > least ? arena->next_bytes : least;
     struct wire_block *block = arena->memory.allocate(arena->memory.context, bytes, _Alignof(struct wire_block));
-    if (!block && bytes > least) {
+    if (block)
+        *block = (struct wire_block){.bytes = bytes};
+    return block;
+}
+
+/* Twice as large as the last one, but no more than this message may take, if there is memory for it. */
+static bool add_block(struct wire_arena *arena, size_t piece)
+{
+    size_t least = BLOCK_HEAD + piece, bytes = arena->next_bytes;
+    if (bytes - BLOCK_HEAD > arena->left_bytes)
+        bytes = BLOCK_HEAD + arena->left_bytes;
+    if (bytes < least)
         bytes = least;
-        block = arena->memory.allocate(arena->memory.context, bytes, _Alignof(struct wire_block));
-    }
+    struct wire_block *block = new_block(arena, bytes);
+    if (!block && bytes > least)
+        block = new_block(arena, least);
     if (!block)
         return false;
-    *block = (struct wire_block){.next = arena->blocks, .bytes = bytes};
+    block->next = arena->blocks;
     arena->blocks = block;
     arena->at = (uint8_t *)block->contents;
-    arena->end = (uint8_t *)block + bytes;
+    arena->end = (uint8_t *)block + block->bytes;
     if (arena->next_bytes <= SIZE_MAX / 2)
         arena->next_bytes *= 2;
     close_memory(arena->at, (size_t)(arena->end - arena->at));
     return true;
+}
+
+/* A large piece gets a block of its own behind the first one, so that little is left unused at the ends of blocks. */
+static uint8_t *take_large(struct wire_arena *arena, size_t piece)
+{
+    struct wire_block *block = new_block(arena, BLOCK_HEAD + piece);
+    if (!block)
+        return NULL;
+    struct wire_block **behind = arena->blocks ? &arena->blocks->next : &arena->blocks;
+    block->next = *behind;
+    *behind = block;
+    close_memory(block->contents, piece);
+    return (uint8_t *)block->contents;
+}
+
+static uint8_t *take_small(struct wire_arena *arena, size_t piece)
+{
+    if (piece > (size_t)(arena->end - arena->at) && !add_block(arena, piece))
+        return NULL;
+    uint8_t *at = arena->at;
+    arena->at += piece;
+    return at;
 }
 
 void *wire_arena_take(struct wire_arena *arena, size_t bytes)
@@ -174,10 +211,10 @@ void *wire_arena_take(struct wire_arena *arena, size_t bytes)
     size_t taken = (bytes + 1 + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     if (taken > arena->left_bytes)
         return refuse(arena, WIRE_E_MALFORMED);
-    if (taken > (size_t)(arena->end - arena->at) && !add_block(arena, taken))
+    bool is_large = taken >= LARGE_PIECE_BYTES && taken > (size_t)(arena->end - arena->at);
+    uint8_t *piece = is_large ? take_large(arena, taken) : take_small(arena, taken);
+    if (!piece)
         return refuse(arena, WIRE_E_NO_MEMORY);
-    uint8_t *piece = arena->at;
-    arena->at += taken;
     arena->left_bytes -= taken;
     open_memory(piece, bytes + 1);
     assert((uintptr_t)piece % ALIGNMENT == 0);

@@ -12,6 +12,13 @@
 
 #include <protobuf-c/protobuf-c.h>
 
+/* What a message of so many bytes may take when it is decoded: ours need less, see encode.c. */
+enum { WIRE_MEMORY_FACTOR = 40, WIRE_MEMORY_SPARE = 64 * 1024 };
+static inline size_t wire_decoding_allowance(size_t length)
+{
+    return WIRE_MEMORY_FACTOR * length + WIRE_MEMORY_SPARE;
+}
+
 struct wire_block {
     struct wire_block *next;
     size_t bytes; /* all of it, this header too */
@@ -21,8 +28,8 @@ struct wire_block {
 struct wire_arena {
     presence_allocator memory;
     ProtobufCAllocator generated; /* what the generated code allocates from: this arena */
-    struct wire_block *blocks;    /* the newest first; pieces come from it */
-    uint8_t *at, *end;            /* what is left of it */
+    struct wire_block *blocks;    /* pieces come from the first; large ones may have one of their own behind it */
+    uint8_t *at, *end;            /* what is left of the first */
     size_t next_bytes;            /* of the next block */
     size_t left_bytes;            /* what this message may still take */
     int error;                    /* of this message: why a piece was refused, if one was */

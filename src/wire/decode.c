@@ -7,7 +7,7 @@
  * from those the plain structs are made, with everything checked that wire.h promises.
  *
  * Keeps true: *message is written only by a decoding that succeeds. Nothing is read behind the bytes, and no more
- * memory is taken than MEMORY_FACTOR times their length and a little: a message of nothing but empty parts, which would
+ * memory is taken than WIRE_MEMORY_FACTOR times their length and a little: a message of nothing but empty parts, which would
  * take far more, is refused for it. Called by the arena's thread. Costs: O(length), with no memory from the system
  * once the arena has grown; `make bench` tells it for a change.
  */
@@ -16,8 +16,6 @@
 #include <cluster.pb-c.h>
 
 #include <string.h>
-
-enum { MEMORY_FACTOR = 40, MEMORY_SPARE = 64 * 1024 };
 
 static const int64_t millisecond = 1000000;
 
@@ -41,7 +39,7 @@ int wire_decode(struct wire_arena *arena, const void *bytes, size_t length, stru
     int error = read_envelope(bytes, length);
     if (error)
         return error;
-    wire_arena_begin(arena, MEMORY_FACTOR * length + MEMORY_SPARE);
+    wire_arena_begin(arena, wire_decoding_allowance(length));
     const Presence__Cluster__Message *from =
         presence__cluster__message__unpack(&arena->generated, length, (const uint8_t *)bytes);
     if (!from)

@@ -6,6 +6,7 @@
  * of the arena. Texts stay where the caller has them.
  *
  * Keeps true: what is encoded can be decoded, by the same checks: who states what others would refuse hears of it here.
+ * Among it is a list of thousands that say next to nothing each, which decoding has no memory for.
  * Called by the arena's thread. Costs: O(what the message carries); `make bench` tells it for a change.
  */
 #include "arena.h"
@@ -14,7 +15,11 @@
 
 #include <string.h>
 
-enum { MODELS_SEARCHED = 64 };
+/* Decoding lays out the same structs, and for each element takes notes (twice 32 bytes) and makes one of ours. */
+enum { MODELS_SEARCHED = 64, MORE_TO_DECODE = 176 };
+
+_Static_assert(sizeof(struct wire_stand) <= 96 && sizeof(presence_change) <= 96 && sizeof(struct wire_connection) <= 96,
+               "MORE_TO_DECODE holds them");
 
 static const int64_t millisecond = 1000000;
 
@@ -43,6 +48,7 @@ struct encoder {
     size_t model_count;
     struct model recent[MODELS_SEARCHED]; /* the last ones, model i at i % MODELS_SEARCHED */
     uint32_t last_model;
+    size_t elements; /* of the lists of the body */
 };
 
 static void write_body(struct encoder *encoder, const struct wire_message *from, Presence__Cluster__Message *to);
@@ -54,6 +60,7 @@ int wire_encode(struct wire_arena *arena, const struct wire_message *message, co
     struct encoder encoder;
     encoder.arena = arena; /* the rest is set where it is used: the models are not worth zeroing for a beat */
     encoder.error = WIRE_OK;
+    encoder.elements = 0;
     Presence__Cluster__Message to = PRESENCE__CLUSTER__MESSAGE__INIT;
     to.version = WIRE_VERSION;
     to.node = bytes_of(message->node);
@@ -64,6 +71,9 @@ int wire_encode(struct wire_arena *arena, const struct wire_message *message, co
     size_t size = presence__cluster__message__get_packed_size(&to);
     if (size > WIRE_MOST_BYTES)
         return WIRE_E_TOO_LONG;
+    size_t laid_out = SIZE_MAX - arena->left_bytes;
+    if (laid_out + encoder.elements * MORE_TO_DECODE > wire_decoding_allowance(size))
+        return WIRE_E_MALFORMED;
     uint8_t *room = wire_arena_take(arena, size);
     if (!room)
         return arena->error;
@@ -196,6 +206,7 @@ static uint32_t model_number(struct encoder *encoder, const char *name)
 
 static Presence__Cluster__Stand **write_stands(struct encoder *encoder, const struct wire_stand *from, size_t count)
 {
+    encoder->elements = count;
     Presence__Cluster__Stand *stands = take_array(encoder, count, sizeof *stands);
     Presence__Cluster__Claim *claims = take_array(encoder, count, sizeof *claims);
     Presence__Cluster__Stand **pointers = take_array(encoder, count, sizeof(Presence__Cluster__Stand *));
@@ -265,6 +276,7 @@ static void write_changes(struct encoder *encoder, const struct wire_changes *fr
 {
     size_t count = from->count;
     expect(encoder, count == 0 || (from->first > 0 && from->first <= UINT64_MAX - (count - 1)));
+    encoder->elements = count;
     begin_models(encoder, count);
     Presence__Cluster__Change *changes = take_array(encoder, count, sizeof *changes);
     Presence__Cluster__Change **pointers = take_array(encoder, count, sizeof(Presence__Cluster__Change *));
@@ -304,7 +316,7 @@ static void write_activity(struct encoder *encoder, const struct wire_activity *
 
 static void write_ask(struct encoder *encoder, const struct wire_ask *from, Presence__Cluster__Ask *to)
 {
-    size_t count = from->missing_count;
+    size_t count = encoder->elements = from->missing_count;
     Presence__Cluster__Range *ranges = take_array(encoder, count, sizeof *ranges);
     Presence__Cluster__Range **pointers = take_array(encoder, count, sizeof(Presence__Cluster__Range *));
     expect(encoder, from->question >= WIRE_ASK_CHANGES && from->question <= WIRE_ASK_AGENT);
@@ -344,6 +356,7 @@ static void write_value(struct encoder *encoder, const presence_value *from, pre
 static void write_chunk(struct encoder *encoder, const struct wire_chunk *from, Presence__Cluster__Chunk *to)
 {
     size_t count = from->count;
+    encoder->elements = count;
     begin_models(encoder, count);
     Presence__Cluster__Value *values = take_array(encoder, count, sizeof *values);
     Presence__Cluster__Value **pointers = take_array(encoder, count, sizeof(Presence__Cluster__Value *));
@@ -370,6 +383,7 @@ static void write_chunk(struct encoder *encoder, const struct wire_chunk *from, 
 static void write_evidence(struct encoder *encoder, const struct wire_evidence *from, Presence__Cluster__Evidence *to)
 {
     size_t count = from->count;
+    encoder->elements = count;
     expect(encoder, count <= WIRE_MOST_EVIDENCE && (unsigned)from->status <= PRESENCE_ALIVE);
     Presence__Cluster__Connection *connections = take_array(encoder, count, sizeof *connections);
     Presence__Cluster__Connection **pointers = take_array(encoder, count, sizeof(Presence__Cluster__Connection *));
