@@ -7,9 +7,9 @@
  * from those the plain structs are made, with everything checked that wire.h promises.
  *
  * Keeps true: *message is written only by a decoding that succeeds. Nothing is read behind the bytes, and no more
- * memory is taken than WIRE_MEMORY_FACTOR times their length and a little: a message of nothing but empty parts, which would
- * take far more, is refused for it. Called by the arena's thread. Costs: O(length), with no memory from the system
- * once the arena has grown; `make bench` tells it for a change.
+ * memory is taken than WIRE_MEMORY_FACTOR times their length and a little: a message of nothing but empty parts, which
+ * would take far more, is refused for it. Called by the arena's thread. Costs: O(length), with no memory from the
+ * system once the arena has grown; `make bench` tells it for a change.
  */
 #include "arena.h"
 
@@ -167,9 +167,9 @@ static presence_claim claim_of(const Presence__Cluster__Claim *from)
     return (presence_claim){.epoch = from->epoch, .turn = from->turn, .random = from->random};
 }
 
-static presence_reason reason_of(struct decoder *decoder, int reason)
+static presence_reason reason_of(struct decoder *decoder, Presence__Cluster__Reason reason)
 {
-    expect(decoder, reason >= PRESENCE_REASON_NONE && reason <= PRESENCE_REASON_LAPSED);
+    expect(decoder, (int)reason >= PRESENCE_REASON_NONE && (int)reason <= PRESENCE_REASON_LAPSED);
     return (presence_reason)reason;
 }
 
@@ -263,7 +263,7 @@ static void read_change(struct decoder *decoder, const Presence__Cluster__Change
                         presence_change *to)
 {
     static const presence_value nothing = {.model = "", .agent = "", .user_data = ""};
-    int kind = from->kind;
+    int kind = (int)from->kind;
     expect(decoder, kind >= PRESENCE_CHANGE_CONNECT && kind <= PRESENCE_CHANGE_COMPLETE);
     presence_reason reason = reason_of(decoder, from->reason);
     *to = (presence_change){.number = number, .kind = (presence_change_kind)kind, .time = from->time};
@@ -310,7 +310,7 @@ static void read_activity(struct decoder *decoder, const Presence__Cluster__Acti
         .seen = seen,
         .count = count,
     };
-    for (size_t i = 0; i < count && seen; i++) {
+    for (size_t i = 0; i < count && ids && seen; i++) {
         expect(decoder, (i == 0 || from->ids[i] > 0) && from->ids[i] <= UINT64_MAX - id);
         id += from->ids[i];
         ids[i] = id;
@@ -320,7 +320,7 @@ static void read_activity(struct decoder *decoder, const Presence__Cluster__Acti
 
 static void read_ask(struct decoder *decoder, const Presence__Cluster__Ask *from, struct wire_ask *to)
 {
-    int question = from->question;
+    int question = (int)from->question;
     expect(decoder, question != 0);
     if (question < WIRE_ASK_CHANGES || question > WIRE_ASK_AGENT)
         fail(decoder, WIRE_E_UNKNOWN);

@@ -210,7 +210,7 @@ static Presence__Cluster__Stand **write_stands(struct encoder *encoder, const st
     Presence__Cluster__Stand *stands = take_array(encoder, count, sizeof *stands);
     Presence__Cluster__Claim *claims = take_array(encoder, count, sizeof *claims);
     Presence__Cluster__Stand **pointers = take_array(encoder, count, sizeof(Presence__Cluster__Stand *));
-    for (size_t i = 0; i < count && pointers; i++) {
+    for (size_t i = 0; i < count && stands && claims && pointers; i++) {
         Presence__Cluster__Stand *to = pointers[i] = &stands[i];
         *to = (Presence__Cluster__Stand)PRESENCE__CLUSTER__STAND__INIT;
         to->server = bytes_of(from[i].server);
@@ -280,7 +280,7 @@ static void write_changes(struct encoder *encoder, const struct wire_changes *fr
     begin_models(encoder, count);
     Presence__Cluster__Change *changes = take_array(encoder, count, sizeof *changes);
     Presence__Cluster__Change **pointers = take_array(encoder, count, sizeof(Presence__Cluster__Change *));
-    for (size_t i = 0; i < count && pointers; i++)
+    for (size_t i = 0; i < count && changes && pointers; i++)
         write_change(encoder, &from->changes[i], pointers[i] = &changes[i]);
     to->server = bytes_of(from->server);
     to->claim = write_claim(&from->claim, &encoder->claim);
@@ -297,7 +297,7 @@ static void write_activity(struct encoder *encoder, const struct wire_activity *
     uint64_t *ids = take_array(encoder, count, sizeof *ids);
     int64_t *seen = take_array(encoder, count, sizeof *seen);
     to->base_time = base_of((struct times){from->seen, seen ? count : 0, sizeof *from->seen});
-    for (size_t i = 0; i < count && seen; i++) {
+    for (size_t i = 0; i < count && ids && seen; i++) {
         uint32_t nanoseconds;
         ids[i] = from->ids[i] - (i > 0 ? from->ids[i - 1] : 0);
         expect(encoder, i == 0 || from->ids[i] > from->ids[i - 1]);
@@ -320,7 +320,7 @@ static void write_ask(struct encoder *encoder, const struct wire_ask *from, Pres
     Presence__Cluster__Range *ranges = take_array(encoder, count, sizeof *ranges);
     Presence__Cluster__Range **pointers = take_array(encoder, count, sizeof(Presence__Cluster__Range *));
     expect(encoder, from->question >= WIRE_ASK_CHANGES && from->question <= WIRE_ASK_AGENT);
-    for (size_t i = 0; i < count && pointers; i++) {
+    for (size_t i = 0; i < count && ranges && pointers; i++) {
         pointers[i] = &ranges[i];
         ranges[i] = (Presence__Cluster__Range)PRESENCE__CLUSTER__RANGE__INIT;
         ranges[i].first = from->missing[i].first;
@@ -362,7 +362,7 @@ static void write_chunk(struct encoder *encoder, const struct wire_chunk *from, 
     Presence__Cluster__Value **pointers = take_array(encoder, count, sizeof(Presence__Cluster__Value *));
     if (pointers)
         to->base_time = base_of((struct times){&from->values->last_seen, count, sizeof *from->values});
-    for (size_t i = 0; i < count && pointers; i++)
+    for (size_t i = 0; i < count && values && pointers; i++)
         write_value(encoder, &from->values[i], to->base_time, pointers[i] = &values[i]);
     to->server = bytes_of(from->server);
     to->claim = write_claim(&from->claim, &encoder->claim);
@@ -387,7 +387,7 @@ static void write_evidence(struct encoder *encoder, const struct wire_evidence *
     expect(encoder, count <= WIRE_MOST_EVIDENCE && (unsigned)from->status <= PRESENCE_ALIVE);
     Presence__Cluster__Connection *connections = take_array(encoder, count, sizeof *connections);
     Presence__Cluster__Connection **pointers = take_array(encoder, count, sizeof(Presence__Cluster__Connection *));
-    for (size_t i = 0; i < count && pointers; i++) {
+    for (size_t i = 0; i < count && connections && pointers; i++) {
         Presence__Cluster__Connection *connection = pointers[i] = &connections[i];
         *connection = (Presence__Cluster__Connection)PRESENCE__CLUSTER__CONNECTION__INIT;
         connection->server = bytes_of(from->connections[i].server);

@@ -9,7 +9,7 @@
 /* What wire.h says, and a little for what is left at the ends of blocks. */
 enum { MOST_FACTOR = 41, MOST_SPARE = 128 * 1024 };
 
-/* ------------------------------------------------------------------------------------------------- refused memory -- */
+/* ------------------------------------------------------------------------------------------------ refused memory -- */
 
 /* Each allocation refused in its turn, by fresh arenas: an error, or the whole message. */
 static void without_memory_it_says_so(void **state)
@@ -105,7 +105,7 @@ static void a_smaller_block_will_do(void **state)
     wire_arena_free(arena);
 }
 
-/* --------------------------------------------------------------------------------------------------- greedy bytes -- */
+/* -------------------------------------------------------------------------------------------------- greedy bytes -- */
 
 /* Hears it in a fresh arena, which may take no more than is promised. */
 static int hear_within_bounds(struct exchange *exchange, struct raw raw)

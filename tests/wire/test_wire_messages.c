@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_wire_messages.c - what is said is heard: every kind whole, times as exact as the format keeps them, models listed
- * once, and lists of nothing.
+ * test_wire_messages.c - what is said is heard: every kind whole, times as exact as the format keeps them, models
+ * listed once, and lists of nothing.
  */
 #include "wire/exchange.h"
 

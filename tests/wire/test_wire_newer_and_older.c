@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_wire_newer_and_older.c - messages of other releases: what is not known is passed over, what is not there reads as
- * its default, and what must not be half understood is told apart from what is broken.
+ * test_wire_newer_and_older.c - messages of other releases: what is not known is passed over, what is not there reads
+ * as its default, and what must not be half understood is told apart from what is broken.
  */
 #include "wire/exchange.h"
 

@@ -131,7 +131,7 @@ static void what_is_not_the_format_is_malformed(void **state)
         assert_int_equal(hear(*state, broken[i].bytes, broken[i].length), WIRE_E_MALFORMED);
 }
 
-/* ------------------------------------------------------------------------------------------ contradictions, heard -- */
+/* ----------------------------------------------------------------------------------------- contradictions, heard -- */
 
 static void impossible_parts_are_malformed(void **state)
 {
