@@ -6,8 +6,7 @@
  * itself knows claims and numbers, so that ownership, order and digest cannot drift from the data. A recorder that
  * never replicates pays next to nothing for it: until a server is claimed no digest is computed for it.
  *
- *   LOCAL claim   this recorder's own calls (connect, update_server...) state the server. Each accepted change takes
- * the
+ *   LOCAL claim   this recorder's own calls (connect, update_server...) state the server. Each accepted change takes the
  *                 server's next number.
  *   REMOTE claim  another node states it. Local calls on the server are answered PRESENCE_E_STALE; changes come by
  *                 presence_replica_apply and presence_replica_apply_state, with their origin's times.
@@ -129,7 +128,7 @@ PRESENCE_API int presence_replica_forget(presence_recorder *recorder, const char
 /* Removes tombstones left before `before` (this recorder's clock); returns how many. */
 PRESENCE_API size_t presence_replica_bury(presence_recorder *recorder, presence_time before);
 
-/* Changes of a server after a number, from the history (options.history_bytes must be set, or a watch be open).
+/* Changes of a server after a number, from the history (options.history_bytes must be set, or a watch or a reader of statements be open).
  * Zeroed, `next` starts after `after`. 1: *change was filled; 0: no more; LAGGED: not kept, or a whole list came
  * between: send the whole state. Strings live until the next call with the same reader. */
 typedef struct presence_change_reader presence_change_reader;
@@ -139,23 +138,25 @@ PRESENCE_API int presence_change_next(presence_change_reader *reader, presence_c
 /* Before its recorder is freed. NULL is allowed. */
 PRESENCE_API void presence_change_reader_free(presence_change_reader *reader);
 
-/* What this recorder states itself, of all its servers, in one feed: numbered changes of servers under a local claim,
- * and of servers that nobody has claimed (their claim is all zero: a replication layer claims them). Begins now. The
- * history is as for presence_replica_changes. Errors: INVALID, NO_MEMORY. */
+/* What this recorder states itself, of all its servers, in one feed and in the order in which it was stated: numbered
+ * changes of servers under a local claim, and of servers that nobody has claimed. Claims, lapses and tombstones are not
+ * in it, nor activity. The history is as for presence_replica_changes. A reader holds a descriptor and 64 KiB. */
 typedef struct presence_statement_reader presence_statement_reader;
 typedef struct {
     const char *server;
-    presence_claim claim;   /* under which it was stated */
-    bool whole;             /* a whole list: of `change` only number and time are told; send the whole state */
+    presence_claim claim;   /* under which it was stated; all zero: nobody's (a replication layer claims it then) */
+    bool whole;             /* a list of the server: of `change` only number and time are told; send the whole state */
     presence_change change; /* strings live until the next read */
 } presence_statement;
+/* Begins now. Errors: INVALID, NO_MEMORY, SYSTEM. */
 PRESENCE_API int presence_replica_statements(presence_recorder *recorder, presence_statement_reader **reader);
-/* Fills at most `most`; *count 0: no more at present. LAGGED: what was stated meanwhile is not kept (or the recorder was
- * disabled and enabled): look at every server anew; the reader goes on from now. DISABLED; NO_MEMORY: try again.
- * One thread at a time. */
+/* Fills at most `most` (at least 1); *count 0: no more at present. Errors, with *count 0: LAGGED: what was stated
+ * meanwhile is not kept (or the recorder was disabled and enabled): look at every server anew; the reader goes on from
+ * now. DISABLED. INVALID. NO_MEMORY: try again. One thread at a time. Holds the mutex for at most 256 changes. */
 PRESENCE_API int presence_statements_read(presence_statement_reader *reader, presence_statement *statements,
                                           size_t most, size_t *count);
-/* Readable (an eventfd; do not read it) when a read would find more, once a read found none; and at first. */
+/* A descriptor to poll (do not read it): readable from the beginning until a read finds no more or DISABLED, and again
+ * when there is something then: a statement, or the recorder was disabled or enabled. It belongs to the reader. */
 PRESENCE_API int presence_statement_fd(const presence_statement_reader *reader);
 /* Before its recorder is freed. NULL is allowed. */
 PRESENCE_API void presence_statement_reader_free(presence_statement_reader *reader);

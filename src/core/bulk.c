@@ -383,9 +383,10 @@ static int commit_unstated(struct bulk *bulk)
 
 static enum history_change change_of(const struct bulk_request *request)
 {
-    return request->mode == BULK_COMPLETE  ? (enum history_change)PRESENCE_CHANGE_COMPLETE
-           : request->mode == BULK_TAKE_IN ? HISTORY_UNNUMBERED
-                                           : HISTORY_WHOLE;
+    if (request->mode == BULK_COMPLETE)
+        return (enum history_change)PRESENCE_CHANGE_COMPLETE;
+    bool numbered = request->mode != BULK_TAKE_IN && request->mode != BULK_FORGET;
+    return numbered ? HISTORY_WHOLE : HISTORY_UNNUMBERED;
 }
 
 static void commit_claim(struct bulk *bulk, struct server *server)

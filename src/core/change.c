@@ -63,7 +63,7 @@ static void finish_history(struct presence_recorder *recorder, struct history_re
     if (recorder->waiting_watches.count)
         watches_notify(recorder, record);
     if (recorder->statement_readers_waiting && record->stated_here)
-        statements_notify(recorder);
+        statements_notify(recorder, record);
 }
 
 /* ------------------------------------------------------------------------------------------------------- remove -- */

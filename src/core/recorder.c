@@ -308,6 +308,7 @@ void presence_recorder_enable(presence_recorder *recorder)
         if (!recorder->spare_registry)
             recorder->spare_registry = registry_new(&recorder->options, &recorder->memory, recorder->secret, 0);
         atomic_store(&recorder->enabled, true);
+        statements_notify(recorder, NULL);
     }
     recorder_unlock(recorder);
 }
@@ -344,7 +345,7 @@ void presence_recorder_disable(presence_recorder *recorder)
     departures_clear(recorder);
     left_clear(recorder);
     watches_reset(recorder);
-    statements_notify(recorder);
+    statements_notify(recorder, NULL);
     recorder->instance = atomic_fetch_add(&last_instance, 1) + 1;
     pthread_cond_broadcast(&recorder->settled);
     recorder_unlock(recorder);

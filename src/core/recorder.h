@@ -8,7 +8,8 @@
  *   bulk.c           whole lists: staged in steps, visible in one
  *   connections.c    views and slices; rows are found by the cheapest index
  *   batch.c, keys.c  many single calls at once;  queries.c  live questions and statistics
- *   watch.c          the feed, with expand.c for changes of many;  replica.c  claims, numbers and states
+ *   watch.c          the feed, with expand.c for changes of many
+ *   replica.c        claims, numbers and states;  apply.c  numbered changes of others;  statements.c  the feed of our own
  *   prefetch.c       hints that overlap cache misses
  *   memories.c       departures (for merge_server_since) and agents that left
  */
@@ -85,8 +86,9 @@ struct presence_recorder {
     uint64_t statement_readers_waiting;
 };
 
-/* Makes every waiting reader of statements readable. Under the mutex. */
-void statements_notify(struct presence_recorder *recorder);
+/* Wakes every waiting reader of statements: for a record just appended, or (NULL) to see that the recorder was disabled
+ * or enabled. Under the mutex. */
+void statements_notify(struct presence_recorder *recorder, const struct history_record *record);
 /* The history goes where no option asks for it and nobody reads it. Under the mutex. */
 void history_close_if_unused(struct presence_recorder *recorder);
 

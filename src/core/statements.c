@@ -3,18 +3,20 @@
  * statements.c - what this recorder states itself, of all its servers, in one feed for a replication layer.
  *
  * A reader is a position in the history that stops only at numbered changes of servers that nobody else states. It
- * copies a stretch of them under the mutex, then the caller works on the copy. At the head it waits: the next such
- * change makes its descriptor readable, once.
+ * copies a stretch of them under the mutex, then the caller works on the copy. At the head it *waits*: then it is by
+ * definition at the head, so what others state costs it nothing and never makes it lag; the next change that is stated
+ * here sets its position and makes its descriptor readable, once.
  *
- * Keeps true: a waiting reader has seen all up to the head. Writers never wait for a reader, and pay for it only where
- * one waits. One thread at a time uses one reader.
+ * Keeps true: a waiting reader has no position, and its descriptor is not readable; that of any other is. Writers never
+ * wait for a reader, and pay for it only where one waits. One thread at a time uses one reader; the writer touches it
+ * under the mutex only while it waits.
  */
 #include "recorder.h"
 
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-enum { STRETCH_BYTES = 64 * 1024, RECORDS_A_LOCK = 1024 };
+enum { STRETCH_BYTES = 64 * 1024, RECORDS_A_LOCK = 256 };
 
 struct presence_statement_reader {
     struct presence_recorder *recorder;
@@ -26,15 +28,21 @@ struct presence_statement_reader {
     size_t bytes, used, at;
 };
 
-void statements_notify(struct presence_recorder *recorder)
+static void stop_waiting(struct presence_statement_reader *reader)
+{
+    reader->waiting = false;
+    reader->recorder->statement_readers_waiting--;
+}
+
+void statements_notify(struct presence_recorder *recorder, const struct history_record *record)
 {
     for (struct presence_statement_reader *reader = recorder->statement_readers; reader; reader = reader->next) {
         if (!reader->waiting)
             continue;
-        reader->waiting = false;
-        recorder->statement_readers_waiting--;
+        stop_waiting(reader);
+        reader->position = recorder->history.head - (record ? record->bytes : 0);
         uint64_t one = 1;
-        ssize_t written = write(reader->fd, &one, sizeof one); /* fails only if it is readable already */
+        ssize_t written = write(reader->fd, &one, sizeof one); /* cannot fail: it was not readable */
         (void)written;
     }
 }
@@ -44,7 +52,34 @@ static void begin_at_head(struct presence_statement_reader *reader)
 {
     reader->instance = reader->recorder->instance;
     reader->position = reader->recorder->history.head;
-    reader->used = reader->at = 0;
+}
+
+/* ------------------------------------------------------------------------------------------------- open and close -- */
+
+static void free_parts(struct presence_statement_reader *reader)
+{
+    const presence_allocator *memory = &reader->recorder->memory;
+    if (reader->fd >= 0)
+        close(reader->fd);
+    memory_give(memory, reader->buffer, reader->bytes);
+    memory_give(memory, reader, sizeof *reader);
+}
+
+/* With the lock held. False: no memory for a history. */
+static bool enlist(struct presence_statement_reader *reader)
+{
+    struct presence_recorder *recorder = reader->recorder;
+    struct history *history = &recorder->history;
+    uint64_t now = recorder->registry->now.revision;
+    if (!history->ring && !history_open(history, &recorder->memory, HISTORY_WATCH_BYTES, now))
+        return false;
+    begin_at_head(reader);
+    reader->next = recorder->statement_readers;
+    if (reader->next)
+        reader->next->link = &reader->next;
+    reader->link = &recorder->statement_readers;
+    recorder->statement_readers = reader;
+    return true;
 }
 
 int presence_replica_statements(presence_recorder *recorder, presence_statement_reader **reader)
@@ -54,32 +89,23 @@ int presence_replica_statements(presence_recorder *recorder, presence_statement_
     struct presence_statement_reader *made = memory_take(&recorder->memory, sizeof *made);
     if (!made)
         return PRESENCE_E_NO_MEMORY;
-    *made = (struct presence_statement_reader){.recorder = recorder, .bytes = STRETCH_BYTES};
+    *made = (struct presence_statement_reader){.recorder = recorder, .bytes = STRETCH_BYTES, .fd = -1};
     made->buffer = memory_take(&recorder->memory, made->bytes);
-    made->fd = made->buffer ? eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK) : -1;
-    recorder_lock(recorder);
-    bool opened = made->fd >= 0 &&
-                  (recorder->history.ring || history_open(&recorder->history, &recorder->memory, HISTORY_WATCH_BYTES,
-                                                          recorder->registry->now.revision));
-    if (opened) {
-        begin_at_head(made);
-        made->next = recorder->statement_readers;
-        if (made->next)
-            made->next->link = &made->next;
-        made->link = &recorder->statement_readers;
-        recorder->statement_readers = made;
-        recorder->watches++;
+    int code = made->buffer ? PRESENCE_OK : PRESENCE_E_NO_MEMORY;
+    if (!code) {
+        made->fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+        code = made->fd >= 0 ? PRESENCE_OK : PRESENCE_E_SYSTEM;
     }
-    recorder_unlock(recorder);
-    if (!opened) {
-        if (made->fd >= 0)
-            close(made->fd);
-        memory_give(&recorder->memory, made->buffer, made->bytes);
-        memory_give(&recorder->memory, made, sizeof *made);
-        return PRESENCE_E_NO_MEMORY;
+    if (!code) {
+        recorder_lock(recorder);
+        code = enlist(made) ? PRESENCE_OK : PRESENCE_E_NO_MEMORY;
+        recorder_unlock(recorder);
     }
-    *reader = made;
-    return PRESENCE_OK;
+    if (code)
+        free_parts(made);
+    else
+        *reader = made;
+    return code;
 }
 
 void presence_statement_reader_free(presence_statement_reader *reader)
@@ -88,16 +114,14 @@ void presence_statement_reader_free(presence_statement_reader *reader)
         return;
     struct presence_recorder *recorder = reader->recorder;
     recorder_lock(recorder);
+    if (reader->waiting)
+        stop_waiting(reader);
     *reader->link = reader->next;
     if (reader->next)
         reader->next->link = reader->link;
-    recorder->statement_readers_waiting -= reader->waiting;
-    recorder->watches--;
     history_close_if_unused(recorder);
     recorder_unlock(recorder);
-    close(reader->fd);
-    memory_give(&recorder->memory, reader->buffer, reader->bytes);
-    memory_give(&recorder->memory, reader, sizeof *reader);
+    free_parts(reader);
 }
 
 int presence_statement_fd(const presence_statement_reader *reader)
@@ -105,65 +129,74 @@ int presence_statement_fd(const presence_statement_reader *reader)
     return reader->fd;
 }
 
-/* With the lock held. False: the next record does not fit; *needed says how much it takes. */
-static bool copy_stretch(struct presence_statement_reader *reader, size_t *needed)
+/* ---------------------------------------------------------------------------------------------------------- read -- */
+
+/* With the lock held: nothing more until a writer, or who enables the recorder, takes it out of this. */
+static int start_waiting(struct presence_statement_reader *reader)
+{
+    if (reader->waiting)
+        return 0;
+    reader->waiting = true;
+    reader->recorder->statement_readers_waiting++;
+    uint64_t told;
+    ssize_t had = read(reader->fd, &told, sizeof told); /* cannot fail: who does not wait is readable */
+    (void)had;
+    return 0;
+}
+
+/* With the lock held. 1: something was copied; 0: nothing more, it waits; 2: the stretch is over; or NO_MEMORY: the next
+ * record does not fit, *needed says how much it takes. */
+static int copy_stretch(struct presence_statement_reader *reader, size_t *needed)
 {
     const struct history *history = &reader->recorder->history;
     for (unsigned i = 0; i < RECORDS_A_LOCK; i++) {
         const struct history_record *record = history_at(history, &reader->position);
-        if (!record) {
-            if (reader->used == 0 && !reader->waiting) {
-                reader->waiting = true;
-                reader->recorder->statement_readers_waiting++;
-            }
-            return true;
-        }
+        if (!record)
+            return reader->used > 0 ? 1 : start_waiting(reader);
         if (record->stated_here) {
             if (reader->used + record->bytes > reader->bytes) {
                 *needed = record->bytes;
-                return reader->used > 0;
+                return reader->used > 0 ? 1 : PRESENCE_E_NO_MEMORY;
             }
             memcpy(reader->buffer + reader->used, record, record->bytes);
             reader->used += record->bytes;
         }
         reader->position += record->bytes;
     }
-    return true;
+    return reader->used > 0 ? 1 : 2;
 }
 
-/* With the lock held: OK, LAGGED, or DISABLED. */
+/* With the lock held: as copy_stretch, or LAGGED, or DISABLED. */
 static int look(struct presence_statement_reader *reader, size_t *needed)
 {
     struct presence_recorder *recorder = reader->recorder;
-    if (reader->waiting) {
-        reader->waiting = false;
-        recorder->statement_readers_waiting--;
-    }
-    if (!recorder_enabled(recorder))
+    if (!recorder_enabled(recorder)) {
+        start_waiting(reader);
         return PRESENCE_E_DISABLED;
+    }
+    if (reader->waiting)
+        return 0;
     if (reader->instance != recorder->instance || reader->position < recorder->history.tail) {
         begin_at_head(reader);
         return PRESENCE_E_LAGGED;
     }
-    return copy_stretch(reader, needed) ? PRESENCE_OK : PRESENCE_E_NO_MEMORY;
+    return copy_stretch(reader, needed);
 }
 
+/* 1, 0, or an error. */
 static int fill_buffer(struct presence_statement_reader *reader)
 {
     struct presence_recorder *recorder = reader->recorder;
-    uint64_t told;
-    ssize_t had = read(reader->fd, &told, sizeof told); /* fails only if it was not readable */
-    (void)had;
     for (;;) {
         size_t needed = 0;
         reader->used = reader->at = 0;
         recorder_lock(recorder);
-        int code = look(reader, &needed);
+        int found = look(reader, &needed);
         recorder_unlock(recorder);
-        if (code == PRESENCE_OK && reader->used == 0 && !reader->waiting)
-            continue; /* a stretch of what others state: let writers in between */
-        if (code != PRESENCE_E_NO_MEMORY)
-            return code;
+        if (found == 2)
+            continue; /* a stretch of what others state: writers came in between */
+        if (found != PRESENCE_E_NO_MEMORY)
+            return found;
         char *larger = memory_take(&recorder->memory, needed);
         if (!larger)
             return PRESENCE_E_NO_MEMORY;
@@ -199,13 +232,13 @@ static void fill_statement(const struct history_record *record, presence_stateme
 int presence_statements_read(presence_statement_reader *reader, presence_statement *statements, size_t most,
                              size_t *count)
 {
-    if (!reader || !count || (!statements && most > 0))
+    if (!reader || !statements || most == 0 || !count)
         return PRESENCE_E_INVALID;
     *count = 0;
     if (reader->at == reader->used) {
-        int code = fill_buffer(reader);
-        if (code)
-            return code;
+        int found = fill_buffer(reader);
+        if (found <= 0)
+            return found;
     }
     while (*count < most && reader->at < reader->used) {
         const struct history_record *record =

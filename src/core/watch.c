@@ -252,7 +252,7 @@ static int find_start(struct presence_watch *watch, const presence_watch_options
 
 void history_close_if_unused(struct presence_recorder *recorder)
 {
-    if (recorder->watches == 0 && recorder->options.history_bytes == 0)
+    if (recorder->watches == 0 && !recorder->statement_readers && recorder->options.history_bytes == 0)
         history_close(&recorder->history, &recorder->memory);
 }
 
