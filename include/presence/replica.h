@@ -101,6 +101,12 @@ typedef struct {
  * Errors: DISABLED, INVALID, STALE, GAP, LIMIT, NO_MEMORY. */
 PRESENCE_API int presence_replica_apply(presence_recorder *recorder, const char *server, const presence_claim *claim,
                                         const presence_change *change, bool *applied, presence_error *error);
+/* Applies consecutive numbered changes of one server, each as presence_replica_apply would and seen by itself, but with
+ * their cache misses overlapped and the lock held for one group of them at a time. OK, or the first error; *taken (which
+ * may be NULL) is how many before it were applied, or ignored as seen. */
+PRESENCE_API int presence_replica_apply_many(presence_recorder *recorder, const char *server,
+                                             const presence_claim *claim, const presence_change *changes, size_t count,
+                                             size_t *taken, presence_error *error);
 /* Activity as told by the origin when it stood at `number`: stamps `last_seen` on the connection unless that was
  * connected after `number` or under an older claim; may leave out connections whose order to `number` is no longer
  * known.

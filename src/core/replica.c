@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * replica.c - claims, numbered changes, whole states, lapses and tombstones; <presence/replica.h> is the manual.
+ * replica.c - claims, readers of changes, whole states, lapses and tombstones; <presence/replica.h> is the manual.
+ * Numbered changes of others are taken by apply.c.
  *
  * Keeps true: a server has one claim at a time, and it only grows; numbers under a claim only grow, one by one or by a
  * whole state; the digest is of exactly the rows stated under the claim (at or above server.base), and lives where
@@ -206,116 +207,7 @@ int presence_replica_complete(presence_recorder *recorder, const char *server, p
     return bulk_run(recorder, &request, error);
 }
 
-/* --------------------------------------------------------------------------------------------------------- apply -- */
-
-/* With the lock held: may this numbered change come next? *seen: it was applied already. */
-static int check_number(const struct server *server, const presence_claim *claim, uint64_t number, bool *seen)
-{
-    *seen = false;
-    if (!(server->flags & SERVER_CLAIMED))
-        return PRESENCE_E_GAP;
-    int compared = presence_claim_compare(claim, &server->claim);
-    if (compared)
-        return compared < 0 ? PRESENCE_E_STALE : PRESENCE_E_GAP;
-    if (server->flags & SERVER_LOCAL)
-        return PRESENCE_E_STALE;
-    *seen = number <= server->number;
-    if (*seen)
-        return PRESENCE_OK;
-    return number == server->number + 1 && !(server->flags & SERVER_FORGOTTEN) ? PRESENCE_OK : PRESENCE_E_GAP;
-}
-
-/* A change that says nothing new still takes its number. */
-static void take_number(struct presence_recorder *recorder, uint32_t server, uint64_t number)
-{
-    server_edit(recorder->registry, server)->number = number;
-}
-
-static int apply_locked(struct presence_recorder *recorder, uint32_t server, const presence_change *change,
-                        const struct facts *facts)
-{
-    struct registry *registry = recorder->registry;
-    struct statement statement = {.server = server, .number = change->number, .when = change->time};
-    uint32_t row;
-    bool is_new;
-    size_t ignored;
-    switch (change->kind) {
-    case PRESENCE_CHANGE_CONNECT:
-        statement.when = change->value.last_seen;
-        return change_connect(recorder, &statement, facts, &row, &is_new);
-    case PRESENCE_CHANGE_DISCONNECT:
-        row = registry_row(registry, &registry->now, server, change->value.connection_id);
-        if (row == NONE)
-            take_number(recorder, server, change->number);
-        else
-            change_disconnect(recorder, &statement, row);
-        return PRESENCE_OK;
-    default:
-        statement.reason = change->reason;
-        return change_server_down(recorder, &statement, &ignored);
-    }
-}
-
-static int check_change(const struct presence_recorder *recorder, const presence_change *change, struct facts *facts,
-                        presence_error *error)
-{
-    switch (change->kind) {
-    case PRESENCE_CHANGE_CONNECT:
-        return recorder_facts(recorder, &change->value, facts, -1, error);
-    case PRESENCE_CHANGE_DISCONNECT:
-    case PRESENCE_CHANGE_COMPLETE:
-        return PRESENCE_OK;
-    case PRESENCE_CHANGE_DOWN:
-        if (change->reason >= PRESENCE_REASON_SERVER_DOWN && change->reason <= PRESENCE_REASON_SUPERSEDED)
-            return PRESENCE_OK;
-        return recorder_error(error, PRESENCE_E_INVALID, "reason %d is none of a server going down",
-                              (int)change->reason);
-    }
-    return recorder_error(error, PRESENCE_E_INVALID, "change kind %d is unknown", (int)change->kind);
-}
-
-int presence_replica_apply(presence_recorder *recorder, const char *server, const presence_claim *claim,
-                           const presence_change *change, bool *applied, presence_error *error)
-{
-    bool ignored;
-    if (!applied)
-        applied = &ignored;
-    *applied = false;
-    if (!recorder_enabled(recorder))
-        return recorder_error_code(error, PRESENCE_E_DISABLED);
-    struct span name;
-    struct facts facts = {0};
-    int code = recorder_check_name("server", server, &name, error);
-    if (code)
-        return code;
-    if (!claim || !change || change->number == 0)
-        return recorder_error(error, PRESENCE_E_INVALID, "claim or change is missing, or its number is 0");
-    code = check_change(recorder, change, &facts, error);
-    if (code)
-        return code;
-    uint32_t number;
-    recorder_lock(recorder);
-    code = recorder_begin_server(recorder, recorder_server_name(recorder, name), STATE_REMOTELY, &number);
-    bool seen = false;
-    if (!code)
-        code = number == NONE
-                   ? PRESENCE_E_GAP
-                   : check_number(server_get(&recorder->registry->now, number), claim, change->number, &seen);
-    bool complete = !code && !seen && change->kind == PRESENCE_CHANGE_COMPLETE;
-    if (!code && !seen && !complete) {
-        uint64_t revision = recorder->registry->now.revision;
-        code = apply_locked(recorder, number, change, &facts);
-        *applied = recorder->registry->now.revision != revision;
-    }
-    recorder_unlock(recorder);
-    if (complete) {
-        struct bulk_request request = {
-            .mode = BULK_COMPLETE, .server = name, .claim = *claim, .number = change->number};
-        code = bulk_run(recorder, &request, error);
-        *applied = code == PRESENCE_OK;
-    }
-    return recorder_error_code(error, code);
-}
+/* --------------------------------------------------------------------------------------------- state, activity -- */
 
 int presence_replica_apply_state(presence_recorder *recorder, const char *server, const presence_claim *claim,
                                  uint64_t number, uint64_t floor, presence_reason floor_reason,
