@@ -116,10 +116,15 @@ static void peer_leaves(struct step *step, struct peer *peer)
     for (struct server *server = step->servers; server; server = server->next) {
         if (server->role != THEIRS || server->holder != peer)
             continue;
+        presence_server_description known;
         if (!server->orphaned)
             server->orphaned = step->now;
-        if (server->told_sequence == peer->sequence) /* else another may have taken it over, and is heard in time */
-            follow_lapse(step, server);              /* drained rows are missing already, and stay so for that reason */
+        /* Drained rows are missing already, and stay so for that reason. What is behind has its last change under way,
+         * and what the beat does not list another may have taken over, and is heard in time: both lapse later, if at
+         * all. */
+        if (server->told_sequence == peer->sequence && server_describe(step, server, &known) &&
+            known.number >= server->told.number)
+            follow_lapse(step, server);
     }
 }
 
@@ -251,7 +256,7 @@ static void forget_gone(struct step *step)
 }
 
 /* A beat of ours from the end of that time came back: it was not us who heard nothing (D). */
-static bool heard_ourselves(const struct step *step, uint64_t until)
+bool beat_heard_ourselves(const struct step *step, uint64_t until)
 {
     return !rule(step, STEP_RULE_DEAF) || step->echoed + step->config.interval * MS >= until;
 }
@@ -274,7 +279,7 @@ uint64_t beat_judge(struct step *step)
         if (peer->silent || peer->left)
             continue;
         uint64_t until = silence_began(step, peer) + peer->lease;
-        if (step->now > until && !held && heard_ourselves(step, until))
+        if (step->now > until && !held && beat_heard_ourselves(step, until))
             fall_silent(step, peer);
         else if (step->now <= until && until + 1 < due)
             due = until + 1;

@@ -83,12 +83,22 @@ void follow_ask(struct step *step, struct server *server, enum repair repair, st
     ask_now(step, server);
 }
 
+/* Twice as long after each time that nothing came, up to a lease: what is asked for may wait in a slow queue. */
+static uint64_t patience(const struct step *step, const struct server *server)
+{
+    uint64_t patience = (step->config.interval * MS) << (server->tries < 8 ? server->tries : 8);
+    return patience < step->config.lease * MS ? patience : step->config.lease * MS;
+}
+
 static void retry_state(struct step *step, struct server *server)
 {
     if (intake_came_on(server)) {
         server->tries = 0;
         server->asked_at = step->now;
+        return;
     }
+    if (step->now - server->asked_at < patience(step, server))
+        return;
     if (!rule(step, STEP_RULE_CHUNKS) && server->intake)
         return;
     server->tries++;
@@ -254,7 +264,7 @@ void follow_told(struct step *step, struct server *server, struct peer *holder, 
     server_describe(step, server, &known);
     int order = presence_claim_compare(&stand->claim, &known.claim);
     if (order < 0) {
-        if (server->holder != holder && !(server_holder_lives(server)))
+        if (server->holder != holder)
             put_right(step, server, holder);
         return;
     }

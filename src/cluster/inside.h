@@ -184,7 +184,8 @@ void beat_receive(struct step *step, const struct wire_message *message);
 uint64_t beat_run(struct step *step);   /* sends what is due; when the next is */
 uint64_t beat_judge(struct step *step); /* who is deaf, silent, lapsed; when to look again */
 void beat_send(struct step *step, bool leaving);
-void beat_hasten(struct step *step, uint64_t within); /* the next one soon */
+bool beat_heard_ourselves(const struct step *step, uint64_t until); /* lately enough to judge silence until then */
+void beat_hasten(struct step *step, uint64_t within);               /* the next one soon */
 
 /* ------------------------------------------------------------------------------------------------------------- ours */
 

@@ -171,10 +171,10 @@ void ours_met_larger(struct step *step, struct server *server, const presence_cl
     if (presence_claim_compare(claim, &known.claim) <= 0)
         return;
     bool same_life = claim->epoch == known.claim.epoch;
-    if (!holder)
-        note_rumour(step, server, claim);
-    else if (same_life && server->early)
+    if (same_life && server->early)
         retake(step, server, claim); /* H: the session came here later than to them */
+    else if (!holder)
+        note_rumour(step, server, claim);
     else if (rule(step, STEP_RULE_YIELD))
         yield(step, server, claim, holder);
 }
@@ -376,7 +376,7 @@ static bool send_some(struct step *step, const struct wire_ask *ask, const char 
     return code == 0;
 }
 
-/* Changes after a number; or a state, where they are not kept, where it is cheaper, or where it is not us who states. */
+/* Changes after a number; or the advice to take the state, where they are not kept. */
 void ours_answer_changes(struct step *step, const struct wire_message *message)
 {
     const struct wire_ask *ask = &message->ask;
@@ -394,6 +394,9 @@ void ours_answer_changes(struct step *step, const struct wire_message *message)
                 presence_replica_changes(step->recorder, ask->server, ask->after, &reader) == PRESENCE_OK &&
                 send_some(step, ask, message->node, reader);
     presence_change_reader_free(reader);
-    if (!told)
-        transfer_ask(step, server, &(struct wire_ask){.question = WIRE_ASK_STATE, .server = ask->server});
+    if (told)
+        return;
+    struct wire_message state = {.kind = WIRE_CHANGES,
+                                 .changes = {.server = ask->server, .claim = known.claim, .first = known.number}};
+    step_send(step, message->node, &state); /* J: it listens for the state, and asks */
 }

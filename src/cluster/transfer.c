@@ -11,10 +11,11 @@
  */
 #include "cluster/inside.h"
 
-enum { CHUNK_MOST_VALUES = 1024, CHUNKS_A_RUN = 16, TRANSFER_MOST = 64, IDLE_LEASES = 4 };
+enum { CHUNK_MOST_VALUES = 1024, CHUNKS_A_RUN = 16, TRANSFER_MOST = 64, IDLE_LEASES = 4, STILL_LEAVING = 64 * 1024 };
 
 struct chunk {
     presence_cursor from;
+    uint64_t sent;
     bool wanted;
 };
 
@@ -60,9 +61,12 @@ static struct transfer *transfer_begin(struct step *step, struct server *server)
     return transfer;
 }
 
-static void want(struct transfer *transfer, size_t first, size_t last)
+/* Those that were sent before `before`: later ones may be on their way. */
+static void want(struct transfer *transfer, size_t first, size_t last, uint64_t before)
 {
     for (size_t i = first; i < transfer->count && i <= last; i++) {
+        if (transfer->chunks[i].sent > before)
+            continue;
         transfer->wanted += !transfer->chunks[i].wanted;
         transfer->chunks[i].wanted = true;
     }
@@ -98,11 +102,14 @@ void transfer_ask(struct step *step, struct server *server, const struct wire_as
     transfer = server->transfer;
     transfer->asked = step->now;
     if (!goes_on || ask->missing_count == 0) {
-        want(transfer, 0, SIZE_MAX);
+        want(transfer, 0, SIZE_MAX, NEVER);
         return;
     }
+    uint64_t interval = step->config.interval * MS;
+    if (step->output.waiting(step->output.context) > STILL_LEAVING || step->now < interval)
+        return; /* what is asked for may be in there */
     for (size_t i = 0; i < ask->missing_count; i++)
-        want(transfer, ask->missing[i].first, ask->missing[i].last);
+        want(transfer, ask->missing[i].first, ask->missing[i].last, step->now - interval);
 }
 
 /* Room to note one more chunk. */
@@ -140,6 +147,7 @@ static void send_chunk(struct step *step, struct server *server, size_t index)
     presence_cursor cursor = transfer->chunks[index].from;
     bool ends;
     size_t count = fill(transfer, &cursor, &ends);
+    transfer->chunks[index].sent = step->now;
     if (index + 1 == transfer->count && !transfer->all) {
         transfer->all = ends;
         transfer->at = cursor;

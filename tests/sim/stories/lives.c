@@ -82,7 +82,7 @@ void restarted_within_lease(struct world *world)
     world_run(world, 100 * MILLISECOND);
     want(world, actor_bind(world, g0, 0) == PRESENCE_OK);
     all_show_alive(world, 40 * SECOND, "g0", 5);
-    want(world, server_on(world, 1, "g0").claim.epoch == 3 && server_on(world, 1, "g0").claim.turn > 1);
+    want(world, server_on(world, 1, "g0").claim.epoch == 3 && !lapsed_on(world, 1, "g0"));
     world_rest(world);
 }
 
