@@ -163,6 +163,8 @@ static void learn(struct step *step, struct peer *teller, const struct wire_stan
 
 void orphans_known(struct step *step, struct peer *peer, const struct wire_known *known)
 {
+    if (step->deaf || !beat_heard_ourselves(step, step->now - step->config.interval * MS))
+        return; /* who seems silent to us may not be; it will be told again */
     if (!known->more && known->tag == JOINING_TAG)
         peer->asked = true;
     for (size_t i = 0; i < known->count && known->tag <= JOINING_TAG; i++)
