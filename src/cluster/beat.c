@@ -255,10 +255,12 @@ static void forget_gone(struct step *step)
     }
 }
 
-/* A beat of ours from the end of that time came back: it was not us who heard nothing (D). */
+/* Beats of ours from the end of that time and from lately came back: it was not us who heard nothing (D). */
 bool beat_heard_ourselves(const struct step *step, uint64_t until)
 {
-    return !rule(step, STEP_RULE_DEAF) || step->echoed + step->config.interval * MS >= until;
+    uint64_t interval = step->config.interval * MS;
+    return !rule(step, STEP_RULE_DEAF) ||
+           (step->echoed + interval >= until && step->echoed + 2 * interval >= step->now);
 }
 
 uint64_t beat_judge(struct step *step)

@@ -51,6 +51,7 @@ struct peer {
     uint32_t parts_seen; /* of the beat that is coming in */
     size_t stands_seen;  /* in them, of servers that it states as far as we know */
     size_t servers;      /* stated by it, as far as we know */
+    uint64_t asked_at;   /* what it remembers, while we join */
     size_t intakes;      /* states being received from it: we listen while there are any */
     bool joining, left, silent, asked;
 };

@@ -72,7 +72,9 @@ void orphans_tell(struct step *step, const char *node, uint64_t tag, const char 
 
 void orphans_compare(struct step *step, struct peer *peer)
 {
-    if (!step->ready && !peer->asked && peer->sequence > 0) { /* asked at each beat until it has answered */
+    uint64_t patience = step->config.lease * MS / 2;
+    if (!step->ready && !peer->asked && (peer->asked_at == 0 || step->now - peer->asked_at > patience)) {
+        peer->asked_at = step->now; /* again until it has answered */
         struct wire_message message = {.kind = WIRE_ASK,
                                        .ask = {.question = WIRE_ASK_KNOWN, .server = "", .tag = JOINING_TAG}};
         step_send(step, peer->node, &message);
@@ -163,7 +165,7 @@ static void learn(struct step *step, struct peer *teller, const struct wire_stan
 
 void orphans_known(struct step *step, struct peer *peer, const struct wire_known *known)
 {
-    if (step->deaf || !beat_heard_ourselves(step, step->now - step->config.interval * MS))
+    if (step->deaf || !beat_heard_ourselves(step, 0))
         return; /* who seems silent to us may not be; it will be told again */
     if (!known->more && known->tag == JOINING_TAG)
         peer->asked = true;
