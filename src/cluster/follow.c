@@ -17,11 +17,20 @@ enum { TRIES_FOR_CHANGES = 3, TRIES_FOR_CHUNKS = 6, TRIES_OF_MEMORY = 12, RANGES
 
 /* --------------------------------------------------------------------------------------------------------- repairs -- */
 
+/* Two runs of a node have one name, and states are listened to by name. */
+static size_t intakes_of(const struct step *step, const char *node)
+{
+    size_t intakes = 0;
+    for (const struct peer *peer = step->peers; peer; peer = peer->next)
+        intakes += strcmp(peer->node, node) == 0 ? peer->intakes : 0;
+    return intakes;
+}
+
 static void listen_to(struct step *step, struct peer *peer, bool wanted)
 {
-    size_t before = peer->intakes;
-    peer->intakes = wanted ? before + 1 : before - 1;
-    if (before == 0 || peer->intakes == 0)
+    size_t before = intakes_of(step, peer->node);
+    peer->intakes += wanted ? 1 : (size_t)-1;
+    if (wanted ? before == 0 : before == 1)
         step->output.listen(step->output.context, peer->node, wanted);
 }
 
