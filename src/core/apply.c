@@ -4,13 +4,13 @@
  *
  * Keeps true: a change is applied only as the next number under the claim that is known here; what was seen is ignored,
  * what is ahead waits for what is missing. A batch is its changes one after the other, and each is seen by itself; in
- * groups, names are checked and hashed outside the lock, and under it all that the group will touch is asked for first.
+ * groups, names are checked and hashed outside the lock, and under it what will be touched is asked for in waves.
  * Any thread. O(1) a change under the mutex, which a batch holds for one group at a time; but for COMPLETE, which goes
  * through bulk.c and ends its group.
  */
 #include "recorder.h"
 
-enum { GROUP = 64 };
+enum { GROUP = 64, WAVE = 16 }; /* a lock's worth; what the nearest cache holds of hints at once */
 
 /* With the lock held: may this numbered change come next? *seen: it was applied already. */
 static int check_number(const struct server *server, const presence_claim *claim, uint64_t number, bool *seen)
@@ -149,34 +149,35 @@ struct batch {
     struct facts facts[GROUP];
 };
 
-/* Hints only: the buckets, then what stands behind their first candidates, then what removing these touches. */
-static void prefetch_group(const struct presence_recorder *recorder, const struct batch *batch)
+/* Hints only, for a wave of the group: the buckets, then what stands behind their first candidates, then what removing
+ * these touches. */
+static void prefetch_wave(const struct presence_recorder *recorder, const struct batch *batch, size_t from)
 {
     const struct registry *registry = recorder->registry;
     const struct roots *now = &registry->now;
-    uint32_t rows[GROUP];
-    for (size_t i = 0; i < batch->count; i++) {
-        const presence_change *change = &batch->changes[i];
-        if (change->kind > PRESENCE_CHANGE_DISCONNECT)
+    const presence_change *changes = batch->changes + from;
+    size_t count = batch->count - from < WAVE ? batch->count - from : WAVE;
+    uint32_t rows[WAVE];
+    for (size_t i = 0; i < count; i++) {
+        if (changes[i].kind > PRESENCE_CHANGE_DISCONNECT)
             continue;
-        recorder_prefetch_connection(recorder, batch->server, change->value.connection_id);
-        if (change->kind == PRESENCE_CHANGE_CONNECT)
-            recorder_prefetch_agent(recorder, &batch->facts[i]);
+        recorder_prefetch_connection(recorder, batch->server, changes[i].value.connection_id);
+        if (changes[i].kind == PRESENCE_CHANGE_CONNECT)
+            recorder_prefetch_agent(recorder, &batch->facts[from + i]);
     }
-    for (size_t i = 0; i < batch->count; i++) {
-        const presence_change *change = &batch->changes[i];
+    for (size_t i = 0; i < count; i++) {
         rows[i] = NONE;
-        if (change->kind > PRESENCE_CHANGE_DISCONNECT)
+        if (changes[i].kind > PRESENCE_CHANGE_DISCONNECT)
             continue;
-        struct index_probe probe = index_probe_start(
-            &now->by_connection, connection_hash(registry, batch->server.hash, change->value.connection_id));
+        uint64_t hash = connection_hash(registry, batch->server.hash, changes[i].value.connection_id);
+        struct index_probe probe = index_probe_start(&now->by_connection, hash);
         if (!index_probe_next(&probe, &rows[i]))
             continue;
         memory_prefetch(row_get(now, rows[i]));
         shelf_prefetch_side(&now->rows, rows[i], true);
     }
-    for (size_t i = 0; i < batch->count; i++)
-        if (rows[i] != NONE && batch->changes[i].kind == PRESENCE_CHANGE_DISCONNECT)
+    for (size_t i = 0; i < count; i++)
+        if (rows[i] != NONE && changes[i].kind == PRESENCE_CHANGE_DISCONNECT)
             recorder_prefetch_removal(recorder, rows[i]);
 }
 
@@ -187,8 +188,9 @@ static int apply_group(struct presence_recorder *recorder, const struct batch *b
     int code = recorder_begin_server(recorder, batch->server, STATE_REMOTELY, &server);
     if (code)
         return code;
-    prefetch_group(recorder, batch);
     for (*done = 0; *done < batch->count; ++*done) {
+        if (*done % WAVE == 0)
+            prefetch_wave(recorder, batch, *done);
         if (*done > 0)
             code = recorder_begin(recorder);
         if (!code)

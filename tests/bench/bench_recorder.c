@@ -39,6 +39,7 @@ static const struct bench_case cases[] = {
     {"memory_after", "bytes a connection after all of the above, and trimmed", case_memory_after},
     {"naive", "the naive array's connect, activity and view", case_naive},
     {"digest", "connect and disconnect on claimed servers, against unclaimed", case_digest},
+    {"apply", "replicated connects and disconnects, one by one and in batches", case_apply},
     /* In a second process, for a C library that once saw a second thread may take locks otherwise ever after. */
     {"two_threads", "single operations while a second thread is blocked", case_two_threads, true},
     {"held_up", "a writer of other servers beside update_server", case_held_up, true},

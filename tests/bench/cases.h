@@ -95,11 +95,12 @@ void case_activity(struct context *context);
 void case_agent_status(struct context *context);
 void case_connect(struct context *context);
 
-/* cases_batch.c: handles and batches */
+/* cases_batch.c: handles, batches, replicated changes */
 void round_handle(struct workload *workload, size_t operations, double *out); /* activity, connect, disconnect */
 void case_handle(struct context *context);
 void case_many(struct context *context);
 void case_handles(struct context *context);
+void case_apply(struct context *context);
 
 /* cases_views.c: snapshots, and writes beside them */
 void case_snapshot(struct context *context);

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cases_batch.c - the cases of handles and batches, at N connections in steady state.
+ * cases_batch.c - the cases of handles, of batches and of replicated changes, at N connections in steady state.
  *
  * Keeps true: handles were taken long before they are used, so no look-up of the harness has warmed what the measured
  * call touches; every element of a batch is recorded, or the run ends. Batches of keys are about 250 of one server,
- * batches of handles and of connects 250 of all servers. Called by bench_recorder.c, from one thread.
+ * batches of handles and of connects 250 of all servers, replicated changes about 100 of one server. Called by bench_recorder.c, from one thread.
  */
 #include "cases.h"
+
+#include <presence/replica.h>
 
 /* ----------------------------------------------------------------------------------------------------- handles -- */
 
@@ -263,4 +265,172 @@ void case_handles(struct context *context)
                     {"disconnect_handles", BASE_FIND, 0, TARGET_RATIO, 2.5, SIZE_MILLIONS, "250 handles a call"}},
     };
     run_rounds(context, &handles);
+}
+
+/* ------------------------------------------------------------------------------------------ replicated changes -- */
+
+enum { APPLY_CHUNKS = 4, APPLY_MAX = APPLY_CHUNKS * CHUNK };
+
+/* Changes sorted by server, as messages from their origins would bring them; those of server s are `change[start[s]]` to
+ * `change[start[s + 1] - 1]`. */
+struct stream {
+    presence_claim claim[SERVERS_MAX];
+    uint64_t number[SERVERS_MAX];
+    size_t count;
+    struct operation operation[APPLY_MAX];
+    presence_change change[APPLY_MAX];
+    size_t start[SERVERS_MAX + 1];
+};
+
+static struct stream stream;
+
+static void claim_servers(const struct workload *workload, bool local)
+{
+    for (size_t s = 0; s < workload->servers; s++) {
+        check_call(presence_replica_claim(workload->recorder, workload->server_name[s], &stream.claim[s], local),
+                   "presence_replica_claim");
+    }
+}
+
+/* What is recorded was stated under the claim, and from now on somebody else states it. */
+static void begin_following(struct workload *workload)
+{
+    for (size_t s = 0; s < workload->servers; s++) {
+        presence_server_description known;
+        check_call(presence_replica_describe(workload->recorder, workload->server_name[s], &known),
+                   "presence_replica_describe");
+        bool unclaimed = presence_claim_compare(&known.claim, &(presence_claim){0}) == 0;
+        stream.claim[s] = unclaimed ? (presence_claim){.epoch = 1, .turn = 1, .random = s + 1} : known.claim;
+        stream.number[s] = unclaimed ? 0 : known.number;
+    }
+    claim_servers(workload, true); /* takes in what nobody claimed before */
+    claim_servers(workload, false);
+}
+
+static void end_following(struct workload *workload)
+{
+    claim_servers(workload, true);
+}
+
+static presence_change change_of(const struct operation *operation, presence_change_kind kind)
+{
+    presence_change change = {.number = ++stream.number[operation->server_index], .kind = kind, .time = 1};
+    if (kind == PRESENCE_CHANGE_CONNECT) {
+        change.value = operation_value(operation);
+        change.value.last_seen = 1;
+    } else {
+        change.value.connection_id = operation->id;
+    }
+    return change;
+}
+
+static void stream_add_chunk(const struct workload *workload)
+{
+    for (size_t i = 0; i < CHUNK; i++) {
+        struct operation *operation = &stream.operation[stream.count++];
+        *operation = workload->chunk[i];
+        operation->model = operation->model_name;
+        operation->agent = operation->agent_name;
+    }
+}
+
+static void stream_sort(presence_change_kind kind)
+{
+    size_t next[SERVERS_MAX + 1] = {0};
+    for (size_t i = 0; i < stream.count; i++) {
+        next[stream.operation[i].server_index + 1]++;
+    }
+    for (size_t s = 0; s < SERVERS_MAX; s++) {
+        next[s + 1] += next[s];
+        stream.start[s] = next[s];
+    }
+    stream.start[SERVERS_MAX] = stream.count;
+    for (size_t i = 0; i < stream.count; i++) {
+        stream.change[next[stream.operation[i].server_index]++] = change_of(&stream.operation[i], kind);
+    }
+}
+
+static int apply_singly(struct workload *workload, size_t s, const presence_change *changes, size_t count)
+{
+    int failed = 0;
+    for (size_t i = 0; i < count; i++) {
+        failed |= presence_replica_apply(workload->recorder, workload->server_name[s], &stream.claim[s], &changes[i],
+                                         NULL, NULL);
+    }
+    return failed;
+}
+
+static int apply_at_once(struct workload *workload, size_t s, const presence_change *changes, size_t count)
+{
+    return presence_replica_apply_many(workload->recorder, workload->server_name[s], &stream.claim[s], changes, count,
+                                       NULL, NULL);
+}
+
+static uint64_t apply_chunks(struct workload *workload, size_t chunks, presence_change_kind kind,
+                             int (*apply)(struct workload *, size_t, const presence_change *, size_t))
+{
+    uint64_t spent = 0;
+    while (chunks > 0) {
+        stream.count = 0;
+        for (size_t i = 0; i < APPLY_CHUNKS && chunks > 0; i++, chunks--) {
+            if (kind == PRESENCE_CHANGE_CONNECT) {
+                prepare_connects(workload);
+            } else {
+                prepare_disconnects(workload);
+            }
+            stream_add_chunk(workload);
+        }
+        stream_sort(kind);
+        int failed = 0;
+        uint64_t start = stopwatch_ns();
+        for (size_t s = 0; s < workload->servers; s++) {
+            failed |= apply(workload, s, &stream.change[stream.start[s]], stream.start[s + 1] - stream.start[s]);
+        }
+        spent += stopwatch_ns() - start;
+        check_call(failed, "presence_replica_apply");
+    }
+    workload->handles_are_stale = true;
+    return spent;
+}
+
+static uint64_t apply_connect_chunks(struct workload *workload, size_t chunks)
+{
+    return apply_chunks(workload, chunks, PRESENCE_CHANGE_CONNECT, apply_singly);
+}
+
+static uint64_t apply_disconnect_chunks(struct workload *workload, size_t chunks)
+{
+    return apply_chunks(workload, chunks, PRESENCE_CHANGE_DISCONNECT, apply_singly);
+}
+
+static uint64_t apply_many_connect_chunks(struct workload *workload, size_t chunks)
+{
+    return apply_chunks(workload, chunks, PRESENCE_CHANGE_CONNECT, apply_at_once);
+}
+
+static uint64_t apply_many_disconnect_chunks(struct workload *workload, size_t chunks)
+{
+    return apply_chunks(workload, chunks, PRESENCE_CHANGE_DISCONNECT, apply_at_once);
+}
+
+static void round_apply(struct workload *workload, size_t operations, double *out)
+{
+    run_cycles(workload, operations, apply_connect_chunks, apply_disconnect_chunks, out);
+    run_cycles(workload, operations, apply_many_connect_chunks, apply_many_disconnect_chunks, out + 2);
+}
+
+void case_apply(struct context *context)
+{
+    static const struct round_case apply = {
+        .before = begin_following,
+        .round = round_apply,
+        .after = end_following,
+        .warm = true,
+        .output_count = 4,
+        .outputs = {{"apply_connect", BASE_FIND, 0, TARGET_NONE, 0, 0, 0, "about 100 changes of a server in a row"},
+                    {"apply_disconnect", BASE_FIND, 0, TARGET_NONE, 0, 0, 0, "about 100 changes of a server in a row"},
+                    {"apply_many_connect", BASE_OUTPUT, 0, TARGET_NONE, 0, 0, 0, "the same in one call"},
+                    {"apply_many_disconnect", BASE_OUTPUT, 1, TARGET_NONE, 0, 0, 0, "the same in one call"}},
+    };
+    run_rounds(context, &apply);
 }
