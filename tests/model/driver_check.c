@@ -425,6 +425,7 @@ void driver_check_step(struct driver *driver)
     if (presence_recorder_is_enabled(driver->recorder) != driver->shadow.enabled) {
         driver_differs(driver, "enabled is %d", !driver->shadow.enabled);
     }
+    driver_follow_statements(driver);
     if (driver->shadow.ids <= 40 || driver->step % 16 == 0) {
         presence_error error = {0};
         if (presence_recorder_check(driver->recorder, &error) != PRESENCE_OK) {

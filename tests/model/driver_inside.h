@@ -5,7 +5,7 @@
  *   driver.c          a run from its beginning to its end, the table of operations, the message of a difference
  *   driver_local.c    the recorder's own calls      driver_replica.c  those of replica.h
  *   driver_check.c    every comparison              driver_hold.c     views that are held
- *   driver_watch.c    watches, replayed onto copies
+ *   driver_watch.c    watches, replayed onto copies    driver_statements.c  what the recorder states itself, likewise
  */
 #ifndef TESTS_MODEL_DRIVER_INSIDE_H
 #define TESTS_MODEL_DRIVER_INSIDE_H
@@ -49,6 +49,27 @@ struct driver_watch {
     presence_status status[SHADOW_MODELS][SHADOW_AGENTS];
 };
 
+/* A server as the reader of statements told it, and as it was after the last step. */
+struct driver_stated {
+    bool sure;  /* of `claim`, and begun from what the shadow was */
+    bool whole; /* no list or completion was told since, whose rows are not */
+    uint64_t told;
+    struct driver_row rows[SHADOW_IDS];
+    bool here, forgotten; /* after the last step, and so are these: */
+    presence_claim claim;
+    uint64_t number;
+};
+
+struct driver_statements {
+    presence_statement_reader *reader; /* NULL: none */
+    bool waiting;                      /* all was read */
+    bool reset;                        /* the recorder was disabled since it was opened or lagged */
+    uint64_t woken_at;                 /* the revision before the step that ended the waiting */
+    struct driver_stated servers[SHADOW_SERVERS];
+    uint64_t revision, disabled_at; /* after the last step */
+    bool enabled;
+};
+
 struct driver_handle {
     presence_handle handle;
     int server;
@@ -87,6 +108,7 @@ struct driver {
     char last[DRIVER_LAST][200];
     struct driver_view views[DRIVER_VIEWS];
     struct driver_watch watches[DRIVER_WATCHES];
+    struct driver_statements statements;
     struct driver_handle handles[DRIVER_HANDLES];
     struct driver_digest digests[SHADOW_SERVERS][DRIVER_DIGESTS];
     unsigned next_digest[SHADOW_SERVERS];
@@ -151,6 +173,9 @@ void driver_open_watch(struct driver *driver);
 void driver_drain_watch(struct driver *driver);
 void driver_resume_watch(struct driver *driver);
 void driver_close_watch(struct driver *driver);
+void driver_open_statements(struct driver *driver); /* or frees */
+void driver_read_statements(struct driver *driver);
+void driver_follow_statements(struct driver *driver); /* after each step; compares the descriptor */
 void driver_trim(struct driver *driver);
 void driver_let_go(struct driver *driver); /* frees all that is held, in a random order */
 
