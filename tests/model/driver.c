@@ -55,6 +55,7 @@ static const struct operation operations[] = {
     {6, driver_unstated, false},
     {4, driver_open_statements, false},
     {12, driver_read_statements, false},
+    {6, driver_apply_many, true},
 };
 
 /* ------------------------------------------------------------------------------------------------------- messages */

@@ -160,6 +160,7 @@ void driver_disable(struct driver *driver);
 void driver_claim(struct driver *driver);
 void driver_complete(struct driver *driver);
 void driver_apply(struct driver *driver);
+void driver_apply_many(struct driver *driver);
 void driver_remote_activity(struct driver *driver);
 void driver_apply_state(struct driver *driver);
 void driver_lapse(struct driver *driver);

@@ -119,6 +119,17 @@ static struct shadow_change choose_change(struct driver *driver, int server)
     return change;
 }
 
+static presence_change change_of(int server, const struct shadow_change *ours)
+{
+    presence_change change = {.number = ours->number,
+                              .kind = ours->kind,
+                              .reason = ours->kind == PRESENCE_CHANGE_DOWN ? ours->reason : PRESENCE_REASON_NONE,
+                              .time = ours->time,
+                              .value = universe_value(server, ours->id, &ours->facts)};
+    change.value.last_seen = ours->last_seen;
+    return change;
+}
+
 void driver_apply(struct driver *driver)
 {
     int server = remote_server(driver);
@@ -132,12 +143,7 @@ void driver_apply(struct driver *driver)
                 (unsigned long long)held_by(driver, server)->number, (int)ours.kind, ours.id, ours.facts.model,
                 ours.facts.agent, ours.facts.data, ours.facts.controller ? " controller" : "",
                 presence_reason_string(ours.reason));
-    presence_change change = {.number = ours.number,
-                              .kind = ours.kind,
-                              .reason = ours.kind == PRESENCE_CHANGE_DOWN ? ours.reason : PRESENCE_REASON_NONE,
-                              .time = ours.time,
-                              .value = universe_value(server, ours.id, &ours.facts)};
-    change.value.last_seen = ours.last_seen;
+    presence_change change = change_of(server, &ours);
     bool applied = false, expected_applied = false;
     driver_arm(driver);
     int code = presence_replica_apply(driver->recorder, universe_server(server), &claim, &change, &applied, NULL);
@@ -149,6 +155,41 @@ void driver_apply(struct driver *driver)
                   shadow_apply(&driver->shadow, server, &claim, &ours, driver_now(driver), &expected_applied));
     if (code == PRESENCE_OK && applied != expected_applied) {
         driver_differs(driver, "applied is %d, expected %d", applied, expected_applied);
+    }
+}
+
+/* As one by one, up to the first that cannot be. */
+void driver_apply_many(struct driver *driver)
+{
+    enum { MOST = 90 }; /* more than are applied under one lock */
+    int server = remote_server(driver);
+    size_t count = 1 + script_below(&driver->script, script_chance(&driver->script, 4) ? MOST : 6);
+    presence_claim claim = held_by(driver, server)->claim;
+    struct shadow_change ours[MOST];
+    presence_change changes[MOST];
+    for (size_t at = 0; at < count; at++) {
+        ours[at] = choose_change(driver, server);
+        ours[at].number += at;
+        changes[at] = change_of(server, &ours[at]);
+    }
+    driver_says(driver, "apply %zu changes to server %d %s (at %llu)", count, server, claim_text(&claim),
+                (unsigned long long)held_by(driver, server)->number);
+    size_t taken = 999;
+    driver_arm(driver);
+    int code =
+        presence_replica_apply_many(driver->recorder, universe_server(server), &claim, changes, count, &taken, NULL);
+    driver_disarm(driver);
+    bool applied, tolerated = driver_tolerates(driver, code);
+    if (taken > count || (taken < count) != (code != PRESENCE_OK)) {
+        driver_differs(driver, "%zu of %zu changes were taken, and it returned %d", taken, count, code);
+    }
+    for (size_t at = 0; at < taken; at++) {
+        driver_expect(driver, "apply_many, before its end", PRESENCE_OK,
+                      shadow_apply(&driver->shadow, server, &claim, &ours[at], driver_now(driver), &applied));
+    }
+    if (code != PRESENCE_OK && !tolerated) {
+        driver_expect(driver, "apply_many", code,
+                      shadow_apply(&driver->shadow, server, &claim, &ours[taken], driver_now(driver), &applied));
     }
 }
 

@@ -21,7 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NODES = 2, IDS = 10, QUEUE = 160, USUAL_SEEDS = 30, USUAL_STEPS = 10000, FRESH_SEEDS = 2 };
+enum { NODES = 2, IDS = 10, QUEUE = 160, BATCH = 9, USUAL_SEEDS = 30, USUAL_STEPS = 10000, FRESH_SEEDS = 2 };
 
 enum message_kind { MESSAGE_CHANGE, MESSAGE_STATE, MESSAGE_ACTIVITY };
 
@@ -58,7 +58,7 @@ struct world {
     struct node nodes[NODES];
     struct message *queue[QUEUE];
     size_t queued;
-    size_t applied, gaps, states, stales, restarts; /* so that a run that proves nothing is seen */
+    size_t applied, gaps, states, stales, restarts, batches; /* so that a run that proves nothing is seen */
 };
 
 /* What a node holds of a server, by id. */
@@ -333,6 +333,53 @@ static void receive_change(struct world *world, const struct message *message)
     world->applied += applied;
 }
 
+/* Several changes of one claim, as they lie in the queue from there on, in one call: as one by one, up to the first that
+ * cannot be. That one is then received by itself. */
+static void receive_changes(struct world *world, size_t at)
+{
+    struct message first = *world->queue[at], last = first;
+    presence_change changes[BATCH];
+    size_t places[BATCH], count = 0, most = 1 + below(world, BATCH);
+    for (size_t next = at; next < world->queued && count < most; next++) {
+        const struct message *message = world->queue[next];
+        if (message->kind == MESSAGE_CHANGE && message->server == first.server &&
+            presence_claim_compare(&message->claim, &first.claim) == 0) {
+            places[count] = next;
+            changes[count++] = message->change;
+        }
+    }
+    int node = 1 - first.server;
+    struct held before = look(world, node, first.server);
+    int order = before.known ? presence_claim_compare(&first.claim, &before.described.claim) : 1;
+    int expected = order < 0 ? PRESENCE_E_STALE : order > 0 ? PRESENCE_E_GAP : PRESENCE_OK;
+    uint64_t number = before.known ? before.described.number : 0;
+    size_t fits = 0, taken = 999;
+    while (expected == PRESENCE_OK && fits < count) {
+        expected = changes[fits].number > number + 1 ? PRESENCE_E_GAP : PRESENCE_OK;
+        number += changes[fits].number == number + 1;
+        fits += expected == PRESENCE_OK;
+    }
+    int code = presence_replica_apply_many(world->nodes[node].recorder, universe_server(first.server), &first.claim,
+                                           changes, count, &taken, NULL);
+    want(world, code == expected && taken == fits, "many changes are taken as one by one");
+    struct held after = look(world, node, first.server);
+    want(world, after.known == before.known && (!after.known || after.described.number == number), "the last number");
+    world->applied += number - (before.known ? before.described.number : 0);
+    world->batches += taken > 1;
+    if (code != PRESENCE_OK) {
+        last = *world->queue[places[taken]];
+    }
+    for (size_t next = taken + (code != PRESENCE_OK); next > 0; next--) {
+        free(world->queue[places[next - 1]]);
+        memmove(world->queue + places[next - 1], world->queue + places[next - 1] + 1,
+                (world->queued - places[next - 1] - 1) * sizeof world->queue[0]);
+        world->queued--;
+    }
+    if (code != PRESENCE_OK) {
+        receive_change(world, &last);
+    }
+}
+
 static void receive_activity(struct world *world, const struct message *message)
 {
     struct node *receiver = &world->nodes[1 - message->server];
@@ -362,6 +409,10 @@ static void deliver(struct world *world)
     unsigned reach = below(world, 16) == 0 ? QUEUE : below(world, 4) == 0 ? 6 : 1;
     size_t at = below(world, reach < world->queued ? reach : (unsigned)world->queued);
     struct message *message = world->queue[at];
+    if (message->kind == MESSAGE_CHANGE && below(world, 8) == 0) {
+        receive_changes(world, at);
+        return;
+    }
     unsigned fate = below(world, 24);
     if (fate >= 1) { /* 0: lost */
         if (message->kind == MESSAGE_CHANGE) {
@@ -600,12 +651,12 @@ static void run(uint64_t seed, size_t steps)
         }
     }
     repair(&world);
-    printf("applied %zu, gaps %zu, states %zu, stale %zu, restarts %zu\n", world.applied, world.gaps, world.states,
-           world.stales, world.restarts);
+    printf("applied %zu, batches %zu, gaps %zu, states %zu, stale %zu, restarts %zu\n", world.applied, world.batches,
+           world.gaps, world.states, world.stales, world.restarts);
     fflush(stdout);
     want(&world,
-         steps < USUAL_STEPS ||
-             (world.applied > 500 && world.gaps > 10 && world.states > 10 && world.stales > 10 && world.restarts > 5),
+         steps < USUAL_STEPS || (world.applied > 500 && world.gaps > 10 && world.states > 10 && world.stales > 10 &&
+                                 world.restarts > 5 && world.batches > 10),
          "the run met all that it is for");
     for (size_t at = 0; at < world.queued; at++) {
         free(world.queue[at]);
