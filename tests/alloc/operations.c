@@ -409,6 +409,54 @@ static int open_changes(struct scene *s)
     return code;
 }
 
+static int apply_many(struct scene *s)
+{
+    enum { COUNT = 70 }; /* more than one group */
+    static presence_change changes[COUNT];
+    static char names[COUNT][TEST_NAME_BYTES];
+    for (uint64_t i = 0; i < COUNT; i++) {
+        changes[i] = (presence_change){.number = 51 + i,
+                                       .kind = i == 66      ? PRESENCE_CHANGE_COMPLETE
+                                               : i == 30    ? PRESENCE_CHANGE_DOWN
+                                               : i % 3 == 2 ? PRESENCE_CHANGE_DISCONNECT
+                                                            : PRESENCE_CHANGE_CONNECT,
+                                       .reason = i == 30 ? PRESENCE_REASON_DRAINED : PRESENCE_REASON_NONE,
+                                       .time = 77,
+                                       .value = test_value(THEIRS, i, "a-new-model", test_name(names[i], "new", i))};
+    }
+    return presence_replica_apply_many(s->recorder, THEIRS, &scene_claim_theirs, changes, COUNT, NULL, NULL);
+}
+
+static int open_statements(struct scene *s)
+{
+    presence_statement_reader *reader = NULL;
+    int code = presence_replica_statements(s->recorder, &reader);
+    must((code == PRESENCE_OK) == (reader != NULL));
+    presence_statement_reader_free(reader);
+    return code;
+}
+
+/* One of the longest, which needs a larger buffer, among others. */
+static void prepare_statements(struct scene *s)
+{
+    must(presence_replica_statements(s->recorder, &s->statements) == PRESENCE_OK);
+    must(connect_new(s) == PRESENCE_OK);
+    must(connect_long(s) == PRESENCE_OK);
+    must(disconnect_one(s) != PRESENCE_E_NO_MEMORY);
+}
+
+static int read_statements(struct scene *s)
+{
+    presence_statement told[3];
+    size_t count;
+    int code;
+    while ((code = presence_statements_read(s->statements, told, 3, &count)) == PRESENCE_OK && count > 0)
+        for (size_t i = 0; i < count; i++)
+            must(strcmp(told[i].server, told[i].change.value.server) == 0);
+    must(count == 0);
+    return code;
+}
+
 const struct operation operations[] = {
     {"connect: a new one", connect_new, NULL, false},
     {"connect: all names new", connect_all_new, NULL, false},
@@ -467,5 +515,8 @@ const struct operation operations[] = {
     {"replica servers", replica_servers, NULL, false},
     {"replica state", take_state, NULL, false},
     {"changes", open_changes, NULL, false},
+    {"apply_many", apply_many, NULL, true},
+    {"statements", open_statements, NULL, false},
+    {"statements_read", read_statements, prepare_statements, false},
 };
 const size_t operation_count = sizeof operations / sizeof *operations;

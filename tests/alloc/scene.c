@@ -150,6 +150,7 @@ void scene_free(struct scene *scene)
     test_allocator_fail_nth(&scene->memory, 0, false);
     free_remembered(scene);
     presence_change_reader_free(scene->reader);
+    presence_statement_reader_free(scene->statements);
     presence_connections_free(scene->view);
     presence_watch_free(scene->quiet);
     presence_watch_free(scene->pending);

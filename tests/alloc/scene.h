@@ -40,8 +40,9 @@ struct scene {
     uint64_t noted;                  /* a revision noted before the last changes of OPEN */
     presence_value list[SCENE_LIST]; /* a whole list for OPEN: some known, some new */
     char names[SCENE_LIST][TEST_NAME_BYTES];
-    presence_connections *view;     /* for operations on views; not counted among the held */
-    presence_change_reader *reader; /* for operations that read changes */
+    presence_connections *view;            /* for operations on views; not counted among the held */
+    presence_change_reader *reader;        /* for operations that read changes */
+    presence_statement_reader *statements; /* likewise, what is stated here */
     /* what must not change */
     struct content *content;
     presence_stats stats;
