@@ -301,19 +301,14 @@ void follow_told(struct step *step, struct server *server, struct peer *holder, 
 /* How far the changes of a message could be applied: OK, GAP, or why not. */
 static int apply(struct step *step, struct server *server, const struct wire_changes *changes)
 {
-    for (size_t i = 0; i < changes->count; i++) {
-        bool applied = false;
-        int code =
-            presence_replica_apply(step->recorder, server->name, &changes->claim, &changes->changes[i], &applied, NULL);
-        if (code == PRESENCE_E_INVALID) {
-            step->counters.malformed++;
-            return code;
-        }
-        if (code)
-            return code;
-        step->counters.changes_applied += applied;
-    }
-    return PRESENCE_OK;
+    presence_server_description before, after;
+    bool known = server_describe(step, server, &before);
+    int code = presence_replica_apply_many(step->recorder, server->name, &changes->claim, changes->changes,
+                                           changes->count, NULL, NULL);
+    if (known && server_describe(step, server, &after) && after.number > before.number)
+        step->counters.changes_applied += after.number - before.number;
+    step->counters.malformed += code == PRESENCE_E_INVALID;
+    return code;
 }
 
 static void hold(struct step *step, struct server *server, const void *bytes, size_t length)
