@@ -158,7 +158,8 @@ static void learn(struct step *step, struct peer *teller, const struct wire_stan
         server_set_role(step, server, THEIRS, NULL);
     if (!server->orphaned)
         server->orphaned = step->now;
-    follow_lapse(step, server); /* until its node is heard */
+    if (server->told_at == 0 || step->now - server->told_at > step->config.lease * MS)
+        follow_lapse(step, server); /* until its node is heard; one that was heard lately has its lease */
     if (stand->connections > 0 || stand->number > 0)
         follow_ask(step, server, REPAIR_STATE, teller);
 }
