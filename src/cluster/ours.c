@@ -38,6 +38,7 @@ static void now_ours(struct step *step, struct server *server)
     if (!server_describe(step, server, &known))
         return;
     follow_end_repair(step, server);
+    held_drop(server);
     server_set_role(step, server, OURS, NULL);
     step->pending -= server->stated_unclaimed;
     server->stated_unclaimed = false;
