@@ -84,9 +84,10 @@ const char *agent_name(char *room, const struct world *world, int server, uint64
     return room;
 }
 
-const char *agent_data(char *room, unsigned version)
+const char *agent_data(char *room, const struct actor *actor, unsigned version)
 {
-    snprintf(room, AGENT_ROOM, "version %u", version);
+    must(actor->data_bytes + AGENT_ROOM <= DATA_ROOM);
+    snprintf(room, AGENT_ROOM + actor->data_bytes, "version %u%*s", version, (int)actor->data_bytes, "");
     return room;
 }
 
@@ -145,10 +146,10 @@ static void answered(struct world *world, struct actor *actor, const char *call,
 
 static int connect_on_node(struct world *world, const struct actor *actor, const struct agent *agent)
 {
-    char name[AGENT_ROOM], data[AGENT_ROOM];
+    char name[AGENT_ROOM], data[DATA_ROOM];
     return presence_recorder_connect(world->nodes[actor->node].recorder, world->servers[actor->server], SIM_MODEL,
                                      agent_name(name, world, actor->server, actor->epoch, agent->id), agent->id,
-                                     agent->controller, agent_data(data, agent->version));
+                                     agent->controller, agent_data(data, actor, agent->version));
 }
 
 void actor_add(struct world *world, int a, uint64_t id)
@@ -205,13 +206,14 @@ static int state_whole_list(struct world *world, const struct actor *actor)
 {
     size_t count = actor->count;
     presence_value *values = calloc(count + 1, sizeof *values);
-    char(*names)[AGENT_ROOM] = calloc(count + 1, sizeof *names), (*data)[AGENT_ROOM] = calloc(count + 1, sizeof *data);
+    size_t room = AGENT_ROOM + actor->data_bytes;
+    char(*names)[AGENT_ROOM] = calloc(count + 1, sizeof *names), *data = calloc(count + 1, room);
     must(values != NULL && names != NULL && data != NULL);
     for (size_t i = 0; i < count; i++) {
         const struct agent *agent = &actor->agents[i];
         values[i] = test_value(world->servers[actor->server], agent->id, SIM_MODEL,
                                agent_name(names[i], world, actor->server, actor->epoch, agent->id));
-        values[i].user_data = agent_data(data[i], agent->version);
+        values[i].user_data = agent_data(&data[i * room], actor, agent->version);
         values[i].controller_agent = agent->controller;
     }
     int code = presence_recorder_update_server(world->nodes[actor->node].recorder, world->servers[actor->server],

@@ -11,7 +11,7 @@
 
 #include "world.h"
 
-enum { MOST_ACTORS = MOST_SERVERS, MOST_AGENTS = 8, AGENT_ROOM = 80 };
+enum { MOST_ACTORS = MOST_SERVERS, MOST_AGENTS = 8, DATA_ROOM = 8192, AGENT_ROOM = 80 };
 #define SIM_MODEL "11111111-2222-4333-8444-555555555555"
 
 struct agent {
@@ -32,6 +32,7 @@ struct actor {
     struct agent *agents;
     size_t count, room;
     uint64_t next_id;
+    unsigned data_bytes; /* of each agent's user data, at the least */
     uint64_t pace;       /* ns between its doings */
     uint64_t changed_at; /* when it last was bound, lost its node, lived or died */
 };
@@ -78,6 +79,7 @@ void actors_superseded(struct world *world, int node, const char *server);
 uint64_t actors_content_since(const struct world *world);
 
 const char *agent_name(char *room, const struct world *world, int server, uint64_t epoch, uint64_t id);
-const char *agent_data(char *room, unsigned version);
+/* The room has AGENT_ROOM bytes more than the actor's data_bytes, DATA_ROOM at the most. */
+const char *agent_data(char *room, const struct actor *actor, unsigned version);
 
 #endif

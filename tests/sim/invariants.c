@@ -26,12 +26,13 @@ struct seen {
 /* The last beat that stated the server. */
 struct heard {
     bool ever;
-    uint64_t at;
+    uint64_t at, number;
     presence_claim claim;
 };
 
 struct latest_beat {
-    uint64_t run, sequence;
+    uint64_t run, sequence, at;
+    bool leaving;
 };
 
 struct invariants {
@@ -98,12 +99,12 @@ static void hear_beat(struct world *world, int node, const struct message *messa
     if (latest->run == decoded->run && decoded->beat.sequence < latest->sequence) {
         return;
     }
-    *latest = (struct latest_beat){decoded->run, decoded->beat.sequence};
+    *latest = (struct latest_beat){decoded->run, decoded->beat.sequence, world->now, decoded->beat.leaving};
     for (size_t i = 0; i < decoded->beat.count; i++) {
         int server = world_server_of(world, decoded->beat.stands[i].server);
         if (server >= 0) {
-            invariants->heard[node][server] =
-                (struct heard){!decoded->beat.leaving, world->now, decoded->beat.stands[i].claim};
+            invariants->heard[node][server] = (struct heard){
+                !decoded->beat.leaving, world->now, decoded->beat.stands[i].number, decoded->beat.stands[i].claim};
         }
     }
 }
@@ -170,6 +171,49 @@ static void check_stated(struct world *world, int n, int server, const presence_
     invariants->counts.compared++;
 }
 
+/* Whether all the others, two at least, fell silent here within one lease; *silent_for: since the last of them did. */
+static bool all_fell_silent(const struct world *world, int n, uint64_t lease, uint64_t *silent_for)
+{
+    uint64_t first = UINT64_MAX, last = 0, peers = 0;
+    for (int other = 0; other < world->node_count; other++) {
+        const struct latest_beat *latest = &world->invariants->latest[n][other];
+        if (other == n || latest->run == 0 || latest->leaving) {
+            continue;
+        }
+        peers++;
+        first = latest->at < first ? latest->at : first;
+        last = latest->at > last ? latest->at : last;
+    }
+    *silent_for = world->now - last;
+    return peers >= 2 && last - first < lease / 2 && *silent_for > lease / 2;
+}
+
+/* Rule 7. */
+static void check_isolation(struct world *world, int n, int server)
+{
+    const struct step_config *config = config_of(world, n);
+    uint64_t silent_for;
+    if (all_fell_silent(world, n, config->lease * MILLISECOND, &silent_for) &&
+        silent_for < config->hold * MILLISECOND) {
+        world_blame(world,
+                    "rule 7: %s lapses on %s, which has heard nobody for %llu ms: it may be the one that is cut off",
+                    world->servers[server], world->nodes[n].name, (unsigned long long)(silent_for / MILLISECOND));
+    }
+}
+
+/* Rule 6: it has just been restored, and is followed under the claim that its holder told last. */
+static void check_restore(struct world *world, int n, int server, const presence_server_description *described)
+{
+    const struct heard *heard = &world->invariants->heard[n][server];
+    tell(world, n, "%s is restored", world->servers[server]);
+    if (heard->ever && !described->local && presence_claim_compare(&heard->claim, &described->claim) == 0 &&
+        described->number < heard->number) {
+        world_blame(world, "rule 6: %s is restored on %s at number %llu, and its holder was at %llu already",
+                    world->servers[server], world->nodes[n].name, (unsigned long long)described->number,
+                    (unsigned long long)heard->number);
+    }
+}
+
 /* Rules 3 and 5: it has just lapsed. */
 static void check_lapse(struct world *world, int n, int server, const presence_server_description *described)
 {
@@ -206,6 +250,7 @@ static void check_server(struct world *world, int n, int server)
     bool same = seen->known && seen->revision == revision && seen->number == described.number &&
                 seen->lapsed == described.lapsed && presence_claim_compare(&seen->claim, &described.claim) == 0;
     bool lapses = described.lapsed && !(seen->known && seen->lapsed);
+    bool restored = seen->known && seen->lapsed && !described.lapsed;
     bool claim_is_new = !seen->known || presence_claim_compare(&seen->claim, &described.claim) != 0;
     *seen = (struct seen){true, described.lapsed, described.claim, described.number, revision};
     bool claimed = described.claim.epoch || described.claim.turn || described.claim.random;
@@ -219,6 +264,9 @@ static void check_server(struct world *world, int n, int server)
     }
     if (lapses) {
         check_lapse(world, n, server, &described);
+        check_isolation(world, n, server);
+    } else if (restored && !claim_is_new) {
+        check_restore(world, n, server, &described);
     }
     /* Where nothing is inherited, only a claim that has just taken something in, or a bug, could show an older life. */
     if (claim_is_new || described.inherited > 0 || described.number % 8 == 0) {

@@ -9,6 +9,8 @@
  *   4  at rest every running node is ready and fresh, every view of a live server equals its origin's, and of a dead one
  *      all are equal, and the greatest that survived
  *   5  a node that has not heard itself for a lease, or nothing at all for half of one, lapses nothing
+ *   6  what lapsed is restored only at the number that its holder told last, or later
+ *   7  where all others, two at least, fall silent at once, nothing lapses before the hold is over
  */
 #ifndef SIM_INVARIANTS_H
 #define SIM_INVARIANTS_H

@@ -123,6 +123,7 @@ static void emit(struct world *world, int to, uint64_t departs, struct message *
         return;
     }
     uint64_t after = departs + dice(network, link->delay_min, link->delay_max);
+    after += link->lane_delay[message->lane];
     if (chance(network, link->reorder)) {
         after += dice(network, 0, link->reorder_by);
     } else {
@@ -390,12 +391,17 @@ void network_heal(struct world *world)
     tell(world, -1, "the network is healed");
     struct link good = network_good_link();
     network_set_all(world, &good);
+    for (int from = 0; from < MOST_NODES; from++) {
+        for (int to = 0; to < MOST_NODES; to++) {
+            memset(network->links[from][to].latest, 0, sizeof network->links[from][to].latest);
+        }
+    }
     memset(network->route_cut, 0, sizeof network->route_cut);
     memset(network->mute, 0, sizeof network->mute);
     memset(network->deaf, 0, sizeof network->deaf);
     network->filter = NULL;
     for (int node = 0; node < world->node_count; node++) {
-        network->bytes_per_second[node] = 0;
+        network->bytes_per_second[node] = network->busy_until[node] = 0;
         if (network->down[node]) {
             network_connect(world, node, network->router[node]);
         }

@@ -25,6 +25,7 @@ struct message {
 /* Chances are of 10,000. */
 struct link {
     uint64_t delay_min, delay_max, reorder_by;
+    uint64_t lane_delay[LANES]; /* on top */
     unsigned loss, twice, reorder;
     bool cut;
     uint64_t latest[LANES]; /* when the latest message of the lane arrives */
@@ -64,7 +65,7 @@ bool network_open(const struct world *world, int from, int to);
 /* All links alike. */
 void network_set_all(struct world *world, const struct link *manners);
 struct link network_good_link(void);
-/* Everything is mended, at once; what was on its way goes on. */
+/* Everything is mended, at once; what was on its way goes on, and may be overtaken. */
 void network_heal(struct world *world);
 /* The node's connection to its router is lost, or is there again (to that router), and it notices. */
 void network_disconnect(struct world *world, int node);

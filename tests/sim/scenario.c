@@ -81,6 +81,7 @@ static void choose_actors(struct world *world)
         snprintf(name, sizeof name, session ? "g%u" : "d%u", i);
         int actor = actor_new(world, name, session, session ? 1 + below(world, 3) : 0, true);
         actor_of(world, actor)->pace = between(world, 50, 1500) * MILLISECOND;
+        actor_of(world, actor)->data_bytes = below(world, 6) == 0 ? 4000 : 0; /* states of several chunks */
         actor_wake(world, actor);
     }
 }
@@ -280,7 +281,7 @@ static void corrupt(struct world *world, int node)
 
 static void slow_down(struct world *world, int node)
 {
-    world->network->bytes_per_second[node] = below(world, 2) == 0 ? 0 : between(world, 500, 50000);
+    world->network->bytes_per_second[node] = below(world, 2) == 0 ? 0 : between(world, 5000, 50000);
     tell(world, node, "sends %llu bytes a second", (unsigned long long)world->network->bytes_per_second[node]);
 }
 
@@ -323,10 +324,30 @@ static void fire_fault(struct world *world, const struct event *event)
 
 /* -------------------------------------------------------------------------------------------------------------- run */
 
+/* A gateway and its node die at once, with the last word under way: of its server there is what others remember. */
+static void die_with_its_node(struct world *world, int a)
+{
+    struct actor *actor = actor_of(world, a);
+    int node = actor->node;
+    if (!actor->session || !actor->alive || !world_is_running(world, node)) {
+        return;
+    }
+    actor_connect(world, a, actor->next_id);
+    world_run(world, between(world, 0, 20) * MILLISECOND);
+    if (actor->node == node && world_is_running(world, node)) {
+        world_crash(world, node);
+        actor_die(world, a, 0, PRESENCE_REASON_TIMED_OUT);
+        world_run(world, between(world, 0, 2 * world->config.lease) * MILLISECOND);
+    }
+}
+
 /* Who leaves is gone; of those that are gone some come back, and one runs at least. */
 static void end_the_day(struct world *world)
 {
     int running = 0;
+    if (below(world, 3) == 0) {
+        die_with_its_node(world, (int)below(world, (unsigned)world->actors->count));
+    }
     world->actors->quiet = true;
     for (int node = 0; node < world->node_count; node++) {
         if (world->nodes[node].state == NODE_UP && world->nodes[node].leaving) {

@@ -4,7 +4,8 @@
  *
  *   sim [--seeds N] [--from S]      N random worlds (1,000), of the seeds from S (1) on
  *   sim --seed S [--trace]          one of them; with all that happened in it
- *   sim --stories                   every story; for one there is --story NAME [--trace] [--big]; --list names them
+ *   sim --stories                   every story, of each ten worlds; one: --story NAME [--seed S] [--trace] [--big]; --list
+ *                                   names them
  *   sim --same N [--from S]         N random worlds twice each: their traces must be the same
  *   --broken RULE                   with this rule of the step switched off (--rules names them)
  *
@@ -36,7 +37,7 @@ static const struct rule {
     {"late-beat", STEP_RULE_LATE_BEAT}, {"drain", STEP_RULE_DRAIN},
     {"own-echo", STEP_RULE_OWN_ECHO},
 };
-enum { RULE_COUNT = sizeof RULES / sizeof RULES[0] };
+enum { RULE_COUNT = sizeof RULES / sizeof RULES[0], STORY_SEEDS = 10 };
 
 struct request {
     struct world_options world;
@@ -189,6 +190,18 @@ static int run_same(const struct request *request)
     return 0;
 }
 
+static bool run_story(const struct request *request, const struct story *story, uint64_t seed)
+{
+    struct world_options options = request->world;
+    options.seed = seed;
+    options.tracing = options.print_trace;
+    struct outcome outcome = run_world(&options, story, NULL);
+    if (outcome.failed) {
+        show_failure(&options, story, &outcome);
+    }
+    return !outcome.failed;
+}
+
 static int run_stories(const struct request *request)
 {
     int failures = 0, found = 0;
@@ -197,16 +210,14 @@ static int run_stories(const struct request *request)
         if (request->story != NULL && strcmp(request->story, story->name) != 0) {
             continue;
         }
-        struct world_options options = request->world;
-        options.tracing = options.print_trace;
         found++;
-        struct outcome outcome = run_world(&options, story, NULL);
-        printf("%s %d - %s\n", outcome.failed ? "not ok" : "ok", found, story->name);
-        fflush(stdout);
-        if (outcome.failed) {
-            failures++;
-            show_failure(&options, story, &outcome);
+        bool good = true;
+        for (uint64_t seed = request->from; good && seed < request->from + request->seeds; seed++) {
+            good = run_story(request, story, seed);
         }
+        printf("%s %d - %s\n", good ? "ok" : "not ok", found, story->name);
+        fflush(stdout);
+        failures += !good;
     }
     if (found == 0) {
         fprintf(stderr, "sim: there is no story \"%s\"; --list names them\n", request->story);
@@ -257,6 +268,7 @@ static bool take_flag(struct request *request, const char *word)
         request->world.big = true;
     } else if (strcmp(word, "--stories") == 0) {
         request->stories = true;
+        request->seeds = STORY_SEEDS;
     } else if (strcmp(word, "--keep-going") == 0) {
         request->keep_going = true;
     } else if (strcmp(word, "--list") == 0 || strcmp(word, "--rules") == 0) {
@@ -271,7 +283,6 @@ static void take_option(struct request *request, const char *word, const char *n
 {
     if (strcmp(word, "--seed") == 0) {
         request->from = number_of(next, word);
-        request->world.seed = request->from;
         request->seeds = 1;
     } else if (strcmp(word, "--seeds") == 0) {
         request->seeds = number_of(next, word);
@@ -282,6 +293,7 @@ static void take_option(struct request *request, const char *word, const char *n
         request->seeds = number_of(next, word);
     } else if (strcmp(word, "--story") == 0) {
         request->stories = true;
+        request->seeds = 1;
         request->story = next;
     } else if (strcmp(word, "--broken") == 0) {
         request->world.broken |= rule_of(next);
@@ -293,7 +305,10 @@ static void take_option(struct request *request, const char *word, const char *n
 
 int main(int count, char **words)
 {
-    struct request request = {.seeds = 1000, .from = 1, .world = {.seed = 1}};
+    struct request request = {
+        .seeds = 1000,
+        .from = 1,
+    };
     for (int i = 1; i < count; i++) {
         if (!take_flag(&request, words[i])) {
             take_option(&request, words[i], i + 1 < count ? words[i + 1] : NULL);

@@ -27,5 +27,8 @@ const struct story story_list[] = {
     {"a forgotten server whose life returns", forgotten_returns},
     {"connections missing before a lapse and still missing after it", missing_before_lapse},
     {"a drain whose sockets close", drain_and_close},
+    {"changes that come during a snapshot are not asked for again", changes_during_snapshot},
+    {"a late beat of one that has left", late_beat_of_one_that_left},
+    {"beats that come back later than a lease", echo_later_than_lease},
 };
 const size_t story_count = sizeof story_list / sizeof story_list[0];

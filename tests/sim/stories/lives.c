@@ -9,7 +9,7 @@ void reused_ids(struct world *world)
 {
     given_nodes(world, 3);
     int g0 = gateway(world, "g0", 7, 0, 3);
-    slow_link(world, 0, 2, 6 * SECOND);
+    slow_stream(world, 0, 2, 6 * SECOND);
     actor_connect(world, g0, 4);
     world_run(world, 5 * MILLISECOND);
     good_link(world, 0, 2);
@@ -42,7 +42,7 @@ void late_leave(struct world *world)
     want(world, login(world, 0, "g0", 1, "wanderer") == PRESENCE_OK);
     world_run(world, SECOND);
     want(world, agent_on(world, 2, "wanderer") == PRESENCE_ALIVE);
-    slow_link(world, 0, 2, 5 * SECOND);
+    slow_stream(world, 0, 2, 5 * SECOND);
     want(world, login(world, 1, "g1", 1, "wanderer") == PRESENCE_OK);
     want(world, logout(world, 0, "g0", 1) == PRESENCE_OK);
     world_run(world, 5 * MILLISECOND);
@@ -76,13 +76,15 @@ void restarted_within_lease(struct world *world)
     given_nodes(world, 3);
     int g0 = gateway(world, "g0", 3, 0, 5);
     actor_of(world, g0)->restates_singly = false;
+    presence_claim before = server_on(world, 0, "g0").claim;
     world_crash(world, 0);
     world_run(world, SECOND);
     world_start(world, 0);
     world_run(world, 100 * MILLISECOND);
     want(world, actor_bind(world, g0, 0) == PRESENCE_OK);
     all_show_alive(world, 40 * SECOND, "g0", 5);
-    want(world, server_on(world, 1, "g0").claim.epoch == 3 && !lapsed_on(world, 1, "g0"));
+    presence_claim after = server_on(world, 1, "g0").claim;
+    want(world, after.epoch == 3 && presence_claim_compare(&after, &before) > 0);
     world_rest(world);
 }
 
@@ -111,6 +113,27 @@ void missing_before_lapse(struct world *world)
     want(world, counters_of(world, 1).states_taken == 0);
     logout(world, 0, "g0", 1); /* nobody is left: as its actor has it */
     actor_die(world, g0, 0, PRESENCE_REASON_TIMED_OUT);
+    world_rest(world);
+}
+
+/* A beat from before n0's goodbye comes to n1 long after it: what it says is no longer so. */
+void late_beat_of_one_that_left(struct world *world)
+{
+    given_nodes(world, 3);
+    int g0 = gateway(world, "g0", 1, 0, 3);
+    struct link *link = &world->network->links[0][1];
+    link->reorder = 10000;
+    link->reorder_by = 8 * SECOND;
+    world_run(world, 600 * MILLISECOND);
+    link->reorder = 0;
+    world_run(world, 600 * MILLISECOND);
+    world_leave(world, 0);
+    world_run(world, 50 * MILLISECOND);
+    world_crash(world, 0);
+    world_run(world, 500 * MILLISECOND);
+    all_show_alive(world, 20 * SECOND, "g0", 0);
+    want(world, doubt_on(world, 1, "g0") == STEP_SILENT);
+    actor_die(world, g0, 0, PRESENCE_REASON_DRAINED);
     world_rest(world);
 }
 

@@ -43,7 +43,7 @@ void forgotten_returns(struct world *world)
     given_nodes(world, 3);
     int g0 = gateway(world, "g0", 4, 0, 2);
     actor_of(world, g0)->restates_singly = true;
-    slow_link(world, 0, 1, 20 * SECOND);
+    slow_stream(world, 0, 1, 20 * SECOND);
     actor_connect(world, g0, 3);
     world_run(world, 10 * MILLISECOND);
     want(world, step_forget(world->nodes[1].step, node_now(&world->nodes[1]), "g0") == PRESENCE_E_STALE);

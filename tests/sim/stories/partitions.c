@@ -93,6 +93,28 @@ void deaf_observer(struct world *world)
     world_rest(world);
 }
 
+/* All that n0 hears is 4 s old, its own beats too: it may show what it has, but must not call that fresh. */
+void echo_later_than_lease(struct world *world)
+{
+    given_nodes(world, 3);
+    gateway(world, "g1", 1, 1, 2);
+    for (int from = 0; from < 3; from++) {
+        slow_link(world, from, 0, 4 * SECOND);
+    }
+    world_run(world, 8 * SECOND);
+    for (int i = 0; i < 10; i++) {
+        world_run(world, 700 * MILLISECOND);
+        want(world, doubt_on(world, 0, NULL) == STEP_DEAF);
+        want(world, !lapsed_on(world, 0, "g1"));
+    }
+    for (int from = 0; from < 3; from++) {
+        good_link(world, from, 0);
+    }
+    world_run(world, 8 * SECOND);
+    want(world, doubt_on(world, 0, NULL) == STEP_FRESH && alive_on(world, 0, "g1") == 2);
+    world_rest(world);
+}
+
 /* Stopped for 10 s. In the queue are beats of n1, which died meanwhile, and of n2, which did not. */
 void wakes_with_old_beats(struct world *world)
 {

@@ -53,8 +53,12 @@ struct step_counters counters_of(const struct world *world, int node);
 
 /* Time goes by, and all the while every running node shows so many of the server's agents alive. */
 void all_show_alive(struct world *world, uint64_t for_ns, const char *server, size_t alive);
-/* The latest message of the node to that other is on its way for that long; then the link is as it was. */
+/* What the node streams to that other from now on is on its way for that long; beats and states are not. What is streamed
+ * later stays behind it. */
+void slow_stream(struct world *world, int from, int to, uint64_t delay);
+/* So is every lane. */
 void slow_link(struct world *world, int from, int to, uint64_t delay);
+/* As it was: not slow, not cut. */
 void good_link(struct world *world, int from, int to);
 
 /* --------------------------------------------------------------------------------------------------------- by file */
@@ -65,6 +69,7 @@ void restarted_mid_snapshot(struct world *world);
 void too_slow_for_history(struct world *world);
 void many_reconnect(struct world *world);
 void clock_went_back(struct world *world);
+void changes_during_snapshot(struct world *world);
 
 void reused_ids(struct world *world);
 void late_leave(struct world *world);
@@ -72,11 +77,13 @@ void moves_half_open(struct world *world);
 void restarted_within_lease(struct world *world);
 void missing_before_lapse(struct world *world);
 void drain_and_close(struct world *world);
+void late_beat_of_one_that_left(struct world *world);
 
 void one_way_partition(struct world *world);
 void routers_cut_apart(struct world *world);
 void deaf_observer(struct world *world);
 void wakes_with_old_beats(struct world *world);
+void echo_later_than_lease(struct world *world);
 
 void one_name_second_refuses(struct world *world);
 void one_name_both_run(struct world *world);

@@ -9,7 +9,7 @@ void snapshot_overtakes_login(struct world *world)
 {
     given_nodes(world, 2);
     int g0 = gateway(world, "g0", 1, 0, 3);
-    slow_link(world, 0, 1, 4 * SECOND);
+    slow_stream(world, 0, 1, 4 * SECOND);
     actor_connect(world, g0, 4);
     actor_whole_list(world, g0);
     world_run(world, 5 * MILLISECOND);
@@ -59,13 +59,15 @@ void restarted_mid_snapshot(struct world *world)
     gateway(world, "g0", 1, 0, 3000);
     world->network->bytes_per_second[0] = 50000;
     int n1 = newcomer(world, "n1");
-    world_run(world, 2 * SECOND);
-    struct step_counters half = counters_of(world, n1);
-    want(world, half.chunks_taken > 0 && half.states_taken == 0 && alive_on(world, n1, "g0") == 0);
+    while (counters_of(world, n1).chunks_taken < 3) {
+        world_run(world, 10 * MILLISECOND);
+        want(world, world->now < 20 * SECOND);
+    }
+    want(world, counters_of(world, n1).states_taken == 0 && alive_on(world, n1, "g0") == 0);
     world_crash(world, n1);
     world_run(world, 200 * MILLISECOND);
     world_start(world, n1);
-    world_run(world, 2 * SECOND);
+    world_run(world, 1500 * MILLISECOND);
     want(world, !step_ready(world->nodes[n1].step) && doubt_on(world, n1, NULL) == STEP_JOINING);
     world_run(world, 20 * SECOND);
     want(world, step_ready(world->nodes[n1].step) && alive_on(world, n1, "g0") == 3000);
@@ -110,6 +112,27 @@ void many_reconnect(struct world *world)
     for (int node = 1; node < 4; node++) {
         want(world, server_on(world, node, "g0").connections == agents);
     }
+    world_rest(world);
+}
+
+/* The snapshot takes a second; what is said meanwhile comes before it, and is kept. */
+void changes_during_snapshot(struct world *world)
+{
+    given_nodes(world, 2);
+    int g0 = gateway(world, "g0", 1, 0, 100);
+    world->network->links[0][1].lane_delay[STEP_STATE] = SECOND;
+    actor_whole_list(world, g0);
+    world_run(world, 200 * MILLISECOND);
+    for (int i = 0; i < 10; i++) {
+        actor_disconnect(world, g0, (uint64_t)i + 1);
+        world_run(world, 20 * MILLISECOND);
+    }
+    struct step_counters before = counters_of(world, 1);
+    want(world, before.states_taken == 0 && alive_on(world, 1, "g0") == 100);
+    world_run(world, 900 * MILLISECOND);
+    struct step_counters after = counters_of(world, 1);
+    want(world, after.states_taken == 1 && server_on(world, 1, "g0").number == server_on(world, 0, "g0").number);
+    want(world, after.asks == before.asks);
     world_rest(world);
 }
 

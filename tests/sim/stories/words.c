@@ -138,16 +138,21 @@ void all_show_alive(struct world *world, uint64_t for_ns, const char *server, si
     }
 }
 
+void slow_stream(struct world *world, int from, int to, uint64_t delay)
+{
+    world->network->links[from][to].lane_delay[STEP_STREAM] = delay;
+}
+
 void slow_link(struct world *world, int from, int to, uint64_t delay)
 {
-    struct link *link = &world->network->links[from][to];
-    link->delay_min = link->delay_max = delay;
+    for (int lane = 0; lane < LANES; lane++) {
+        world->network->links[from][to].lane_delay[lane] = delay;
+    }
 }
 
 void good_link(struct world *world, int from, int to)
 {
-    struct link *link = &world->network->links[from][to], good = network_good_link();
-    link->delay_min = good.delay_min;
-    link->delay_max = good.delay_max;
+    struct link *link = &world->network->links[from][to];
+    memset(link->lane_delay, 0, sizeof link->lane_delay);
     link->cut = false;
 }
