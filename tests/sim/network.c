@@ -28,6 +28,7 @@ struct network *network_new(uint64_t seed)
     struct network *network = calloc(1, sizeof *network);
     must(network != NULL);
     test_random_seed(&network->random, seed ^ UINT64_C(0x6e6574));
+    network->interest_delay = 20 * MILLISECOND;
     for (int from = 0; from < MOST_NODES; from++) {
         for (int to = 0; to < MOST_NODES; to++) {
             network->links[from][to] = network_good_link();
@@ -190,7 +191,7 @@ static void listen_to(void *context, const char *name, bool wanted)
     struct world *world = node->world;
     struct network *network = world->network;
     tell(world, node->index, "%s to states of %s", wanted ? "listens" : "listens no longer", name);
-    uint64_t when = world->now + dice(network, 0, 20 * MILLISECOND);
+    uint64_t when = world->now + dice(network, 0, network->interest_delay);
     for (int sender = 0; sender < world->node_count; sender++) {
         if (strcmp(world->nodes[sender].name, name) != 0) {
             continue;

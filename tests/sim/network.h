@@ -39,6 +39,7 @@ struct network {
     bool down[MOST_NODES];                          /* not connected, and knows it */
     bool told_up[MOST_NODES];                       /* what its step was told last */
     bool mute[MOST_NODES], deaf[MOST_NODES];        /* cut off without knowing: what it sends, what comes */
+    uint64_t interest_delay;                        /* at most, until a router knows who listens */
     uint64_t listens_from[MOST_NODES][MOST_NODES];  /* [receiver][sender]; 0: does not listen */
     uint64_t listens_until[MOST_NODES][MOST_NODES]; /* a router learns late that one no longer does */
     uint64_t bytes_per_second[MOST_NODES], busy_until[MOST_NODES]; /* 0: as fast as you like */
