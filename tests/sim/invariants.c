@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LIVES_BACK = 3, IDS_BACK = 24 };
+enum { LIVES_BACK = 3, IDS_BACK = 24, RUNS = 4 };
 
 /* What a node was seen to hold last. */
 struct seen {
@@ -30,6 +30,7 @@ struct heard {
     presence_claim claim;
 };
 
+/* Of one run of a node. */
 struct latest_beat {
     uint64_t run, sequence, at;
     bool leaving;
@@ -38,9 +39,10 @@ struct latest_beat {
 struct invariants {
     struct seen seen[MOST_NODES][MOST_SERVERS];
     struct heard heard[MOST_NODES][MOST_SERVERS];
-    struct latest_beat latest[MOST_NODES][MOST_NODES]; /* [receiver][sender] */
-    uint64_t echo_sent[MOST_NODES];                    /* its latest beat that came back was sent then; 0: none did */
-    uint64_t heard_any[MOST_NODES];                    /* when anything came */
+    struct latest_beat latest[MOST_NODES][MOST_NODES]
+                             [RUNS]; /* [receiver][sender]; the run that was met last comes first */
+    uint64_t echo_sent[MOST_NODES];  /* its latest beat that came back was sent then; 0: none did */
+    uint64_t heard_any[MOST_NODES];  /* when anything came */
     bool excused[MOST_SERVERS];
     presence_claim greatest[MOST_SERVERS]; /* when everything was healed */
     uint64_t greatest_number[MOST_SERVERS];
@@ -86,6 +88,18 @@ static const struct step_config *config_of(const struct world *world, int node)
 
 /* ---------------------------------------------------------------------------------------------------------- hearing */
 
+static struct latest_beat *latest_of(struct latest_beat *runs, uint64_t run)
+{
+    for (int i = 0; i < RUNS; i++) {
+        if (runs[i].run == run) {
+            return &runs[i];
+        }
+    }
+    memmove(&runs[1], &runs[0], (RUNS - 1) * sizeof *runs);
+    runs[0] = (struct latest_beat){.run = run};
+    return runs;
+}
+
 static void hear_beat(struct world *world, int node, const struct message *message, const struct wire_message *decoded)
 {
     struct invariants *invariants = world->invariants;
@@ -95,8 +109,8 @@ static void hear_beat(struct world *world, int node, const struct message *messa
         }
         return;
     }
-    struct latest_beat *latest = &invariants->latest[node][message->sender];
-    if (latest->run == decoded->run && decoded->beat.sequence < latest->sequence) {
+    struct latest_beat *latest = latest_of(invariants->latest[node][message->sender], decoded->run);
+    if (decoded->beat.sequence < latest->sequence) {
         return;
     }
     *latest = (struct latest_beat){decoded->run, decoded->beat.sequence, world->now, decoded->beat.leaving};
@@ -176,7 +190,7 @@ static bool all_fell_silent(const struct world *world, int n, uint64_t lease, ui
 {
     uint64_t first = UINT64_MAX, last = 0, peers = 0;
     for (int other = 0; other < world->node_count; other++) {
-        const struct latest_beat *latest = &world->invariants->latest[n][other];
+        const struct latest_beat *latest = world->invariants->latest[n][other];
         if (other == n || latest->run == 0 || latest->leaving) {
             continue;
         }
