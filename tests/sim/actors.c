@@ -115,7 +115,7 @@ static void add_agent(struct actor *actor, struct agent agent)
     actor->count++;
 }
 
-/* ------------------------------------------------------------------------------------------------- calls on the node */
+/* ------------------------------------------------------------------------------------------------ calls on the node */
 
 static void lose_session(struct world *world, struct actor *actor, const char *why)
 {
@@ -254,8 +254,8 @@ static bool must_claim(struct world *world, const struct actor *actor, int node)
                               !described.local);
 }
 
-/* Connects each of its agents. Where the node stated the server already, a session says at the end of its grace what was
- * not restated; else the settle time of the new claim does. */
+/* Connects each of its agents. Where the node stated the server already, a session says at the end of its grace what
+ * was not restated; else the settle time of the new claim does. */
 static void state_singly(struct world *world, int a, bool stated_here)
 {
     struct actor *actor = actor_of(world, a);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * actors.h - who states servers: gateways with an epoch and a set of live agents, bound to a node, and servers without a
- * session, whose agents connect as they like.
+ * actors.h - who states servers: gateways with an epoch and a set of live agents, bound to a node, and servers
+ * without a session, whose agents connect as they like.
  *
  * An actor's agents are the truth: what it could not state, since its node was gone or another had taken the server, it
  * states when it is bound again. An agent's name tells server, epoch and id, so that no two lives share one.
@@ -54,7 +54,8 @@ struct actor *actor_of(struct world *world, int actor);
 int actor_of_server(const struct world *world, int server); /* -1 */
 void actor_wake(struct world *world, int actor);            /* one that acts by itself begins */
 
-/* Binds to that node and states all it has; the code of the claim. What it had elsewhere is left as it is: see ghost. */
+/* Binds to that node and states all it has; the code of the claim. What it had elsewhere is left as it is: see
+ * ghost. */
 int actor_bind(struct world *world, int actor, int node);
 /* The node will say that the server is down, for that reason, after that time: unless it is bound there again. */
 void actor_leaves_ghost(struct world *world, int actor, uint64_t after, presence_reason reason);

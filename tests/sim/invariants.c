@@ -2,8 +2,8 @@
 /*
  * invariants.c - looks at a node after each event, and at all of them at rest.
  *
- * After an event only what the recorder describes in O(1) is looked at for each server, and the agents of the one or two
- * lives before where something changed; views are only taken at rest.
+ * After an event only what the recorder describes in O(1) is looked at for each server, and the agents of the one or
+ * two lives before where something changed; views are only taken at rest.
  */
 #include "invariants.h"
 
@@ -139,7 +139,7 @@ void invariants_hear(struct world *world, int node, const struct message *messag
     hear_beat(world, node, message, &decoded);
 }
 
-/* ------------------------------------------------------------------------------------------------------ after events */
+/* ----------------------------------------------------------------------------------------------------- after events */
 
 /* Rule 1. Agents' names tell their epochs; a lapsed server shows nothing alive anyway. */
 static void check_older_lives(struct world *world, int n, int server, const presence_server_description *described)

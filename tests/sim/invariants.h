@@ -6,8 +6,8 @@
  *   1  no connection of an older epoch is alive on a node that has seen a newer epoch's claim
  *   2  no node holds under a (claim, number) what no origin ever stated under it
  *   3  a node lapses a server only if no beat that states it came there in the last lease
- *   4  at rest every running node is ready and fresh, every view of a live server equals its origin's, and of a dead one
- *      all are equal, and the greatest that survived
+ *   4  at rest every running node is ready and fresh, every view of a live server equals its origin's, and of a dead
+ *      one all are equal, and the greatest that survived
  *   5  a node that has not heard itself for a lease, or nothing at all for half of one, lapses nothing
  *   6  what lapsed is restored only at the number that its holder told last, or later
  *   7  where all others, two at least, fall silent at once, nothing lapses before the hold is over

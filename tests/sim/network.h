@@ -3,8 +3,8 @@
  * network.h - what lies between the nodes: one to three routers (NATS servers) with routes between them, the nodes'
  * connections to these, and for each pair of nodes a link with its own manners.
  *
- * On a link messages of one lane stay in order unless the dice reorder them. A message needs an open way when it is sent
- * and when it arrives. A node's own beats go by its router and come back.
+ * On a link messages of one lane stay in order unless the dice reorder them. A message needs an open way when it is
+ * sent and when it arrives. A node's own beats go by its router and come back.
  */
 #ifndef SIM_NETWORK_H
 #define SIM_NETWORK_H

@@ -59,7 +59,7 @@ static void blame_two(struct world *world, const char *what, int server, int a, 
                 text_a, world->nodes[b].name, text_b);
 }
 
-/* ------------------------------------------------------------------------------------------------------- each server */
+/* ------------------------------------------------------------------------------------------------------ each server */
 
 static const char *const DOUBTS[] = {"fresh", "joining", "deaf", "silent"};
 
@@ -181,7 +181,7 @@ static void check_server(struct world *world, int server)
     }
 }
 
-/* --------------------------------------------------------------------------------------------------------- each node */
+/* -------------------------------------------------------------------------------------------------------- each node */
 
 static void check_node(struct world *world, int n)
 {

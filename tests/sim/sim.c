@@ -4,13 +4,14 @@
  *
  *   sim [--seeds N] [--from S]      N random worlds (1,000), of the seeds from S (1) on
  *   sim --seed S [--trace]          one of them; with all that happened in it
- *   sim --stories                   every story, of each ten worlds; one: --story NAME [--seed S] [--trace] [--big]; --list
- *                                   names them
+ *   sim --stories                   every story, each in the worlds of ten seeds; --list names them
+ *   sim --story NAME [--seed S] [--trace] [--big]      one of them; --big with a hundred times the agents
  *   sim --same N [--from S]         N random worlds twice each: their traces must be the same
  *   --broken RULE                   with this rule of the step switched off (--rules names them)
+ *   --keep-going                    a line for each seed that fails, and no trace
  *
- * Worlds are run without a trace. One that fails is run again with it, must fail in the same way, and its last lines are
- * printed with its seed. The exit status is 1 if any failed.
+ * Worlds are run without a trace. One that fails is run again with it, must fail in the same way, and its last lines
+ * are printed with its seed. The exit status is 1 if any failed.
  */
 #include "world.h"
 
@@ -128,7 +129,7 @@ static void show_failure(const struct world_options *options, const struct story
     }
 }
 
-/* --------------------------------------------------------------------------------------------------------- many worlds */
+/* ------------------------------------------------------------------------------------------------------ many worlds */
 
 static double seconds_now(void)
 {

@@ -2,8 +2,8 @@
 /*
  * truth.c - the sequence of claims and numbers of each server, as its origins stood.
  *
- * Keeps true: under one (claim, number) one thing was stated. Recorded after each event of a stating node; a number that
- * came and went within one event is known to have been passed over.
+ * Keeps true: under one (claim, number) one thing was stated. Recorded after each event of a stating node; a number
+ * that came and went within one event is known to have been passed over.
  */
 #include "truth.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * truth.h - what origins stated: for each server the claims that a node held locally, and for each number under them the
- * digest and the counts that the stating node itself had.
+ * truth.h - what origins stated: for each server the claims that a node held locally, and for each number under them
+ * the digest and the counts that the stating node itself had.
  */
 #ifndef SIM_TRUTH_H
 #define SIM_TRUTH_H

@@ -53,8 +53,8 @@ struct step_counters counters_of(const struct world *world, int node);
 
 /* Time goes by, and all the while every running node shows so many of the server's agents alive. */
 void all_show_alive(struct world *world, uint64_t for_ns, const char *server, size_t alive);
-/* What the node streams to that other from now on is on its way for that long; beats and states are not. What is streamed
- * later stays behind it. */
+/* What the node streams to that other from now on is on its way for that long; beats and states are not. What is
+ * streamed later stays behind it. */
 void slow_stream(struct world *world, int from, int to, uint64_t delay);
 /* So is every lane. */
 void slow_link(struct world *world, int from, int to, uint64_t delay);
