@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cluster.h - a joined cluster from inside: what its thread, its calls and its questions share.
+ *
+ *   part          what it does
+ *   cluster.c     joining, leaving, the thread, the calls that look or claim
+ *   questions.c   verify and explain: asking all nodes and waiting for answers
+ */
+#ifndef CLUSTER_CLUSTER_H
+#define CLUSTER_CLUSTER_H
+
+#include <presence/cluster.h>
+
+#include "cluster/nats.h"
+#include "cluster/step.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+struct note; /* a callback that is due */
+struct gathering;
+
+struct presence_cluster {
+    presence_recorder *recorder;
+    void *context;
+    void (*superseded)(void *context, const char *server, const presence_claim *by, const char *node);
+    void (*log)(void *context, presence_cluster_level level, const char *event, const char *text);
+    void (*refused)(void *context, const presence_error *why);
+    uint64_t interval, lease; /* nanoseconds */
+    char node[PRESENCE_NODE_BYTES];
+
+    int wake; /* an eventfd */
+    pthread_t thread;
+    struct nats_transport *transport;
+    _Atomic uint64_t last_turn; /* of the thread, to see that it is not stuck */
+
+    pthread_mutex_t lock;   /* of what follows, and of every call of the step */
+    pthread_cond_t changed; /* ready, refused, an answer came, the thread ended */
+    struct step *step;
+    struct note *notes, **notes_end;
+    size_t note_count, notes_dropped;
+    struct gathering *gatherings;
+    bool up, was_ready;
+    bool leaving, ended; /* to leave; the thread has */
+    bool is_refused;     /* another process has our name */
+};
+
+uint64_t cluster_now(void); /* monotonic nanoseconds, those of sleep too */
+void cluster_wake(struct presence_cluster *cluster);
+/* Waits on `changed` until then; false: the time is over. With the lock held. */
+bool cluster_await(struct presence_cluster *cluster, uint64_t until);
+void gatherings_free(struct presence_cluster *cluster);
+
+#endif
