@@ -42,10 +42,17 @@ struct link {
 
 /* ---------------------------------------------------------------------------------------------------------- options -- */
 
+/* What libnats said last on this thread, without the place in its code. */
+static const char *nats_said(void)
+{
+    const char *text = nats_GetLastError(NULL), *end = text ? strstr(text, "): ") : NULL;
+    return text && text[0] == '(' && end ? end + 3 : text;
+}
+
 static int invalid(presence_error *error, const char *what, const char *value)
 {
     if (error) {
-        const char *why = nats_GetLastError(NULL);
+        const char *why = nats_said();
         error->code = PRESENCE_E_INVALID;
         snprintf(error->message, sizeof error->message, "%s%s%s%s%s%s", what, value ? " \"" : "", value ? value : "",
                  value ? "\"" : "", why && why[0] ? ": " : "", why ? why : "");
@@ -262,7 +269,7 @@ static void *connect_to_nats(void *argument)
         link->state = LINK_UP;
     } else {
         link->state = LINK_DOWN;
-        note_trouble(link, nats_GetLastError(NULL), status);
+        note_trouble(link, nats_said(), status);
     }
     pthread_mutex_unlock(&link->lock);
     wake(link);

@@ -25,11 +25,10 @@ enum {
     SUBJECT_BYTES = 512,
     FEED_BYTES = 256 * 1024,    /* given to libnats at once: a beat waits behind no more than this */
     FEED_TLS_BYTES = 64 * 1024, /* the same with TLS, where libnats waits until all of it is written */
-    FIRST_WAIT_MS = 100, /* before the next attempt to connect; doubled up to LAST_WAIT_MS, and half of it random */
-    LAST_WAIT_MS = 4000,
-    STUCK_MS = 60000,    /* an attempt that takes longer is left to itself... */
-    MOST_ABANDONED = 10, /* ...but no more than this many of them in the life of a transport */
-    QUIET_MS = 10000,    /* the same complaint of the server is not told more often */
+    FIRST_WAIT_MS = 50,         /* before the next attempt to connect; doubled up to a quarter of the lease */
+    STUCK_MS = 60000,           /* an attempt that takes longer is left to itself... */
+    MOST_ABANDONED = 10,        /* ...but no more than this many of them in the life of a transport */
+    QUIET_MS = 10000,           /* the same complaint of the server is not told more often */
     MESSAGES_AT_ONCE = 1024,
 };
 
@@ -152,7 +151,7 @@ static int keep_config(struct nats_transport *transport, const struct nats_confi
         !keep(transport, 7, &link->tls_key) || !keep(transport, 8, &link->name))
         return say_invalid(error, PRESENCE_E_NO_MEMORY, presence_strerror(PRESENCE_E_NO_MEMORY));
     if (link->timeout_ms == 0)
-        link->timeout_ms = 2000;
+        link->timeout_ms = config->lease_ms / 2 < 500 ? 500 : config->lease_ms / 2;
     snprintf(transport->beat, SUBJECT_BYTES, "presence.%s.beat.%s", transport->cluster, transport->node);
     snprintf(transport->stream, SUBJECT_BYTES, "presence.%s.stream.%s", transport->cluster, transport->node);
     snprintf(transport->state, SUBJECT_BYTES, "presence.%s.state.%s", transport->cluster, transport->node);
@@ -350,11 +349,14 @@ static void set_trouble(struct nats_transport *transport, const char *text)
     pthread_mutex_unlock(&transport->lock);
 }
 
-/* The next attempt after a while, of which half is random: nodes that lost the same server do not come back at once. */
+/* The next attempt after a while, of which half is random: nodes that lost the same server do not all come back at once,
+ * but within a lease of each other, or those that are first would take the last for gone. */
 static void try_later(struct nats_transport *transport, uint64_t now)
 {
-    transport->retry_at = now + (transport->wait_ms / 2 + random_below(transport->wait_ms / 2 + 1)) * MS;
-    transport->wait_ms = transport->wait_ms * 2 < LAST_WAIT_MS ? transport->wait_ms * 2 : LAST_WAIT_MS;
+    uint64_t longest = transport->config.lease_ms / 4;
+    uint64_t wait_ms = transport->wait_ms < longest ? transport->wait_ms : longest;
+    transport->retry_at = now + (wait_ms / 2 + random_below(wait_ms / 2 + 1)) * MS;
+    transport->wait_ms = wait_ms * 2;
 }
 
 static void count_failure(struct nats_transport *transport)

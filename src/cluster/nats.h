@@ -32,7 +32,7 @@ enum {
 
 struct nats_config {
     const char *cluster, *node; /* 1 to 127 of A-Z a-z 0-9 - _ */
-    struct link_config link;    /* its name is filled in */
+    struct link_config link;    /* its name is filled in, and its timeout if that is 0 */
     uint32_t lease_ms;          /* where own beats stay away for three of it, the connection is made anew */
     void *owner;
     /* Called on the owner's thread, from read and write. */
