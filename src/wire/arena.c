@@ -132,7 +132,6 @@ void wire_arena_reset(struct wire_arena *arena)
         arena->next_bytes = sum;
     } else if (arena->blocks) {
         arena->at = (uint8_t *)arena->blocks->contents;
-        arena->end = (uint8_t *)arena->blocks + arena->blocks->bytes;
         close_memory(arena->at, (size_t)(arena->end - arena->at));
     }
     wire_arena_begin(arena, SIZE_MAX);
@@ -188,9 +187,8 @@ static uint8_t *take_large(struct wire_arena *arena, size_t piece)
     struct wire_block *block = new_block(arena, BLOCK_HEAD + piece);
     if (!block)
         return NULL;
-    struct wire_block **behind = arena->blocks ? &arena->blocks->next : &arena->blocks;
-    block->next = *behind;
-    *behind = block;
+    block->next = arena->blocks->next;
+    arena->blocks->next = block;
     close_memory(block->contents, piece);
     return (uint8_t *)block->contents;
 }
@@ -211,7 +209,7 @@ void *wire_arena_take(struct wire_arena *arena, size_t bytes)
     size_t taken = (bytes + 1 + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     if (taken > arena->left_bytes)
         return refuse(arena, WIRE_E_MALFORMED);
-    bool is_large = taken >= LARGE_PIECE_BYTES && taken > (size_t)(arena->end - arena->at);
+    bool is_large = arena->blocks && taken >= LARGE_PIECE_BYTES && taken > (size_t)(arena->end - arena->at);
     uint8_t *piece = is_large ? take_large(arena, taken) : take_small(arena, taken);
     if (!piece)
         return refuse(arena, WIRE_E_NO_MEMORY);

@@ -90,6 +90,42 @@ static void without_memory_for_a_large_one_it_says_so(void **state)
     assert_true(n > 3);
 }
 
+/* What a large message took in many blocks is taken in one from the second on, and then kept. */
+static void an_arena_grows_once(void **state)
+{
+    struct exchange *exchange = *state;
+    static presence_change changes[MANY];
+    for (size_t i = 0; i < MANY; i++)
+        changes[i] = (presence_change){
+            .kind = PRESENCE_CHANGE_CONNECT, .time = 1, .value = {.model = "m", .agent = "unit", .connection_id = i}};
+    struct wire_message message = {.kind = WIRE_CHANGES, .changes = {.first = 1, .changes = changes, .count = MANY}};
+    exchanged(exchange, &message);
+    uint64_t first = exchange->memory.calls;
+    exchanged(exchange, &message);
+    assert_int_equal(exchange->memory.calls, first + 2); /* each side one */
+    assert_int_equal(exchange->memory.outstanding_blocks, 4);
+    exchanged(exchange, &samples[0].message);
+    exchanged(exchange, &message);
+    assert_int_equal(exchange->memory.calls, first + 2);
+}
+
+/* A shorter message needs no more memory, a longer one more than there is in the block. */
+static void a_block_is_used_again_and_outgrown(void **state)
+{
+    struct exchange *exchange = *state;
+    static char name[100001];
+    memset(name, 'x', 100000);
+    struct wire_message message = {.kind = WIRE_FORGET, .forget = {.server = name + 60000}};
+    assert_int_equal(say(exchange, &message), WIRE_OK);
+    message.forget.server = name + 60001;
+    uint64_t calls = exchange->memory.calls;
+    assert_int_equal(say(exchange, &message), WIRE_OK);
+    assert_int_equal(exchange->memory.calls, calls);
+    message.forget.server = name;
+    assert_int_equal(say(exchange, &message), WIRE_OK);
+    assert_true(exchange->memory.outstanding_bytes > 100000);
+}
+
 /* A block that would be twice as large is not there: one that is just large enough is taken. */
 static void a_smaller_block_will_do(void **state)
 {
@@ -181,6 +217,7 @@ static void what_says_next_to_nothing_is_refused_on_both_sides(void **state)
     struct exchange *exchange = *state;
     static struct wire_stand stands[20000];
     static presence_change changes[20000];
+    static struct wire_range ranges[20000];
     for (size_t i = 0; i < 20000; i++)
         changes[i] = (presence_change){.kind = PRESENCE_CHANGE_COMPLETE};
     size_t said = 0;
@@ -189,8 +226,9 @@ static void what_says_next_to_nothing_is_refused_on_both_sides(void **state)
             {.kind = WIRE_CHANGES, .changes = {.first = 1, .changes = changes, .count = count}},
             {.kind = WIRE_BEAT, .beat = {.parts = 1, .stands = stands, .count = count}},
             {.kind = WIRE_KNOWN, .known = {.stands = stands, .count = count}},
+            {.kind = WIRE_ASK, .ask = {.question = WIRE_ASK_STATE, .missing = ranges, .missing_count = count}},
         };
-        for (size_t i = 0; i < 3; i++) {
+        for (size_t i = 0; i < 4; i++) {
             int error = say(exchange, &messages[i]);
             assert_true(error == WIRE_OK || (error == WIRE_E_MALFORMED && count > 100));
             if (!error)
@@ -208,6 +246,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         story(without_memory_it_says_so),
         story(without_memory_for_a_large_one_it_says_so),
+        story(an_arena_grows_once),
+        story(a_block_is_used_again_and_outgrown),
         story(a_smaller_block_will_do),
         story(empty_parts_take_bounded_memory),
         story(unknown_fields_take_bounded_memory),

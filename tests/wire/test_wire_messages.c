@@ -163,6 +163,24 @@ static void more_models_than_are_searched_come_right(void **state)
     assert_int_equal(occurrences(*state, "model-0-of"), 1);
 }
 
+/* In no order, so that any of the last ones is asked for, and some that are no longer searched. */
+static void models_at_random_come_right(void **state)
+{
+    static char names[VALUES][NAME_BYTES];
+    static presence_change changes[VALUES];
+    struct test_random random;
+    test_random_seed(&random, 1);
+    for (size_t i = 0; i < VALUES; i++) {
+        snprintf(names[i], NAME_BYTES, "model-%d", (int)test_random_below(&random, 100));
+        changes[i] = (presence_change){
+            .kind = PRESENCE_CHANGE_CONNECT, .time = 1, .value = {.model = names[i], .connection_id = i}};
+    }
+    struct wire_message message = {.kind = WIRE_CHANGES, .changes = {.first = 1, .changes = changes, .count = VALUES}};
+    const struct wire_message *heard = exchanged(*state, &message);
+    for (size_t i = 0; i < VALUES; i++)
+        assert_string_equal(heard->changes.changes[i].value.model, names[i]);
+}
+
 /* Alike at both ends and of one length, and one that is the beginning of another. */
 static void models_that_look_alike_are_told_apart(void **state)
 {
@@ -224,6 +242,7 @@ int main(void)
         story(the_first_activity_is_exact),
         story(models_are_listed_once),
         story(more_models_than_are_searched_come_right),
+        story(models_at_random_come_right),
         story(models_that_look_alike_are_told_apart),
         story(changes_are_numbered_from_the_first),
         story(changes_say_only_what_their_kind_needs),

@@ -126,6 +126,9 @@ static void what_is_not_the_format_is_malformed(void **state)
         {"\x08\x01\x10\x05\x82\x01\x00", 7},                          /* a node that is a number */
         {"\x08\x01\x19\x00\x00\x82\x01\x00", 8},                      /* eight bytes that are five */
         {"\x0a\x01\x01\x82\x01\x00", 6},                              /* a version that is a text */
+        {"\x0a\x02\x01\x01\x82\x01\x00", 7},                          /* another, as long as a newer version */
+        {"\x08\x02\x19\x00\x00", 5},                                  /* a newer version, cut short */
+        {"\x08\x01\x90\x3e\x05", 5},                                  /* a number nobody knows, and no body */
     };
     for (size_t i = 0; i < sizeof broken / sizeof broken[0]; i++)
         assert_int_equal(hear(*state, broken[i].bytes, broken[i].length), WIRE_E_MALFORMED);
