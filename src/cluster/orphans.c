@@ -35,7 +35,7 @@ uint64_t orphans_memory(struct step *step)
         for (const char *at = server->name; *at; at++)
             hash = mix(hash, (unsigned char)*at);
         hash = mix(mix(mix(hash, known.claim.epoch), known.claim.turn), known.claim.random);
-        sum += mix(mix(hash, known.number), known.digest.all ^ known.digest.alive);
+        sum += mix(mix(mix(hash, known.number), known.digest.all), known.digest.alive);
     }
     return sum;
 }
