@@ -250,7 +250,7 @@ static void forget_gone(struct step *step)
     for (struct peer *peer = step->peers, *next; peer; peer = next) {
         next = peer->next;
         if ((peer->silent || peer->left) && peer->servers == 0 && peer->intakes == 0 &&
-            step->now - peer->heard > 4 * (step->config.hold + step->config.lease) * MS)
+            step->now - peer->heard > 4 * ((uint64_t)step->config.hold + step->config.lease) * MS)
             peer_forget(step, peer);
     }
 }

@@ -157,6 +157,11 @@ static inline bool rule(const struct step *step, enum step_rule one)
     return !(step->config.broken & (uint32_t)one);
 }
 uint64_t step_random(struct step *step);
+/* Copies a node's name, which is known to fit, into an array of STEP_NODE_BYTES. */
+static inline void copy_node(char *to, const char *node)
+{
+    memcpy(to, node, strlen(node) + 1);
+}
 void step_say(struct step *step, enum step_level level, const char *event, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 /* The same, at most once each ten seconds for one kind (0 to 7). */

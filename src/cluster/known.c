@@ -32,7 +32,7 @@ struct peer *peer_find_or_add(struct step *step, const char *node, uint64_t run)
     peer = calloc(1, sizeof *peer);
     if (!peer)
         return NULL;
-    strcpy(peer->node, node);
+    copy_node(peer->node, node);
     peer->run = run;
     peer->heard = step->now;
     peer->interval = step->config.interval * MS;

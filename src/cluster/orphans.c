@@ -83,7 +83,7 @@ void orphans_compare(struct step *step, struct peer *peer)
     if (!rule(step, STEP_RULE_ORPHANS) || step->deaf)
         return;
     peer->differs = peer->memory == orphans_memory(step) ? 0 : peer->differs + 1;
-    if (peer->differs < 2 || step->now - step->told_memory < 4 * step->config.interval * MS)
+    if (peer->differs < 2 || step->now - step->told_memory < UINT64_C(4) * step->config.interval * MS)
         return; /* V */
     step->told_memory = step->now;
     peer->differs = 0;

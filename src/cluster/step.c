@@ -7,6 +7,7 @@
  */
 #include "cluster/inside.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -214,8 +215,8 @@ static void count_malformed(struct step *step, int code)
     else if (code != WIRE_E_UNKNOWN)
         step->counters.malformed++;
     if (code != WIRE_E_UNKNOWN && step_may_say(step, 1))
-        step_say(step, STEP_WARNING, "malformed", "dropped a message: %s (%llu of them so far)", wire_strerror(code),
-                 (unsigned long long)(step->counters.malformed + step->counters.foreign_version));
+        step_say(step, STEP_WARNING, "malformed", "dropped a message: %s (%" PRIu64 " of them so far)",
+                 wire_strerror(code), step->counters.malformed + step->counters.foreign_version);
 }
 
 static void dispatch(struct step *step, struct peer *peer, const struct wire_message *message, const void *bytes,

@@ -32,11 +32,11 @@ void step_freshness(const struct step *step, uint64_t now, const char *name, str
         return;
     if (server->role == OURS) {
         *out = (struct step_freshness){0}; /* who states it cannot be wrong about it */
-        strcpy(out->node, step->config.node);
+        copy_node(out->node, step->config.node);
         return;
     }
     if (server->holder)
-        strcpy(out->node, server->holder->node);
+        copy_node(out->node, server->holder->node);
     if (server->role == THEIRS && !server_holder_lives(server)) {
         out->doubt = STEP_SILENT;
         out->since = server->holder && !server->orphaned ? server->holder->heard : server->orphaned;
@@ -56,7 +56,7 @@ size_t step_peers(const struct step *step, struct step_peer *peers, size_t most)
                                       .servers = peer->servers,
                                       .silent = peer->silent,
                                       .joining = peer->joining};
-            strcpy(out->node, peer->node);
+            copy_node(out->node, peer->node);
         }
         count++;
     }

@@ -202,7 +202,7 @@ bool transfer_run(struct step *step)
         for (unsigned i = 0; i < CHUNKS_A_RUN && step_may_send_bulk(step) && send_next(step, server);)
             i++;
         more = more || ((transfer->wanted > 0 || !transfer->all) && step_may_send_bulk(step));
-        if (step->now - transfer->asked > IDLE_LEASES * step->config.lease * MS && transfer->wanted == 0 &&
+        if (step->now - transfer->asked > (uint64_t)IDLE_LEASES * step->config.lease * MS && transfer->wanted == 0 &&
             transfer->all)
             transfer_drop(step, server);
     }
