@@ -6,8 +6,8 @@
  * itself knows claims and numbers, so that ownership, order and digest cannot drift from the data. A recorder that
  * never replicates pays next to nothing for it: until a server is claimed no digest is computed for it.
  *
- *   LOCAL claim   this recorder's own calls (connect, update_server...) state the server. Each accepted change takes the
- *                 server's next number.
+ *   LOCAL claim   this recorder's own calls (connect, update_server...) state the server. Each accepted change takes
+ *                 the server's next number.
  *   REMOTE claim  another node states it. Local calls on the server are answered PRESENCE_E_STALE; changes come by
  *                 presence_replica_apply and presence_replica_apply_state, with their origin's times.
  *   unclaimed     local calls state it; changes are numbered all the same, and no digest is kept.
@@ -102,8 +102,8 @@ typedef struct {
 PRESENCE_API int presence_replica_apply(presence_recorder *recorder, const char *server, const presence_claim *claim,
                                         const presence_change *change, bool *applied, presence_error *error);
 /* Applies consecutive numbered changes of one server, each as presence_replica_apply would and seen by itself, but with
- * their cache misses overlapped and the lock held for one group of them at a time. OK, or the first error; *taken (which
- * may be NULL) is how many before it were applied, or ignored as seen. */
+ * their cache misses overlapped and the lock held for one group of them at a time. OK, or the first error; *taken
+ * (which may be NULL) is how many before it were applied, or ignored as seen. */
 PRESENCE_API int presence_replica_apply_many(presence_recorder *recorder, const char *server,
                                              const presence_claim *claim, const presence_change *changes, size_t count,
                                              size_t *taken, presence_error *error);
@@ -134,9 +134,9 @@ PRESENCE_API int presence_replica_forget(presence_recorder *recorder, const char
 /* Removes tombstones left before `before` (this recorder's clock); returns how many. */
 PRESENCE_API size_t presence_replica_bury(presence_recorder *recorder, presence_time before);
 
-/* Changes of a server after a number, from the history (options.history_bytes must be set, or a watch or a reader of statements be open).
- * Zeroed, `next` starts after `after`. 1: *change was filled; 0: no more; LAGGED: not kept, or a whole list came
- * between: send the whole state. Strings live until the next call with the same reader. */
+/* Changes of a server after a number, from the history (options.history_bytes must be set, or a watch or a reader of
+ * statements be open). Zeroed, `next` starts after `after`. 1: *change was filled; 0: no more; LAGGED: not kept, or
+ * a whole list came between: send the whole state. Strings live until the next call with the same reader. */
 typedef struct presence_change_reader presence_change_reader;
 PRESENCE_API int presence_replica_changes(presence_recorder *recorder, const char *server, uint64_t after,
                                           presence_change_reader **reader);
@@ -168,7 +168,8 @@ PRESENCE_API int presence_statement_fd(const presence_statement_reader *reader);
 PRESENCE_API void presence_statement_reader_free(presence_statement_reader *reader);
 
 /* The server's whole state, consistent with *description (number, claim, digest): a view limited to the connections
- * stated under the claim, with the statuses that were stated: a lapse does not show in it. Free with presence_connections_free. NULL: out of memory or not found. O(1). */
+ * stated under the claim, with the statuses that were stated: a lapse does not show in it. Free with
+ * presence_connections_free. NULL: out of memory or not found. O(1). */
 PRESENCE_API presence_connections *presence_replica_state(presence_recorder *recorder, const char *server,
                                                           presence_server_description *description);
 

@@ -6,7 +6,8 @@
  *      before: heartbeats cost the recorder nothing more for being replicated, and each connection is told at most
  *      once an interval however often it was active.
  *
- * Cost: O(connections that this node states) each interval, some thousand a run; about 10 bytes for one that was active.
+ * Cost: O(connections that this node states) each interval, some thousand a run; about 10 bytes for one that was
+ * active.
  */
 #include "cluster/inside.h"
 

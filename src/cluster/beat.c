@@ -11,14 +11,14 @@
  *      fresh start. Nor does it call a peer silent before a beat of its own from the last interval of that silence
  *      came back: it may be about to find that it is deaf.
  *   E  The same after a pause of this process.
- *   F  Where most of the cluster, and at least two peers, fall silent within one lease, that is stale first, and missing
- *      only after the hold. A beat of our own name from another run, while we are joining: two of one name.
+ *   F  Where most of the cluster, and at least two peers, fall silent within one lease, that is stale first, and
+ *      missing only after the hold. A beat of our own name from another run, while we are joining: two of one name.
  */
 #include "cluster/inside.h"
 
 enum { STANDS_A_PART = 128 };
 
-/* --------------------------------------------------------------------------------------------------------- sending -- */
+/* ------------------------------------------------------------------------------------------------------- sending -- */
 
 static size_t count_ours(const struct step *step)
 {
@@ -84,7 +84,7 @@ void beat_hasten(struct step *step, uint64_t within)
         step->next_beat = step->now + within;
 }
 
-/* ------------------------------------------------------------------------------------------------------- receiving -- */
+/* ----------------------------------------------------------------------------------------------------- receiving -- */
 
 static void hear_own(struct step *step, const struct wire_beat *beat)
 {
@@ -187,7 +187,7 @@ void beat_receive(struct step *step, const struct wire_message *message)
         orphans_compare(step, peer);
 }
 
-/* --------------------------------------------------------------------------------------------------------- judging -- */
+/* ------------------------------------------------------------------------------------------------------- judging -- */
 
 static uint64_t silence_began(const struct step *step, const struct peer *peer)
 {

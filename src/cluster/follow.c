@@ -15,7 +15,7 @@
 
 enum { TRIES_FOR_CHANGES = 3, TRIES_FOR_CHUNKS = 6, TRIES_OF_MEMORY = 12, RANGES_MOST = 256 };
 
-/* --------------------------------------------------------------------------------------------------------- repairs -- */
+/* ------------------------------------------------------------------------------------------------------- repairs -- */
 
 /* Two runs of a node have one name, and states are listened to by name. */
 static size_t intakes_of(const struct step *step, const char *node)
@@ -143,7 +143,7 @@ void follow_retry(struct step *step, struct server *server)
         ask_now(step, server);
 }
 
-/* ------------------------------------------------------------------------------------------------- claims and lapses -- */
+/* --------------------------------------------------------------------------------------------- claims and lapses -- */
 
 bool follow_claim(struct step *step, struct server *server, const presence_claim *claim, struct peer *holder)
 {
@@ -189,7 +189,7 @@ static void restore(struct step *step, struct server *server)
     server->lapsed = false;
 }
 
-/* --------------------------------------------------------------------------------------------------- what beats tell -- */
+/* ----------------------------------------------------------------------------------------------- what beats tell -- */
 
 static bool agrees(const struct wire_stand *told, const presence_server_description *known)
 {
@@ -296,7 +296,7 @@ void follow_told(struct step *step, struct server *server, struct peer *holder, 
         restore(step, server);
 }
 
-/* ---------------------------------------------------------------------------------------------------------- changes -- */
+/* ------------------------------------------------------------------------------------------------------- changes -- */
 
 /* How far the changes of a message could be applied: OK, GAP, or why not. */
 static int apply(struct step *step, struct server *server, const struct wire_changes *changes)

@@ -247,7 +247,7 @@ void orphans_known(struct step *step, struct peer *peer, const struct wire_known
 void orphans_forget(struct step *step, const struct wire_forget *forget);
 void orphans_by_age(struct step *step);
 
-/* ---------------------------------------------------------------------------------------------------- activity, tell */
+/* --------------------------------------------------------------------------------------------------- activity, tell */
 
 uint64_t active_run(struct step *step); /* when to call again */
 void active_receive(struct step *step, const struct wire_activity *activity);

@@ -2,8 +2,8 @@
 /*
  * orphans.c - servers whose node is silent, and tombstones: what the living remember of them is made the same.
  *
- *   U  Any node may tell and serve what it holds of a server whose node is silent. The greatest (claim, number) wins, and
- *      the tombstone wins over what it buries.
+ *   U  Any node may tell and serve what it holds of a server whose node is silent. The greatest (claim, number)
+ *      wins, and the tombstone wins over what it buries.
  *   V  Beats carry a sum over what is remembered. Where two differ twice in a row, each tells all what it remembers.
  *   W  A tombstone is a fence for config.tombstone; then it is gone here too.
  *
@@ -40,7 +40,7 @@ uint64_t orphans_memory(struct step *step)
     return sum;
 }
 
-/* --------------------------------------------------------------------------------------------------------- telling -- */
+/* ------------------------------------------------------------------------------------------------------- telling -- */
 
 static void tell(struct step *step, const char *node, struct wire_message *message, bool more)
 {
@@ -90,7 +90,7 @@ void orphans_compare(struct step *step, struct peer *peer)
     orphans_tell(step, NULL, 0, NULL);
 }
 
-/* -------------------------------------------------------------------------------------------------------- learning -- */
+/* ------------------------------------------------------------------------------------------------------ learning -- */
 
 /* <0, 0, >0: what is told is less, the same, more than what is here. */
 static int compare(const struct wire_stand *stand, const presence_server_description *known)
@@ -175,7 +175,7 @@ void orphans_known(struct step *step, struct peer *peer, const struct wire_known
             learn(step, peer, &known->stands[i]);
 }
 
-/* ------------------------------------------------------------------------------------------------------- forgetting -- */
+/* ---------------------------------------------------------------------------------------------------- forgetting -- */
 
 void orphans_forget(struct step *step, const struct wire_forget *forget)
 {

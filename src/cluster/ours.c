@@ -25,7 +25,7 @@ struct batch {
     bool open; /* on step->batches */
 };
 
-/* --------------------------------------------------------------------------------------------------------- claiming -- */
+/* ------------------------------------------------------------------------------------------------------ claiming -- */
 
 static const presence_claim *largest_known(const struct server *server, const presence_server_description *known)
 {
@@ -116,7 +116,7 @@ int step_claim(struct step *step, uint64_t now, const char *name, bool has_epoch
     return code;
 }
 
-/* ---------------------------------------------------------------------------------------------------------- yielding -- */
+/* ------------------------------------------------------------------------------------------------------ yielding -- */
 
 static void retake(struct step *step, struct server *server, const presence_claim *larger)
 {
@@ -191,7 +191,7 @@ void ours_complete(struct step *step, struct server *server)
         server->settle = step->now + step->config.interval * MS;
 }
 
-/* ----------------------------------------------------------------------------------------------------------- sending -- */
+/* ------------------------------------------------------------------------------------------------------- sending -- */
 
 void batch_free(struct server *server)
 {
@@ -354,7 +354,7 @@ bool ours_pump(struct step *step)
     return count > 0 || code == PRESENCE_E_LAGGED;
 }
 
-/* ----------------------------------------------------------------------------------------------- who missed something -- */
+/* ------------------------------------------------------------------------------------------ who missed something -- */
 
 enum { REPAIR_MOST_BYTES = 4 * 1024 * 1024 };
 

@@ -58,7 +58,7 @@ bool step_may_say(struct step *step, unsigned kind)
     return true;
 }
 
-/* ---------------------------------------------------------------------------------------------- making and freeing -- */
+/* -------------------------------------------------------------------------------------------- making and freeing -- */
 
 static bool name_is_good(const char *node)
 {
@@ -148,7 +148,7 @@ int step_descriptor(const struct step *step)
     return presence_statement_fd(step->statements);
 }
 
-/* --------------------------------------------------------------------------------------------------------- sending -- */
+/* ------------------------------------------------------------------------------------------------------- sending -- */
 
 static bool encode(struct step *step, struct wire_message *message, const void **bytes, size_t *length)
 {
@@ -187,7 +187,7 @@ bool step_may_send_bulk(struct step *step)
     return step->link && step->output.waiting(step->output.context) < STEP_MOST_WAITING;
 }
 
-/* ------------------------------------------------------------------------------------------------------- receiving -- */
+/* ----------------------------------------------------------------------------------------------------- receiving -- */
 
 static void note_time(struct step *step, uint64_t now)
 {
@@ -299,7 +299,7 @@ void step_link(struct step *step, uint64_t now, bool up)
     beat_judge(step);
 }
 
-/* ------------------------------------------------------------------------------------------------------ what is due -- */
+/* --------------------------------------------------------------------------------------------------- what is due -- */
 
 /* What goes by time of single servers. O(servers) each half interval. */
 static void sweep(struct step *step)
@@ -367,7 +367,7 @@ uint64_t step_run(struct step *step, uint64_t now)
     return more ? step->now : due;
 }
 
-/* --------------------------------------------------------------------------------------------------------- leaving -- */
+/* ------------------------------------------------------------------------------------------------------- leaving -- */
 
 void step_leave(struct step *step, uint64_t now)
 {

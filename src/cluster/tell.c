@@ -6,7 +6,7 @@
 
 enum { EVIDENCE_MOST_CONNECTIONS = 256, STANDS_A_MESSAGE = 128 };
 
-/* -------------------------------------------------------------------------------------------------------- freshness -- */
+/* ----------------------------------------------------------------------------------------------------- freshness -- */
 
 static void of_node(const struct step *step, struct step_freshness *out)
 {
@@ -68,7 +68,7 @@ void step_counters(const struct step *step, struct step_counters *out)
     *out = step->counters;
 }
 
-/* ---------------------------------------------------------------------------------------------------------- answers -- */
+/* ------------------------------------------------------------------------------------------------------- answers -- */
 
 typedef void (*answer_function)(struct step *, void *, struct wire_message *);
 
@@ -178,7 +178,7 @@ void tell_ask(struct step *step, const struct wire_message *message)
     }
 }
 
-/* -------------------------------------------------------------------------------------------------- asking ourselves -- */
+/* ---------------------------------------------------------------------------------------------- asking ourselves -- */
 
 static void give_to_asker(struct step *step, void *to, struct wire_message *message)
 {

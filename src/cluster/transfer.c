@@ -6,8 +6,8 @@
  *      somebody says that it is missing. The view never changes, so a chunk is the same each time.
  *   N  Chunks leave only while the transport is not full, some at a time, so that beats and changes pass them.
  *
- * Where a chunk begins in the view is noted as it is first made. A transfer that nobody asks for goes after a while, and
- * its view with it. Cost: O(rows) once, O(a chunk) for each that is sent; 40 bytes a chunk.
+ * Where a chunk begins in the view is noted as it is first made. A transfer that nobody asks for goes after a while,
+ * and its view with it. Cost: O(rows) once, O(a chunk) for each that is sent; 40 bytes a chunk.
  */
 #include "cluster/inside.h"
 

@@ -54,7 +54,7 @@ static void begin_at_head(struct presence_statement_reader *reader)
     reader->position = reader->recorder->history.head;
 }
 
-/* ------------------------------------------------------------------------------------------------- open and close -- */
+/* ------------------------------------------------------------------------------------------------ open and close -- */
 
 static void free_parts(struct presence_statement_reader *reader)
 {
@@ -144,8 +144,8 @@ static int start_waiting(struct presence_statement_reader *reader)
     return 0;
 }
 
-/* With the lock held. 1: something was copied; 0: nothing more, it waits; 2: the stretch is over; or NO_MEMORY: the next
- * record does not fit, *needed says how much it takes. */
+/* With the lock held. 1: something was copied; 0: nothing more, it waits; 2: the stretch is over; or NO_MEMORY: the
+ * next record does not fit, *needed says how much it takes. */
 static int copy_stretch(struct presence_statement_reader *reader, size_t *needed)
 {
     const struct history *history = &reader->recorder->history;

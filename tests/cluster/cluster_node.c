@@ -3,8 +3,8 @@
  * cluster_node.c - nodes of a cluster, driven by lines on the standard input: what test_cluster.py tells its stories
  * with. One process may be one node or several.
  *
- *   join NODE key=value...      urls= cluster= user= password= token= creds= ca= cert= key= tls=1 interval= lease= settle=
- *                               hold= activity= forget_after=
+ *   join NODE key=value...      urls= cluster= user= password= token= creds= ca= cert= key= tls=1 interval= lease=
+ *                               settle= hold= activity= forget_after=
  *   NODE COMMAND [argument...]  see the table at the end
  *
  * Each line is answered by one line of JSON, on the standard output.
@@ -65,7 +65,7 @@ static const char *quoted(const char *text)
     return out;
 }
 
-/* ------------------------------------------------------------------------------------------------------- callbacks -- */
+/* ----------------------------------------------------------------------------------------------------- callbacks -- */
 
 static void on_superseded(void *context, const char *server, const presence_claim *by, const char *node)
 {
@@ -87,7 +87,7 @@ static void on_refused(void *context, const presence_error *why)
     add_event(context, "{\"refused\": %s}", quoted(why->message));
 }
 
-/* --------------------------------------------------------------------------------------------------------- commands -- */
+/* ------------------------------------------------------------------------------------------------------ commands -- */
 
 static void answer_code(int code)
 {
@@ -296,7 +296,7 @@ static void do_leave(struct node *node, char **words)
     answer_code(PRESENCE_OK);
 }
 
-/* ------------------------------------------------------------------------------------------------------------ lines -- */
+/* --------------------------------------------------------------------------------------------------------- lines -- */
 
 static uint32_t milliseconds(const char *value)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_step.c - the step function's daily bread: nodes in one process, a wire that delivers at once, time that the story
- * moves. What happens when the wire is bad is the simulator's matter (tests/sim).
+ * test_step.c - the step function's daily bread: nodes in one process, a wire that delivers at once, time that the
+ * story moves. What happens when the wire is bad is the simulator's matter (tests/sim).
  */
 #include "cluster/step.h"
 

@@ -76,7 +76,7 @@ static void tell(void *context, const struct wire_message *answer)
     (void)answer;
 }
 
-/* ------------------------------------------------------------------------------------------------ messages of others */
+/* ----------------------------------------------------------------------------------------------- messages of others */
 
 static presence_claim some_claim(struct scene *scene)
 {
@@ -209,7 +209,7 @@ static void hear_bytes(struct scene *scene)
     scene->at += length;
 }
 
-/* ------------------------------------------------------------------------------------------------------ what is done */
+/* ----------------------------------------------------------------------------------------------------- what is done */
 
 static void state_here(struct scene *scene)
 {
