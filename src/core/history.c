@@ -3,7 +3,8 @@
  * history.c - the ring of changes; see history.h. No locks of its own: the recorder's mutex is held.
  *
  * Keeps true: records lie whole in the ring, in order, from tail to head; a record that does not fit before the ring's
- * end is preceded by a filler; at most HISTORY_MOST_BULKS records hold snapshots, so what they pin is bounded.
+ * end is preceded by a filler; at most HISTORY_MOST_BULKS records hold snapshots, so what they pin is bounded; tail <=
+ * watched <= head, and a record of many holds snapshots exactly if it lies at or above `watched`.
  */
 #include "history.h"
 
@@ -25,26 +26,39 @@ static struct history_record *at(const struct history *history, uint64_t positio
     return (struct history_record *)(void *)(history->ring + position % history->bytes);
 }
 
-static void drop_oldest(struct history *history)
+static void release_snapshots(struct history *history, struct history_record *record)
 {
-    struct history_record *record = at(history, history->tail);
-    if (record->kind == HISTORY_BULK) {
-        record->view_before->history_holders--;
-        record->view_after->history_holders--;
-        snapshot_release(record->view_before);
-        snapshot_release(record->view_after);
-        history->bulks--;
-    }
+    record->view_before->history_holders--;
+    record->view_after->history_holders--;
+    snapshot_release(record->view_before);
+    snapshot_release(record->view_after);
+    record->view_before = record->view_after = NULL;
+    history->bulks--;
+}
+
+/* One record more that watches cannot use. */
+static void pass_watched(struct history *history)
+{
+    struct history_record *record = at(history, history->watched);
+    if (record->kind == HISTORY_BULK)
+        release_snapshots(history, record);
     if (record->kind != HISTORY_FILLER)
         history->first_revision = record->revision;
-    history->tail += record->bytes;
+    history->watched += record->bytes;
+}
+
+static void drop_oldest(struct history *history)
+{
+    if (history->watched == history->tail)
+        pass_watched(history);
+    history->tail += at(history, history->tail)->bytes;
 }
 
 void history_drop_bulk(struct history *history)
 {
     uint32_t bulks = history->bulks;
     while (bulks > 0 && history->bulks == bulks)
-        drop_oldest(history);
+        pass_watched(history);
 }
 
 void history_clear(struct history *history, uint64_t revision)
@@ -101,7 +115,7 @@ struct history_record *history_append(struct history *history, const struct hist
     size_t bytes = (sizeof *record + strings + 7) & ~(size_t)7;
     if (record->kind == HISTORY_BULK) {
         while (history->bulks >= HISTORY_MOST_BULKS)
-            drop_oldest(history);
+            pass_watched(history);
         history->bulks++;
         record->view_before->history_holders++;
         record->view_after->history_holders++;

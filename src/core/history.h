@@ -6,7 +6,9 @@
  * its strings, so that it needs nothing of the registry later. A change of many (a list, a server down) is one record
  * with the snapshots before and after it, from which readers find the single events.
  *
- * Positions are byte counts since the beginning of the list; a position below `tail` is no longer kept.
+ * Positions are byte counts since the beginning of the list; a position below `tail` is no longer kept. Records below
+ * `watched` are kept, but changes of many among them have let go of their snapshots: those who read changes and
+ * statements can still use them, watches cannot.
  * Under the recorder's mutex. Appending never fails and is O(record); finding a revision is O(log marks + a stretch).
  */
 #ifndef HISTORY_H
@@ -39,7 +41,7 @@ struct history_record {
     presence_claim claim;
     presence_time time, last_seen;
     uint64_t id;
-    struct snapshot *view_before, *view_after; /* of a bulk */
+    struct snapshot *view_before, *view_after; /* of a bulk; NULL below `watched` */
     char strings[];                            /* model, server, agent, data, each with a NUL */
 };
 
@@ -50,8 +52,8 @@ struct history_mark {
 struct history {
     char *ring; /* NULL: no history is kept */
     size_t bytes;
-    uint64_t head, tail;
-    uint64_t first_revision; /* all changes after this one are kept */
+    uint64_t head, tail, watched;
+    uint64_t first_revision; /* all changes after this one are kept, as watches need them */
     uint32_t users;          /* watches open */
     uint32_t bulks;
     struct history_mark marks[HISTORY_MARKS];
@@ -66,7 +68,7 @@ void history_clear(struct history *history, uint64_t revision);
  * append. Takes over one hold on each snapshot. */
 struct history_record *history_append(struct history *history, const struct history_record *record,
                                       const presence_value *value);
-/* Forgets up to and with the oldest change of many, to let go of its snapshots. */
+/* Lets go of the snapshots of the oldest change of many that has them: for watches it is no longer kept. */
 void history_drop_bulk(struct history *history);
 /* The record at a kept position, fillers skipped (*position is moved); NULL at the head. */
 const struct history_record *history_at(const struct history *history, uint64_t *position);

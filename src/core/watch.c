@@ -420,7 +420,7 @@ static int caught_up(struct presence_watch *watch)
 static int read_stretch(struct presence_watch *watch)
 {
     const struct history *history = &watch->recorder->history;
-    if (watch->reset || watch->position < history->tail)
+    if (watch->reset || watch->position < history->watched)
         return PRESENCE_E_LAGGED;
     for (unsigned i = 0; i < RECORDS_A_STRETCH; i++) {
         const struct history_record *record = history_at(history, &watch->position);

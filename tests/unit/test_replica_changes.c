@@ -179,6 +179,23 @@ static void few_among_many_of_others_are_found(void **state)
     }
 }
 
+/* Though the history keeps the snapshots of few of them. */
+static void lapses_of_others_leave_changes_as_they_are(void **state)
+{
+    struct world *world = *state;
+    keep_history(world);
+    claims(world, S1, claim, false);
+    connects(world, S0, MODEL_A, "a", 1);
+    for (int i = 0; i < 50; i++) {
+        expect_code(PRESENCE_OK, presence_replica_lapse(world->recorder, S1));
+        expect_code(PRESENCE_OK, presence_replica_restore(world->recorder, S1));
+    }
+    presence_change_reader *reader = read_after(world, 0);
+    const presence_value value = seen(test_value(S0, 1, MODEL_A, "a"), 0);
+    expect_change(reader, 1, PRESENCE_CHANGE_CONNECT, &value);
+    presence_change_reader_free(reader);
+}
+
 static void what_goes_while_it_is_looked_for_is_lagged(void **state)
 {
     struct world *world = *state;
@@ -273,6 +290,7 @@ int main(void)
         story(with_a_watch_open_changes_are_kept),
         story(too_many_to_be_kept_is_lagged),
         story(few_among_many_of_others_are_found),
+        story(lapses_of_others_leave_changes_as_they_are),
         story(what_goes_while_it_is_looked_for_is_lagged),
         story(completion_is_a_change),
         story(a_claim_begins_its_own_numbers),

@@ -305,6 +305,32 @@ static void what_others_state_makes_no_waiting_reader_lag(void **state)
     presence_statement_reader_free(feed.reader);
 }
 
+/* Whole lists and lapses hold snapshots in the history, few at a time. Watches lag without them; who reads numbers does
+ * not need them. */
+static void a_burst_of_lists_and_lapses_makes_no_reader_lag(void **state)
+{
+    struct world *world = *state;
+    enum { BURST = 50 };
+    claims(world, S1, theirs, false);
+    claims(world, S0, ours, true);
+    struct feed feed = feed_of(world);
+    presence_watch *watch = watch_all(world);
+    connects(world, S0, MODEL_A, "a", 1); /* number 1, pending */
+    for (uint64_t i = 1; i <= BURST; i++) {
+        expect_code(PRESENCE_OK, presence_replica_lapse(world->recorder, S1));
+        expect_code(PRESENCE_OK, presence_replica_restore(world->recorder, S1));
+        const presence_value list[] = {test_value(S0, i, MODEL_A, "b")};
+        updates(world, S0, list, 1);
+    }
+    expect_lagged(watch);
+    presence_watch_free(watch);
+    expect_stated(&feed, S0, ours, 1, PRESENCE_CHANGE_CONNECT);
+    for (uint64_t i = 1; i <= BURST; i++)
+        expect_stated(&feed, S0, ours, 1 + i, (presence_change_kind)0);
+    expect_end(&feed);
+    presence_statement_reader_free(feed.reader);
+}
+
 /* More than a look under the lock takes in: nothing is told before it is found. */
 static void few_among_many_of_others_are_found(void **state)
 {
@@ -586,6 +612,7 @@ int main(void)
         story(statements_keep_the_claim_under_which_they_were_made),
         story(too_many_to_be_kept_is_lagged_and_goes_on_from_now),
         story(what_others_state_makes_no_waiting_reader_lag),
+        story(a_burst_of_lists_and_lapses_makes_no_reader_lag),
         story(few_among_many_of_others_are_found),
         story(disabling_and_enabling_is_told),
         story(opened_while_disabled_it_begins_when_enabled),
