@@ -79,6 +79,7 @@ extern presence_change change;
 void send_change(const presence_change *);
 void send_whole_state(presence_recorder *, const char *);
 void ask_again(const char *);
+void describe_all(presence_recorder *);
 END
 blocks=0
 for page in "$MAN"/man3/*.3 "$MAN"/man7/*.7; do
