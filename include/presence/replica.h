@@ -135,8 +135,8 @@ PRESENCE_API int presence_replica_forget(presence_recorder *recorder, const char
 PRESENCE_API size_t presence_replica_bury(presence_recorder *recorder, presence_time before);
 
 /* Changes of a server after a number, from the history (options.history_bytes must be set, or a watch or a reader of
- * statements be open). Zeroed, `next` starts after `after`. 1: *change was filled; 0: no more; LAGGED: not kept, or
- * a whole list came between: send the whole state. Strings live until the next call with the same reader. */
+ * statements be open). Zeroed, `next` starts after `after`. 1: *change was filled; 0: no more; LAGGED: not kept, or a
+ * whole list came between: send the whole state. Strings live until the next call with the same reader. */
 typedef struct presence_change_reader presence_change_reader;
 PRESENCE_API int presence_replica_changes(presence_recorder *recorder, const char *server, uint64_t after,
                                           presence_change_reader **reader);
@@ -168,8 +168,7 @@ PRESENCE_API int presence_statement_fd(const presence_statement_reader *reader);
 PRESENCE_API void presence_statement_reader_free(presence_statement_reader *reader);
 
 /* The server's whole state, consistent with *description (number, claim, digest): a view limited to the connections
- * stated under the claim, with the statuses that were stated: a lapse does not show in it. Free with
- * presence_connections_free. NULL: out of memory or not found. O(1). */
+ * stated under the claim. Free with presence_connections_free. NULL: out of memory or not found. O(1). */
 PRESENCE_API presence_connections *presence_replica_state(presence_recorder *recorder, const char *server,
                                                           presence_server_description *description);
 

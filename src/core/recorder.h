@@ -10,7 +10,8 @@
  *   batch.c, keys.c  many single calls at once;  queries.c  live questions and statistics
  *   watch.c          the feed, with expand.c for changes of many
  *   replica.c        claims, numbers and states;  apply.c  numbered changes of others
- *   statements.c     the feed of our own;         prefetch.c  hints that overlap cache misses
+ *   statements.c     the feed of what is stated here
+ *   prefetch.c       hints that overlap cache misses
  *   memories.c       departures (for merge_server_since) and agents that left
  */
 #ifndef RECORDER_H

@@ -4,7 +4,8 @@
  *
  * Keeps true: handles were taken long before they are used, so no look-up of the harness has warmed what the measured
  * call touches; every element of a batch is recorded, or the run ends. Batches of keys are about 250 of one server,
- * batches of handles and of connects 250 of all servers, replicated changes about 100 of one server. Called by bench_recorder.c, from one thread.
+ * batches of handles and of connects 250 of all servers, replicated changes about 100 of one server. Called by
+ * bench_recorder.c, from one thread.
  */
 #include "cases.h"
 
@@ -271,8 +272,8 @@ void case_handles(struct context *context)
 
 enum { APPLY_CHUNKS = 4, APPLY_MAX = APPLY_CHUNKS * CHUNK };
 
-/* Changes sorted by server, as messages from their origins would bring them; those of server s are `change[start[s]]` to
- * `change[start[s + 1] - 1]`. */
+/* Changes sorted by server, as messages from their origins would bring them; those of server s are `change[start[s]]`
+ * to `change[start[s + 1] - 1]`. */
 struct stream {
     presence_claim claim[SERVERS_MAX];
     uint64_t number[SERVERS_MAX];

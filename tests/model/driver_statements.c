@@ -74,7 +74,7 @@ void driver_follow_statements(struct driver *driver)
     feed->revision = driver->shadow.revision;
 }
 
-/* ------------------------------------------------------------------------------------------------------------ copies */
+/* ----------------------------------------------------------------------------------------------------------- copies */
 
 /* All that was stated so far was told, or is not asked for: the copies are what the shadow is. */
 static void begin_copies(struct driver *driver)

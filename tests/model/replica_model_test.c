@@ -333,8 +333,8 @@ static void receive_change(struct world *world, const struct message *message)
     world->applied += applied;
 }
 
-/* Several changes of one claim, as they lie in the queue from there on, in one call: as one by one, up to the first that
- * cannot be. That one is then received by itself. */
+/* Several changes of one claim, as they lie in the queue from there on, in one call: as one by one, up to the first
+ * that cannot be. That one is then received by itself. */
 static void receive_changes(struct world *world, size_t at)
 {
     struct message first = *world->queue[at], last = first;

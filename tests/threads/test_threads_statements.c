@@ -47,7 +47,7 @@ static const char *server_of(char *buffer, size_t writer)
     return test_name(buffer, "server", writer);
 }
 
-/* ---------------------------------------------------------------------------------------------------- those who state */
+/* -------------------------------------------------------------------------------------------------- those who state */
 
 static void state_list(struct actor *actor, const char *server)
 {
@@ -112,7 +112,7 @@ static void *node_life(void *argument)
     return NULL;
 }
 
-/* ------------------------------------------------------------------------------------------------------ the follower */
+/* ----------------------------------------------------------------------------------------------------- the follower */
 
 static void send_whole(struct stage *stage, const char *server)
 {
@@ -221,7 +221,7 @@ static void *visitor_life(void *argument)
     return NULL;
 }
 
-/* ---------------------------------------------------------------------------------------------------------- the play */
+/* --------------------------------------------------------------------------------------------------------- the play */
 
 static presence_recorder *new_recorder(struct stage *stage)
 {

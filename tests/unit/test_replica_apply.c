@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_replica_apply.c - numbered changes of a remote claim: in order, seen, ahead; many at once; and the activity beside
- * them.
+ * test_replica_apply.c - numbered changes of a remote claim: in order, seen, ahead; many at once; and the activity
+ * beside them.
  */
 #include "replica_words.h"
 
