@@ -207,7 +207,8 @@ static void check_isolation(struct world *world, int n, int server)
 {
     const struct step_config *config = config_of(world, n);
     uint64_t silent_for;
-    if (all_fell_silent(world, n, config->lease * MILLISECOND, &silent_for) &&
+    if (world->invariants->heard[n][server].ever &&
+        all_fell_silent(world, n, config->lease * MILLISECOND, &silent_for) &&
         silent_for < config->hold * MILLISECOND) {
         world_blame(world,
                     "rule 7: %s lapses on %s, which has heard nobody for %llu ms: it may be the one that is cut off",
@@ -220,8 +221,8 @@ static void check_restore(struct world *world, int n, int server, const presence
 {
     const struct heard *heard = &world->invariants->heard[n][server];
     tell(world, n, "%s is restored", world->servers[server]);
-    if (heard->ever && !described->local && presence_claim_compare(&heard->claim, &described->claim) == 0 &&
-        described->number < heard->number) {
+    if (heard->ever && !described->local && !described->forgotten &&
+        presence_claim_compare(&heard->claim, &described->claim) == 0 && described->number < heard->number) {
         world_blame(world, "rule 6: %s is restored on %s at number %llu, and its holder was at %llu already",
                     world->servers[server], world->nodes[n].name, (unsigned long long)described->number,
                     (unsigned long long)heard->number);

@@ -56,6 +56,9 @@ static void choose_config(struct world *world)
     if (below(world, 8) == 0) {
         config->buffer_bytes = 300 + below(world, 2000);
     }
+    if (below(world, 8) == 0) {
+        config->forget_after = 2 * config->lease;
+    }
     world->late_ns = (below(world, 4) == 0 ? 20 : 2) * MILLISECOND;
 }
 
