@@ -118,14 +118,11 @@ void echo_later_than_lease(struct world *world)
 /* Stopped for 10 s. In the queue are beats of n1, which died meanwhile, and of n2, which did not. */
 void wakes_with_old_beats(struct world *world)
 {
+    given_nodes(world, 3);
+    gateway(world, "g2", 1, 2, 2);
+    int g1 = gateway(world, "g1", 1, 1, 2);
     for (int round = 0; round < 4; round++) {
-        if (round == 0) {
-            given_nodes(world, 3);
-            gateway(world, "g2", 1, 2, 2);
-        }
-        int g1 = round == 0 ? gateway(world, "g1", 1, 1, 2) : 0;
         if (round > 0) {
-            g1 = actor_of_server(world, world_server(world, "g1"));
             world_start(world, 1);
             world_run(world, 8 * SECOND);
             want(world, actor_bind(world, g1, 1) == PRESENCE_OK);
@@ -143,6 +140,6 @@ void wakes_with_old_beats(struct world *world)
         want(world, lapsed_on(world, 0, "g1") && alive_on(world, 0, "g2") == 2);
         want(world, doubt_on(world, 0, NULL) == STEP_FRESH && doubt_on(world, 0, "g1") == STEP_SILENT);
     }
-    actor_die(world, actor_of_server(world, world_server(world, "g1")), 0, PRESENCE_REASON_TIMED_OUT);
+    actor_die(world, g1, 0, PRESENCE_REASON_TIMED_OUT);
     world_rest(world);
 }
