@@ -11,6 +11,8 @@
  */
 #include "cluster/nats.h"
 
+#include "cluster/ears.h"
+
 #include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -29,7 +31,6 @@ enum {
     STUCK_MS = 60000,           /* an attempt that takes longer is left to itself... */
     MOST_ABANDONED = 10,        /* ...but no more than this many of them in the life of a transport */
     QUIET_MS = 10000,           /* the same complaint of the server is not told more often */
-    MESSAGES_AT_ONCE = 1024,
 };
 
 #define MS UINT64_C(1000000)
@@ -48,13 +49,6 @@ struct lane {
     struct parcel *first, **end;
 };
 
-struct listening { /* to the states of a node */
-    struct listening *next;
-    unsigned times;
-    natsSubscription *subscription;
-    char node[NAME_BYTES];
-};
-
 struct nats_transport {
     struct nats_config config;
     char cluster[NAME_BYTES], node[NAME_BYTES];
@@ -65,7 +59,6 @@ struct nats_transport {
     pthread_mutex_t lock; /* of what follows */
     struct link *link;    /* changed by the owner, under the lock */
     struct lane beats, bulk;
-    struct listening *listens;
     bool up, last_words;
     size_t waiting; /* bytes in the lanes, and what libnats had at the last look */
     size_t in_libnats;
@@ -80,11 +73,8 @@ struct nats_transport {
     unsigned abandoned;
     char complaint[LINK_TROUBLE_BYTES];
     uint64_t complain_again;
-    natsSubscription *beats_in, *stream_in, *to_in;
+    struct ears ears;
     uint64_t beats_out, beats_back, unheard_since;
-    natsMsg *came[MESSAGES_AT_ONCE];
-    size_t came_count, came_next;
-    bool pending; /* libnats has parsed more than fits into `came` */
 };
 
 static void say(struct nats_transport *transport, enum step_level level, const char *event, const char *format, ...)
@@ -170,6 +160,7 @@ struct nats_transport *nats_transport_new(const struct nats_config *config, int 
     transport->beats.end = &transport->beats.first;
     transport->bulk.end = &transport->bulk.first;
     transport->wait_ms = FIRST_WAIT_MS;
+    ears_init(&transport->ears, transport->cluster, transport->node);
     strcpy(transport->trouble, "not connected yet");
     if (keep_config(transport, config, error) == PRESENCE_OK)
         return transport;
@@ -189,21 +180,10 @@ static void forget_lane(struct nats_transport *transport, struct lane *lane)
     lane->end = &lane->first;
 }
 
-static void forget_came(struct nats_transport *transport)
-{
-    for (size_t i = 0; i < transport->came_count; i++)
-        natsMsg_Destroy(transport->came[i]); /* those that were handed on and are destroyed are NULL */
-    transport->came_count = transport->came_next = 0;
-    transport->pending = false;
-}
-
 /* The link is given up, whatever its state. */
 static void drop_link(struct nats_transport *transport)
 {
-    natsSubscription_Destroy(transport->beats_in);
-    natsSubscription_Destroy(transport->stream_in);
-    natsSubscription_Destroy(transport->to_in);
-    transport->beats_in = transport->stream_in = transport->to_in = NULL;
+    ears_close(&transport->ears);
     pthread_mutex_lock(&transport->lock);
     struct link *link = transport->link;
     transport->link = NULL;
@@ -211,10 +191,6 @@ static void drop_link(struct nats_transport *transport)
     forget_lane(transport, &transport->beats);
     forget_lane(transport, &transport->bulk);
     transport->waiting = transport->in_libnats = 0;
-    for (struct listening *one = transport->listens; one; one = one->next) {
-        natsSubscription_Destroy(one->subscription);
-        one->subscription = NULL;
-    }
     pthread_mutex_unlock(&transport->lock);
     link_end(link);
 }
@@ -223,13 +199,8 @@ void nats_transport_free(struct nats_transport *transport)
 {
     if (!transport)
         return;
-    forget_came(transport);
     drop_link(transport);
-    while (transport->listens) {
-        struct listening *next = transport->listens->next;
-        free(transport->listens);
-        transport->listens = next;
-    }
+    ears_free(&transport->ears);
     for (size_t i = 0; i < sizeof transport->kept / sizeof transport->kept[0]; i++)
         free(transport->kept[i]);
     pthread_mutex_destroy(&transport->lock);
@@ -289,20 +260,7 @@ static void listen_to(void *context, const char *node, bool wanted)
     struct nats_transport *transport = context;
     if (!name_is_good(node))
         return;
-    pthread_mutex_lock(&transport->lock);
-    struct listening *one = transport->listens;
-    while (one && strcmp(one->node, node) != 0)
-        one = one->next;
-    if (!one && wanted && (one = calloc(1, sizeof *one))) {
-        strcpy(one->node, node);
-        one->next = transport->listens;
-        transport->listens = one;
-    }
-    if (one && wanted)
-        one->times++;
-    else if (one && one->times > 0)
-        one->times--;
-    pthread_mutex_unlock(&transport->lock);
+    ears_want_state(&transport->ears, node, wanted);
 }
 
 size_t nats_transport_waiting(struct nats_transport *transport)
@@ -383,14 +341,6 @@ static void begin(struct nats_transport *transport, uint64_t now)
     transport->begun_at = now;
 }
 
-static bool subscribe(struct nats_transport *transport, natsSubscription **subscription, const char *subject)
-{
-    if (natsConnection_SubscribeSync(subscription, link_connection(transport->link), subject) != NATS_OK)
-        return false;
-    natsSubscription_SetPendingLimits(*subscription, -1, -1); /* each is emptied after each read */
-    return true;
-}
-
 static void lose(struct nats_transport *transport, uint64_t now, bool was_up, const char *why)
 {
     char trouble[LINK_TROUBLE_BYTES] = "";
@@ -409,14 +359,7 @@ static void lose(struct nats_transport *transport, uint64_t now, bool was_up, co
 
 static void adopt(struct nats_transport *transport, uint64_t now)
 {
-    char subject[SUBJECT_BYTES];
-    snprintf(subject, sizeof subject, "presence.%s.beat.*", transport->cluster);
-    bool fine = subscribe(transport, &transport->beats_in, subject);
-    snprintf(subject, sizeof subject, "presence.%s.stream.*", transport->cluster);
-    fine = fine && subscribe(transport, &transport->stream_in, subject);
-    snprintf(subject, sizeof subject, "presence.%s.to.%s.*", transport->cluster, transport->node);
-    fine = fine && subscribe(transport, &transport->to_in, subject);
-    if (!fine) {
+    if (!ears_open(&transport->ears, link_connection(transport->link))) {
         lose(transport, now, false, "cannot subscribe");
         return;
     }
@@ -481,7 +424,6 @@ static void look_after_link(struct nats_transport *transport, uint64_t now)
 void nats_transport_stop(struct nats_transport *transport)
 {
     transport->stopped = true;
-    forget_came(transport);
     drop_link(transport);
 }
 
@@ -494,114 +436,23 @@ uint64_t nats_transport_poll(struct nats_transport *transport, uint64_t now, str
         return transport->stopped ? NEVER : transport->retry_at;
     if (!transport->up)
         return now + 1000 * MS; /* its thread wakes us */
-    if (transport->pending || link_state(transport->link) == LINK_DOWN)
+    if (transport->ears.more || link_state(transport->link) == LINK_DOWN)
         return now;
     poll->fd = link_socket(transport->link);
     poll->events = (short)(POLLIN | (link_wants_to_write(transport->link) ? POLLOUT : 0));
     return now + transport->config.lease_ms * MS;
 }
 
-/* Takes what libnats has parsed, of one subscription. */
-static void gather(struct nats_transport *transport, natsSubscription *subscription)
-{
-    int count = 0;
-    if (!subscription || natsSubscription_GetPending(subscription, &count, NULL) != NATS_OK)
-        return;
-    for (; count > 0; count--) {
-        if (transport->came_count == MESSAGES_AT_ONCE) {
-            transport->pending = true;
-            return;
-        }
-        natsMsg *message;
-        if (natsSubscription_NextMsg(&message, subscription, 0) == NATS_OK)
-            transport->came[transport->came_count++] = message;
-    }
-}
-
-/* Others add to the list's head meanwhile; only the owner takes away. */
-static struct listening *listens(struct nats_transport *transport)
-{
-    pthread_mutex_lock(&transport->lock);
-    struct listening *first = transport->listens;
-    pthread_mutex_unlock(&transport->lock);
-    return first;
-}
-
-/* Beats last: they tell of what was in the streams before them. */
-static void gather_all(struct nats_transport *transport)
-{
-    transport->pending = false;
-    gather(transport, transport->to_in);
-    gather(transport, transport->stream_in);
-    for (struct listening *one = listens(transport); one; one = one->next)
-        gather(transport, one->subscription);
-    gather(transport, transport->beats_in);
-}
-
 void nats_transport_read(struct nats_transport *transport, uint64_t now, bool readable, bool *up)
 {
-    forget_came(transport);
+    ears_forget_messages(&transport->ears);
     transport->now = now;
     if (transport->link && transport->up && readable)
         link_read(transport->link);
     if (transport->link && transport->up)
-        gather_all(transport);
+        ears_gather(&transport->ears);
     look_after_link(transport, now);
     *up = transport->up;
-}
-
-/* A varint of a message of Protocol Buffers. */
-static bool read_number(const unsigned char **at, const unsigned char *end, uint64_t *number)
-{
-    *number = 0;
-    for (unsigned shift = 0; shift < 64 && *at < end; shift += 7) {
-        unsigned char byte = *(*at)++;
-        *number |= (uint64_t)(byte & 0x7f) << shift;
-        if (!(byte & 0x80))
-            return true;
-    }
-    return false;
-}
-
-/* Whether every `node` in the message's envelope (field 2 of Message in cluster.proto) is this one, and there is one:
- * the decoder takes the last. O(fields of the envelope). */
-static bool is_from(const void *bytes, size_t length, const char *node)
-{
-    const unsigned char *at = bytes, *end = at + length;
-    size_t node_length = strlen(node);
-    bool found = false;
-    while (at < end) {
-        uint64_t tag, size;
-        if (!read_number(&at, end, &tag))
-            return false;
-        switch (tag & 7) {
-        case 0:
-            if (!read_number(&at, end, &size))
-                return false;
-            continue;
-        case 1:
-            size = 8;
-            break;
-        case 2:
-            if (!read_number(&at, end, &size))
-                return false;
-            break;
-        case 5:
-            size = 4;
-            break;
-        default:
-            return false;
-        }
-        if (size > (uint64_t)(end - at))
-            return false;
-        if (tag >> 3 == 2) {
-            if ((tag & 7) != 2 || size != node_length || memcmp(at, node, node_length) != 0)
-                return false;
-            found = true;
-        }
-        at += size;
-    }
-    return found;
 }
 
 static void heard_own_beat(struct nats_transport *transport)
@@ -614,68 +465,32 @@ static void heard_own_beat(struct nats_transport *transport)
 static bool is_wanted(struct nats_transport *transport, natsMsg *message)
 {
     const char *subject = natsMsg_GetSubject(message), *from = strrchr(subject, '.');
-    size_t length = (size_t)natsMsg_GetDataLength(message);
+    size_t length = (size_t)natsMsg_GetDataLength(message), prefix = strlen(transport->beat) - strlen(transport->node);
+    bool honest = from && ears_is_from(natsMsg_GetData(message), length, from + 1);
     pthread_mutex_lock(&transport->lock);
     transport->counters.received++;
     transport->counters.received_bytes += length;
-    bool wanted = from && is_from(natsMsg_GetData(message), length, from + 1);
-    transport->counters.forged += !wanted;
+    transport->counters.forged += !honest;
     pthread_mutex_unlock(&transport->lock);
-    if (wanted && strcmp(subject, transport->beat) == 0)
+    if (honest && strcmp(subject, transport->beat) == 0)
         heard_own_beat(transport);
-    return wanted && strcmp(subject, transport->stream) != 0;
+    else if (honest && strncmp(subject, transport->beat, prefix) == 0)
+        ears_know(&transport->ears, from + 1);
+    return honest && strcmp(subject, transport->stream) != 0;
 }
 
 const void *nats_transport_next(struct nats_transport *transport, size_t *length)
 {
-    if (transport->came_next > 0 && transport->came_next <= transport->came_count) {
-        natsMsg_Destroy(transport->came[transport->came_next - 1]);
-        transport->came[transport->came_next - 1] = NULL;
-    }
-    while (transport->came_next < transport->came_count) {
-        natsMsg *message = transport->came[transport->came_next++];
+    natsMsg *message;
+    while ((message = ears_next(&transport->ears)))
         if (is_wanted(transport, message)) {
             *length = (size_t)natsMsg_GetDataLength(message);
             return natsMsg_GetData(message);
         }
-        natsMsg_Destroy(message);
-        transport->came[transport->came_next - 1] = NULL;
-    }
-    transport->came_count = transport->came_next = 0;
     return NULL;
 }
 
 /* ----------------------------------------------------------------------------------------------------------- sending -- */
-
-/* Subscribes to what is listened to since, and no longer to what is not. Before what was queued after it. */
-static void follow_listens(struct nats_transport *transport)
-{
-    struct listening *gone = NULL;
-    pthread_mutex_lock(&transport->lock);
-    for (struct listening **link = &transport->listens; *link;) {
-        struct listening *one = *link;
-        if (one->times > 0) {
-            link = &one->next;
-            continue;
-        }
-        *link = one->next;
-        one->next = gone;
-        gone = one;
-    }
-    pthread_mutex_unlock(&transport->lock);
-    while (gone) {
-        struct listening *next = gone->next;
-        natsSubscription_Destroy(gone->subscription);
-        free(gone);
-        gone = next;
-    }
-    for (struct listening *one = listens(transport); one && transport->up; one = one->next) {
-        char subject[SUBJECT_BYTES];
-        snprintf(subject, sizeof subject, "presence.%s.state.%s", transport->cluster, one->node);
-        if (!one->subscription)
-            subscribe(transport, &one->subscription, subject);
-    }
-}
 
 /* The parcel whose turn it is: the oldest, but beats alone while libnats has its fill. */
 static struct parcel *take_parcel(struct nats_transport *transport, bool has_fill)
@@ -736,7 +551,7 @@ void nats_transport_write(struct nats_transport *transport, uint64_t now)
     if (!transport->up || link_state(transport->link) != LINK_UP)
         return;
     transport->now = now;
-    follow_listens(transport);
+    ears_follow(&transport->ears, link_connection(transport->link));
     size_t most = link_is_tls(transport->link) ? FEED_TLS_BYTES : FEED_BYTES, given = 0;
     size_t held = link_waiting(transport->link);
     struct parcel *parcel;
