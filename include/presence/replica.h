@@ -168,7 +168,8 @@ PRESENCE_API int presence_statement_fd(const presence_statement_reader *reader);
 PRESENCE_API void presence_statement_reader_free(presence_statement_reader *reader);
 
 /* The server's whole state, consistent with *description (number, claim, digest): a view limited to the connections
- * stated under the claim. Free with presence_connections_free. NULL: out of memory or not found. O(1). */
+ * stated under the claim, with the statuses that were stated: a lapse does not show in it. Free with
+ * presence_connections_free. NULL: out of memory or not found. O(1). */
 PRESENCE_API presence_connections *presence_replica_state(presence_recorder *recorder, const char *server,
                                                           presence_server_description *description);
 
