@@ -128,13 +128,15 @@ static void peer_leaves(struct step *step, struct peer *peer)
     }
 }
 
+/* Two that join at once both hear the other: the larger run gives way. */
 static void note_double_name(struct step *step, const struct wire_message *message)
 {
-    if (step->ready || message->beat.leaving || message->beat.joining)
+    if (message->beat.leaving)
         return;
     if (step_may_say(step, 2))
         step_say(step, STEP_WARNING, "double", "another process has the name %s in this cluster", message->node);
-    if (step->output.double_name)
+    bool give_way = !step->ready && (!message->beat.joining || step->run > message->run);
+    if (give_way && step->output.double_name)
         step->output.double_name(step->output.context);
 }
 

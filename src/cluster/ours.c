@@ -312,6 +312,7 @@ static void scan_server(struct step *step, const char *name)
         if (server->role == NOBODYS) { /* of a state file, or of another life of this process's */
             server->heard_claim = known.claim;
             server_set_role(step, server, THEIRS, NULL);
+            server->vouched = known.complete;
             server->lapsed = known.lapsed;
             server->orphaned = step->now;
         }

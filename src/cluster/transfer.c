@@ -89,8 +89,8 @@ static bool is_of_present_claim(struct step *step, const struct server *server)
 
 void transfer_ask(struct step *step, struct server *server, const struct wire_ask *ask)
 {
-    if (server_holder_lives(server) || server->role == NOBODYS)
-        return; /* not ours to tell */
+    if (server->role != OURS && (server_holder_lives(server) || !server->vouched))
+        return; /* not ours to tell, or not here */
     struct transfer *transfer = server->transfer;
     bool goes_on = transfer && ask->transfer == transfer->id && is_of_present_claim(step, server);
     bool under_way = transfer && !goes_on && is_of_present_claim(step, server) &&
