@@ -325,7 +325,7 @@ static void print_digest(presence_recorder *recorder, const presence_claim *clai
     printf(" %016llx %016llx %016llx\n", (unsigned long long)h1, (unsigned long long)h2, (unsigned long long)h3);
 }
 
-/* Under one claim, with the highest bits set too; `missing` connects alone before a server_down that the rest outlive. */
+/* Under one claim, with the highest bits set too. One connects alone before a server_down that the rest outlive. */
 static void tell_of_digests(void)
 {
     const presence_claim claim = {.epoch = EPOCH, .turn = 1, .random = 0xf0e1d2c3b4a59687};
