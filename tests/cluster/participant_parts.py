@@ -80,7 +80,7 @@ def memory_of(name, claim, number, everything, alive, forgotten):
     sum_of_it = mix(0x9E3779B97F4A7C15, int(forgotten))
     for byte in name:
         sum_of_it = mix(sum_of_it, byte)
-    for word in (*claim, number, everything ^ alive):
+    for word in (*claim, number, everything, alive):
         sum_of_it = mix(sum_of_it, word)
     return sum_of_it
 
