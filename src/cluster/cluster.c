@@ -238,14 +238,12 @@ static uint64_t turn(struct presence_cluster *cluster, bool readable)
     size_t length;
     while (!cluster->is_refused && (bytes = nats_transport_next(cluster->transport, &length)))
         step_receive(cluster->step, cluster_now(), bytes, length);
-    if (cluster->is_refused)
-        step_link(cluster->step, cluster_now(), false);
     due = step_run(cluster->step, cluster_now());
     note_changes(cluster);
     bool refused = cluster->is_refused;
     struct note *notes = take_notes(cluster);
     pthread_mutex_unlock(&cluster->lock);
-    if (refused)
+    if (refused) /* with what it was about to say */
         nats_transport_stop(cluster->transport);
     nats_transport_write(cluster->transport, cluster_now());
     atomic_store_explicit(&cluster->last_turn, cluster_now(), memory_order_relaxed);

@@ -109,6 +109,21 @@ static void do_connect(struct node *node, char **words)
                                           false, ""));
 }
 
+/* fill SERVER COUNT BYTES: agents with that much user data, one by one */
+static void do_fill(struct node *node, char **words)
+{
+    size_t count = strtoull(words[1], NULL, 10), bytes = strtoull(words[2], NULL, 10);
+    char *data = calloc(1, bytes + 1), agent[32];
+    memset(data, 'x', bytes);
+    int code = PRESENCE_OK;
+    for (size_t i = 1; i <= count && code == PRESENCE_OK; i++) {
+        snprintf(agent, sizeof agent, "full-%zu", i);
+        code = presence_recorder_connect(node->recorder, words[0], "m", agent, i, false, data);
+    }
+    free(data);
+    answer_code(code);
+}
+
 static void do_disconnect(struct node *node, char **words)
 {
     answer_code(presence_recorder_disconnect(node->recorder, words[0], strtoull(words[1], NULL, 10)));
@@ -345,7 +360,7 @@ static void do_join(const char *name, char **words)
     snprintf(node->name, sizeof node->name, "%s", name);
     presence_options options;
     presence_options_init(&options);
-    options.history_bytes = 8 << 20;
+    options.history_bytes = 64 << 20;
     node->recorder = presence_recorder_new_with(&options, NULL);
     presence_recorder_enable(node->recorder);
     presence_cluster_config config;
@@ -378,7 +393,7 @@ static const struct {
     {"wait", 1, do_wait},       {"claim", 1, do_claim},           {"forget", 1, do_forget},
     {"stats", 0, do_stats},     {"verify", 1, do_verify},         {"explain", 3, do_explain},
     {"events", 0, do_events},   {"check", 0, do_check},           {"disable", 0, do_disable},
-    {"leave", 0, do_leave},
+    {"fill", 3, do_fill},       {"leave", 0, do_leave},
 };
 
 static struct node *find_node(const char *name)

@@ -122,7 +122,7 @@ def what_was_stated_last_goes_before_the_goodbye(world):
 
 def without_nats_all_are_deaf_and_nobody_missing(world):
     nats = world.nats()
-    lease = 5 * LEASE_MS  # time enough for all to come back on a busy machine
+    lease = 4 * LEASE_MS  # time enough for all to come back on a busy machine
     nodes = a, b, c = [world.join(name, nats, f"lease={lease}") for name in "abc"]
     for node in nodes:
         node.ready()
@@ -132,12 +132,14 @@ def without_nats_all_are_deaf_and_nobody_missing(world):
     nats.kill()
     for node in nodes:
         node.becomes("deaf")
-    time.sleep(1.5 * lease / 1000)
+    time.sleep(3 * lease / 1000)
     for node in (b, c):
         equal(node.status("x"), "alive", "what was last known")
         equal(node.doubt("s1"), "deaf")
     equal(a.doubt("s1"), "fresh", "who states a server cannot be wrong about it")
     a.fine("connect", "s1", "m", "y", 2)
+    tries = [node.ask("stats")["failures"] for node in nodes]
+    check(min(tries) >= 9, f"tried to connect {tries} times in three leases: they would come back too far apart")
     nats.start()
     for node in nodes:
         node.becomes("fresh")
@@ -453,6 +455,26 @@ def nothing_spins(world):
     quiet("without NATS")
 
 
+def nothing_spins_while_nats_takes_nothing(world):
+    """More to say than NATS takes: the node waits until it takes some again, and says it all."""
+    nats = world.nats()
+    a, b = [world.join(name, nats, "lease=2000") for name in "ab"]
+    for node in (a, b):
+        node.ready()
+    a.fine("connect", "s1", "m", "x", 100000)
+    b.sees("x", "alive")
+    nats.freeze(True)
+    a.fine("fill", "s1", 20000, 1000)
+    before = processor_seconds(a.process)
+    eventually(lambda: a.ask("stats")["waiting"], lambda waiting: waiting > 1 << 20, "what waits")
+    time.sleep(1)
+    used = processor_seconds(a.process) - before
+    check(used < 0.7, f"{used} s of the processor in a second")
+    nats.freeze(False)
+    eventually(lambda: b.alive("s1"), lambda alive: alive == 20001, "b holds all")
+    b.fine("check")
+
+
 BOTH = [what_one_states_all_see, a_list_of_100000_arrives, who_comes_late_gets_everything, who_leaves_is_missing_at_once,
         what_was_stated_last_goes_before_the_goodbye, without_nats_all_are_deaf_and_nobody_missing,
         a_newer_life_elsewhere_supersedes]
@@ -460,7 +482,8 @@ APART = [a_killed_node_is_missing_after_its_lease, a_frozen_node_is_restored, a_
          an_operator_forgets_a_dead_server, verify_and_explain_ask_everybody]
 TOGETHER = [nats_that_hangs_is_as_good_as_gone, leaving_waits_for_nobody, a_node_may_begin_before_nats,
             nodes_move_to_another_nats_server, with_tls_and_a_token, the_example_lets_a_node_speak_as_itself_only,
-            two_of_one_name_are_one_too_many, what_cannot_be_is_said, nothing_spins]
+            two_of_one_name_are_one_too_many, what_cannot_be_is_said, nothing_spins,
+            nothing_spins_while_nats_takes_nothing]
 
 if __name__ == "__main__":
     only = sys.argv[3:]
