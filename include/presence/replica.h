@@ -58,7 +58,7 @@ typedef struct {
     presence_time forgotten_at;   /* this recorder's clock */
 } presence_server_description;
 
-/* What is known of a server. NOT_FOUND if nothing is. O(1). */
+/* What is known of a server, without waiting for a list that is being applied. NOT_FOUND if nothing is. O(1). */
 PRESENCE_API int presence_replica_describe(presence_recorder *recorder, const char *server,
                                            presence_server_description *description);
 /* The names of all servers with connections, a claim or a tombstone, sorted by bytes; free with presence_names_free. */

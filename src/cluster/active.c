@@ -141,6 +141,9 @@ uint64_t active_run(struct step *step)
 
 void active_receive(struct step *step, const struct wire_activity *activity)
 {
+    const struct server *server = server_find(step, activity->server);
+    if (!server || server->applying)
+        return;
     for (size_t i = 0; i < activity->count; i++) {
         int code = presence_replica_activity(step->recorder, activity->server, &activity->claim, activity->number,
                                              activity->ids[i], activity->seen[i]);

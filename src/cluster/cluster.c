@@ -168,6 +168,12 @@ static void on_log(void *context, enum step_level level, const char *event, cons
         add_note(cluster, (struct note){.level = (presence_cluster_level)level, .event = event}, text, NULL);
 }
 
+static void on_apply(void *context, struct step_job *job)
+{
+    struct presence_cluster *cluster = nats_transport_owner(context);
+    jobs_add(&cluster->jobs, job);
+}
+
 static void on_double_name(void *context)
 {
     struct presence_cluster *cluster = nats_transport_owner(context);
@@ -238,6 +244,8 @@ static uint64_t turn(struct presence_cluster *cluster, bool readable)
     size_t length;
     while (!cluster->is_refused && (bytes = nats_transport_next(cluster->transport, &length)))
         step_receive(cluster->step, cluster_now(), bytes, length);
+    for (struct step_job *job; (job = jobs_take(&cluster->jobs));)
+        step_applied(cluster->step, cluster_now(), job);
     due = step_run(cluster->step, cluster_now());
     note_changes(cluster);
     bool refused = cluster->is_refused;
@@ -329,6 +337,7 @@ static int start_thread(struct presence_cluster *cluster)
 
 static void free_cluster(struct presence_cluster *cluster)
 {
+    jobs_stop(&cluster->jobs);
     step_free(cluster->step);
     nats_transport_free(cluster->transport);
     deliver(cluster, take_notes(cluster));
@@ -338,6 +347,11 @@ static void free_cluster(struct presence_cluster *cluster)
     pthread_cond_destroy(&cluster->changed);
     pthread_mutex_destroy(&cluster->lock);
     free(cluster);
+}
+
+static void wake_from_job(void *context)
+{
+    cluster_wake(context);
 }
 
 static struct presence_cluster *make_cluster(presence_recorder *recorder, const presence_cluster_config *config)
@@ -362,6 +376,7 @@ static struct presence_cluster *make_cluster(presence_recorder *recorder, const 
     pthread_condattr_destroy(&attributes);
     cluster->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     cluster->last_turn = cluster_now();
+    jobs_init(&cluster->jobs, wake_from_job, cluster);
     return cluster;
 }
 
@@ -400,7 +415,8 @@ static int make_step(struct presence_cluster *cluster, const presence_cluster_co
     step.forget_after = config->forget_after_ms;
     if (getrandom(&step.seed, sizeof step.seed, 0) != sizeof step.seed)
         return set_error(error, PRESENCE_E_SYSTEM, "the system gives no random bytes");
-    struct step_output output = {.superseded = on_superseded, .log = on_log, .double_name = on_double_name};
+    struct step_output output = {
+        .superseded = on_superseded, .log = on_log, .apply = on_apply, .double_name = on_double_name};
     nats_transport_output(cluster->transport, &output);
     cluster->step = step_new(&step, cluster->recorder, &output, cluster_now(), error);
     return cluster->step ? PRESENCE_OK : PRESENCE_E_INVALID;

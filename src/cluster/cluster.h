@@ -4,6 +4,7 @@
  *
  *   part          what it does
  *   cluster.c     joining, leaving, the thread, the calls that look or claim
+ *   jobs.c        a second thread, for what takes longer than a beat
  *   questions.c   verify and explain: asking all nodes and waiting for answers
  */
 #ifndef CLUSTER_CLUSTER_H
@@ -11,6 +12,7 @@
 
 #include <presence/cluster.h>
 
+#include "cluster/jobs.h"
 #include "cluster/nats.h"
 #include "cluster/step.h"
 
@@ -32,6 +34,7 @@ struct presence_cluster {
     int wake; /* an eventfd */
     pthread_t thread;
     struct nats_transport *transport;
+    struct jobs jobs;
     _Atomic uint64_t last_turn; /* of the thread, to see that it is not stuck */
 
     pthread_mutex_t lock;   /* of what follows, and of every call of the step */

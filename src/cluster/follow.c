@@ -126,6 +126,8 @@ void follow_retry(struct step *step, struct server *server)
         follow_end_repair(step, server);
         return;
     }
+    if (server->applying)
+        return;
     if (server->repair == REPAIR_STATE) {
         retry_state(step, server);
         return;
@@ -179,7 +181,7 @@ void follow_lapse(struct step *step, struct server *server)
 {
     follow_end_repair(step, server);
     held_drop(server);
-    if (!server->lapsed && presence_replica_lapse(step->recorder, server->name) == PRESENCE_OK)
+    if (!server->lapsed && !server->applying && presence_replica_lapse(step->recorder, server->name) == PRESENCE_OK)
         step->counters.lapses++;
     server->lapsed = true;
     server->lapsed_at = step->now;
@@ -223,8 +225,8 @@ void follow_check(struct step *step, struct server *server, bool from_beat)
 {
     presence_server_description known;
     const struct wire_stand *told = &server->told;
-    if (server->role != THEIRS || !server_holder_lives(server) || !server_describe(step, server, &known) ||
-        presence_claim_compare(&told->claim, &known.claim) != 0)
+    if (server->role != THEIRS || server->applying || !server_holder_lives(server) ||
+        !server_describe(step, server, &known) || presence_claim_compare(&told->claim, &known.claim) != 0)
         return;
     if (known.forgotten) {
         take_whole(step, server); /* its life goes on: it states itself anew */
@@ -338,7 +340,7 @@ static void hold(struct step *step, struct server *server, const void *bytes, si
 /* Applies what it can of the held messages, in as many rounds as bring something on. */
 void follow_release(struct step *step, struct server *server)
 {
-    bool came_on = true;
+    bool came_on = !server->applying;
     while (came_on && server->held) {
         struct held *list = server->held;
         came_on = false;
@@ -404,7 +406,8 @@ void follow_changes(struct step *step, struct peer *peer, const struct wire_mess
         meet_whole(step, server, changes->first);
         return;
     }
-    if (!server->vouched) { /* what the claim began with comes first: the next beat tells whether there is any */
+    if (!server->vouched ||
+        server->applying) { /* what the claim began with comes first: a beat tells if there is any */
         hold(step, server, bytes, length);
         return;
     }

@@ -97,6 +97,7 @@ struct server {
     uint64_t asked_at, asked_number;
     unsigned tries;
     struct intake *intake;
+    bool applying; /* a whole state that is here is being recorded */
     struct held *held, **held_end;
     size_t held_bytes;
     uint64_t corrected; /* when a claim was last put right: not more often than each interval */

@@ -2,7 +2,8 @@
 /*
  * intake.c - receiving a server's whole state: chunks in any order, kept until all are here, then taken at once.
  *
- *   O  Nothing of a state shows before all of it is here: the recorder takes it in one step.
+ *   O  Nothing of a state shows before all of it is here: the recorder takes it in one step. That may take longer than
+ *      a beat, so it is a job that another thread may run; what comes for the server meanwhile is held.
  *   P  Chunks that are lost are asked for by their numbers; a transfer that was begun anew begins anew here.
  *
  * Bounded by config.most_state_bytes. Cost: O(values), their strings copied once.
@@ -28,6 +29,14 @@ struct intake {
     struct strings *strings;
     const char *model; /* copied last: neighbours share it */
     char *server;
+};
+
+struct state_job {
+    struct step_job job; /* first */
+    presence_recorder *recorder;
+    struct intake *intake;
+    int code;
+    presence_error error;
 };
 
 enum { STRINGS_BYTES = 64 * 1024, MOST_CHUNKS = 1 << 24 };
@@ -178,36 +187,86 @@ size_t intake_missing(const struct server *server, struct wire_range *ranges, si
     return count;
 }
 
-/* All is here. */
-static void take(struct step *step, struct server *server)
+static struct state_job *state_of(struct step_job *job)
 {
-    struct intake *intake = server->intake;
-    struct peer *holder = server->holder;
-    presence_error error = {0};
-    int code =
-        presence_replica_apply_state(step->recorder, server->name, &intake->claim, intake->number, intake->floor,
-                                     intake->floor_reason, intake->floor_time, intake->values, intake->count, &error);
-    presence_claim claim = intake->claim;
-    intake_drop(step, server);
+    return (struct state_job *)(void *)job;
+}
+
+void step_job_run(struct step_job *job)
+{
+    struct state_job *state = state_of(job);
+    const struct intake *intake = state->intake;
+    state->code = presence_replica_apply_state(state->recorder, intake->server, &intake->claim, intake->number,
+                                               intake->floor, intake->floor_reason, intake->floor_time, intake->values,
+                                               intake->count, &state->error);
+}
+
+void step_job_free(struct step_job *job)
+{
+    intake_free(state_of(job)->intake);
+    free(job);
+}
+
+static void applied(struct step *step, struct step_job *job)
+{
+    const struct state_job *state = state_of(job);
+    struct server *server = server_find(step, state->intake->server);
+    presence_claim claim = state->intake->claim;
+    int code = state->code;
+    if (server && code && code != PRESENCE_E_STALE && step_may_say(step, 3))
+        step_say(step, STEP_WARNING, "state", "server %s: cannot take its state: %s", server->name,
+                 state->error.message);
+    step_job_free(job);
+    if (!server)
+        return;
+    server->applying = false;
+    if (server->role == OURS)
+        return; /* claimed meanwhile */
+    if (server->lapsed)
+        presence_replica_lapse(step->recorder, server->name); /* it fell silent meanwhile */
+    if (code && code != PRESENCE_E_STALE)
+        return; /* the repair goes on, and asks again */
     if (code == PRESENCE_OK) {
         step->counters.states_taken++;
         server->heard_claim = claim;
         server->vouched = true;
-        server_set_role(step, server, THEIRS, holder);
-    } else if (code != PRESENCE_E_STALE) {
-        if (step_may_say(step, 3))
-            step_say(step, STEP_WARNING, "state", "server %s: cannot take its state: %s", server->name, error.message);
-        return; /* the repair goes on, and asks again */
+        server_set_role(step, server, THEIRS, server->holder);
     }
     follow_end_repair(step, server);
     follow_release(step, server);
     follow_check(step, server, false);
 }
 
+void step_applied(struct step *step, uint64_t now, struct step_job *job)
+{
+    step->now = now > step->now ? now : step->now;
+    applied(step, job);
+}
+
+/* All is here: a job takes it over, and the server waits for that. */
+static void take(struct step *step, struct server *server)
+{
+    struct state_job *state = malloc(sizeof *state);
+    if (!state) {
+        intake_drop(step, server); /* to be asked for again */
+        return;
+    }
+    *state = (struct state_job){.recorder = step->recorder, .intake = server->intake};
+    server->intake = NULL;
+    step->intakes--;
+    server->applying = true;
+    if (step->output.apply) {
+        step->output.apply(step->output.context, &state->job);
+        return;
+    }
+    step_job_run(&state->job);
+    applied(step, &state->job);
+}
+
 void intake_chunk(struct step *step, struct peer *peer, const struct wire_chunk *chunk)
 {
     struct server *server = server_find(step, chunk->server);
-    if (!server || server->role == OURS || server->repair != REPAIR_STATE)
+    if (!server || server->role == OURS || server->repair != REPAIR_STATE || server->applying)
         return;
     presence_server_description known;
     server_describe(step, server, &known);

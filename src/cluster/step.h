@@ -28,6 +28,11 @@ enum step_lane {
     STEP_STATE,  /* to the nodes that listen to the sender's states */
 };
 
+/* Work that may take longer than a beat; see output.apply. */
+struct step_job {
+    struct step_job *next; /* for whoever keeps it */
+};
+
 enum step_level { STEP_DEBUG, STEP_INFO, STEP_WARNING };
 
 /* Where to a node speaks. The functions must not call the step; bytes belong to the step and must be copied if kept.
@@ -44,6 +49,9 @@ struct step_output {
     void (*superseded)(void *context, const char *server, const presence_claim *by, const char *node);
     /* `event` is a short constant name, `text` the rest of the line. May be NULL. */
     void (*log)(void *context, enum step_level level, const char *event, const char *text);
+    /* A whole state is here and wants to be recorded, which takes O(connections), longer than a beat perhaps: run the
+     * job on another thread, and hand it back to step_applied. NULL: it is run at once. */
+    void (*apply)(void *context, struct step_job *job);
     /* A node of our name runs already (F): the process should end. May be NULL. */
     void (*double_name)(void *context);
 };
@@ -94,6 +102,13 @@ enum step_rule {
 struct step *step_new(const struct step_config *config, presence_recorder *recorder, const struct step_output *output,
                       uint64_t now, presence_error *error);
 void step_free(struct step *step);
+
+/* For output.apply. Runs once, on any thread, beside the step; uses the recorder alone. */
+void step_job_run(struct step_job *job);
+/* The job has run, and is freed. */
+void step_applied(struct step *step, uint64_t now, struct step_job *job);
+/* Instead of step_applied, where there is no step any more. */
+void step_job_free(struct step_job *job);
 
 /* A message came. What is malformed, of another version, or not for us is counted and dropped. */
 void step_receive(struct step *step, uint64_t now, const void *bytes, size_t length);

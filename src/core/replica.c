@@ -73,16 +73,18 @@ int presence_replica_describe(presence_recorder *recorder, const char *server, p
         return PRESENCE_E_DISABLED;
     if (!description)
         return PRESENCE_E_INVALID;
-    uint32_t number;
-    int code = lock_server(recorder, server, &number);
-    if (code)
-        return code;
-    const struct server *record = server_get(&recorder->registry->now, number);
-    code = server_is_known(record) ? PRESENCE_OK : PRESENCE_E_NOT_FOUND;
-    if (!code)
-        fill_description(record, description);
+    struct span span;
+    if (text_check_name(server, &span))
+        return PRESENCE_E_INVALID;
+    recorder_lock(recorder); /* a list that is being applied is not waited for: until it shows, it is not there */
+    const struct roots *now = &recorder->registry->now;
+    struct server_name name = recorder_server_name(recorder, span);
+    uint32_t number = registry_server(now, name.span, name.hash);
+    bool known = number != NONE && server_is_known(server_get(now, number));
+    if (known)
+        fill_description(server_get(now, number), description);
     recorder_unlock(recorder);
-    return code;
+    return known ? PRESENCE_OK : PRESENCE_E_NOT_FOUND;
 }
 
 int presence_replica_servers(presence_recorder *recorder, char ***names, size_t *count)
