@@ -195,7 +195,8 @@ class Participant:
         record = self.servers.get(ask.server)
         if ask.question == ASK_CHANGES and record and record.ours:
             self.answer_changes(node, record, ask)
-        elif ask.question == ASK_STATE and record and not record.holder_lives() and record.claim != NO_CLAIM:
+        elif ask.question == ASK_STATE and record and not record.holder_lives() and record.claim != NO_CLAIM \
+                and not record.forgotten:
             self.answer_state(record, ask)
         elif ask.question == ASK_KNOWN:
             records = [record] if record else []

@@ -1,23 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """A node written from docs/cluster-protocol.md alone, among real ones at a real NATS server.
 
-    test_participant.py CLUSTER_NODE PARTICIPANT CLUSTER_PROTO"""
+    test_participant.py CLUSTER_NODE PARTICIPANT SMALLEST_PARTICIPANT CLUSTER_PROTO"""
 
 import subprocess
 import sys
+import time
 
-from rig import LEASE_MS, TIMES, Node, Process, RawNats, check, equal, eventually, tell
+from participant_parts import Nats
+from rig import INTERVAL_MS, LEASE_MS, TIMES, Node, Process, RawNats, check, equal, eventually, tell
 
-NODE, PARTICIPANT, PROTO = sys.argv[1:4]
+NODE, PARTICIPANT, SMALLEST, PROTO = sys.argv[1:5]
 EPOCH = 1767225600000
-PYTHON = [sys.executable, PARTICIPANT, PROTO]
 
 
 class Foreign(Process):
     """A participant's process."""
 
-    def __init__(self):  # pylint: disable=super-init-not-called
-        self.process = subprocess.Popen(PYTHON, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    def __init__(self, script=PARTICIPANT):  # pylint: disable=super-init-not-called
+        self.process = subprocess.Popen([sys.executable, script, PROTO], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        text=True)
 
 
 def participant(world, nats, name="p", options="", wait=True):
@@ -28,6 +30,15 @@ def participant(world, nats, name="p", options="", wait=True):
     if wait:
         eventually(lambda: node.ask("ready"), lambda got: got["ready"], f"{name} is ready")
     return node
+
+
+def smallest(world, nats, name="p", **options):
+    process = Foreign(SMALLEST)
+    world.processes.append(process)
+    words = " ".join(f"{key}={value}" for key, value in options.items())
+    equal(process.ask(f"join {name} port={nats.port} server=s1 interval={INTERVAL_MS} lease={LEASE_MS} {words}"),
+          {"code": "OK"})
+    return Node(process, name)
 
 
 def together(world, names="ab"):
@@ -173,7 +184,7 @@ def killed_its_agents_are_missing_after_the_lease(world):
         check(evidence["since"] - heard[0] >= (LEASE_MS - 1) * 1000000, "missing before the lease was over")
     again = participant(world, nats, wait=False)  # it does not know what the others inherit
     again.fine("claim", "s1", EPOCH + 1)
-    again.fine("connect", "s1", "m", "y", 1)
+    again.fine("connect", "s1", "m", "y", 2)
     for node in (a, b):
         node.sees("y", "alive")
         node.sees("x", "unknown")
@@ -290,7 +301,105 @@ def garbage_and_lies_are_dropped(world):
     check(stats.get("forged", 0) >= 3 and stats.get("foreign", 0) == 1, stats)
 
 
-tried = subprocess.run(PYTHON, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+# ------------------------------------------------------------------------------------------- the smallest participant
+
+
+def the_smallest_states_a_server(world):
+    nats = world.nats()
+    a, b = world.cluster(nats, "ab")
+    p = smallest(world, nats)
+    p.fine("connect", "m", "x", 1)
+    p.fine("connect", "m", "y", 2)
+    for node in (a, b):
+        node.sees("y", "alive")
+    p.fine("disconnect", 1)
+    a.sees("x", "unknown")
+    p.fine("complete")
+    agree(a, 1, 3)
+    b.process.freeze()
+    for at in range(1000):
+        p.fine("connect", "m", f"agent-{at}", 100 + at)
+    b.process.thaw()
+    late = world.join("late", nats)
+    late.ready()
+    equal(late.alive("s1"), 1001, "what a newcomer holds once it is ready")
+    agree(b, 1, 4)
+    for node in (a, b, late):
+        equal(node.ask("stats")["differences"], 0)
+    p.fine("leave")
+    b.sees("y", "missing")
+    equal(b.ask("status", "m", "y")["reason"], "drained")
+    again = smallest(world, nats)
+    again.fine("connect", "m", "z", 7)
+    b.sees("z", "alive")
+    b.sees("y", "missing")
+    again.fine("complete")
+    b.sees("y", "unknown")
+    again.process.kill()
+    a.sees("z", "missing")
+
+
+def the_smallest_stops_where_another_states_its_server(world):
+    nats = world.nats()
+    a, b = world.cluster(nats, "ab")
+    p = smallest(world, nats, epoch=EPOCH)
+    p.fine("connect", "m", "x", 1)
+    a.sees("x", "alive")
+    a.fine("claim", "s1", EPOCH + 1)
+    eventually(lambda: p.ask("look")["stops"], lambda why: why == "another node states it", "it stops")
+    b.sees("x", "missing")
+    old = smallest(world, nats, "q", epoch=EPOCH)
+    a.fine("leave")
+    eventually(lambda: old.ask("look")["stops"], lambda why: why is not None, "an older life stops")
+    b.fine("check")
+
+
+def the_smallest_takes_a_larger_turn_over_the_dead(world):
+    nats = world.nats()
+    b, = world.cluster(nats, "b")
+    a = alone(world, nats, "a")
+    a.fine("claim", "s1", EPOCH)
+    eventually(lambda: b.ask("freshness", "s1")["node"], lambda node: node == "a", "b knows who states s1")
+    b.fine("claim", "s1", EPOCH)  # turn 2
+    eventually(lambda: a.ask("freshness", "s1")["node"], lambda node: node == "b", "a knows who states s1")
+    a.fine("claim", "s1", EPOCH)  # turn 3
+    eventually(lambda: b.ask("freshness", "s1")["node"], lambda node: node == "a", "b knows again")
+    a.process.kill()
+    b.becomes("silent", "s1")
+    p = smallest(world, nats, epoch=EPOCH)
+    p.fine("connect", "m", "x", 1)
+    b.sees("x", "alive")
+    equal(p.ask("look")["claim"][:2], [EPOCH, 4])
+    agree(b, 1, 2)
+
+
+def the_smallest_leaves_the_memories_of_others_in_peace(world):
+    nats = world.nats()
+    b, = world.cluster(nats, "b")
+    a = alone(world, nats, "a")
+    a.fine("connect", "s2", "m", "x", 1)
+    b.sees("x", "alive")
+    p = smallest(world, nats)
+    p.fine("connect", "m", "y", 1)
+    b.sees("y", "alive")
+    a.process.kill()
+    b.sees("x", "missing")
+    listener, end, known, heard = Nats(nats.port), time.monotonic() + 40 * INTERVAL_MS / 1000, 0, 0
+    listener.subscribe("presence.presence.stream.*")
+    listener.subscribe("presence.presence.beat.b")
+    while time.monotonic() < end:
+        listener.look(time.monotonic())
+        listener.flush(time.monotonic())
+        for subject, data in listener.read(time.monotonic()):
+            heard += ".beat." in subject
+            body = data[2 + 3 + 9]  # its tag, behind version, a node of one byte, and run
+            known += ".stream." in subject and body == 15 << 3 | 2
+        time.sleep(0.01)
+    check(heard > 20 and known <= 1, f"{known} times what is remembered was told, in {heard} beats")
+
+
+tried = subprocess.run([sys.executable, PARTICIPANT, PROTO], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                       text=True)
 if tried.stderr.endswith("is not here (scripts/setup test)\n"):
     print(tried.stderr)
     sys.exit(77)
@@ -307,4 +416,8 @@ tell(NODE, [(story, False) for story in [
     the_memory_of_a_larger_claim_is_answered_by_a_larger_turn,
     two_of_one_name_are_one_too_many,
     garbage_and_lies_are_dropped,
+    the_smallest_states_a_server,
+    the_smallest_stops_where_another_states_its_server,
+    the_smallest_takes_a_larger_turn_over_the_dead,
+    the_smallest_leaves_the_memories_of_others_in_peace,
 ]])
