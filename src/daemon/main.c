@@ -9,6 +9,7 @@
 #include "access/access.h"
 #include "base/address.h"
 #include "base/log.h"
+#include "cluster/joined.h"
 #include "commands/command.h"
 #include "config/config.h"
 #include "http/http.h"
@@ -42,10 +43,24 @@ struct daemon {
     struct http_side *http;
     struct event *signals[SIGNALS];
     struct event *watchdog;
+    char refused[256];          /* why the cluster will not have it; "": it will */
     _Atomic size_t loops_alive; /* how many loops have answered the watchdog's last question */
     int argc;
     char **argv; /* read again on SIGHUP */
 };
+
+/* Once, on the first loop. */
+static void stop(struct daemon *daemon)
+{
+    resp_side_stop_listening(daemon->resp);
+    if (daemon->node.cluster)
+        cluster_leave(&daemon->node);
+    else
+        sessions_drain(&daemon->node);
+    resp_side_close_clients(daemon->resp);
+    http_side_close(daemon->http);
+    loops_stop(&daemon->loops);
+}
 
 static void on_stop_signal(evutil_socket_t number, short what, void *context)
 {
@@ -57,11 +72,38 @@ static void on_stop_signal(evutil_socket_t number, short what, void *context)
     }
     notify_stopping();
     log_event(LOG_LEVEL_INFO, "stopping", "signal", strsignal((int)number), NULL);
-    resp_side_stop_listening(daemon->resp);
-    sessions_drain(&daemon->node);
-    resp_side_close_clients(daemon->resp);
-    http_side_close(daemon->http);
-    loops_stop(&daemon->loops);
+    stop(daemon);
+}
+
+/* --------------------------------------------------------------------------------------------------- the cluster -- */
+
+static void on_superseded(void *context, const char *server, const presence_claim *by, const char *node)
+{
+    struct daemon *daemon = context;
+    sessions_superseded(&daemon->node, server, by, node);
+}
+
+static void stop_refused(struct loop *loop, void *context)
+{
+    (void)loop;
+    struct daemon *daemon = context;
+    if (!atomic_exchange(&daemon->node.stopping, true))
+        stop(daemon);
+}
+
+/* The other process of that name was there first: this one ends. */
+static void on_refused(void *context, const char *why)
+{
+    struct daemon *daemon = context;
+    snprintf(daemon->refused, sizeof daemon->refused, "--node: %s", why);
+    if (!loop_post(&daemon->loops.loops[0], stop_refused, daemon))
+        log_event(LOG_LEVEL_ERROR, "cannot stop", "why", why, NULL);
+}
+
+static bool join_cluster(struct daemon *daemon, char *error, size_t error_bytes)
+{
+    const struct cluster_events events = {daemon, on_superseded, on_refused};
+    return cluster_start(&daemon->node, &events, error, error_bytes);
 }
 
 static uint64_t default_max_clients(void)
@@ -228,6 +270,7 @@ static bool free_daemon(struct daemon *daemon)
         resp_side_free(daemon->resp);
     }
     http_side_free(daemon->http);
+    cluster_free(&daemon->node);
     bool kept = state_close(&daemon->node);
     sessions_free(&daemon->node);
     loops_free(&daemon->loops);
@@ -247,7 +290,8 @@ static int run(struct daemon *daemon)
                 (daemon->node.access = access_new(&daemon->config, error, sizeof error)) != NULL &&
                 loops_init(&daemon->loops, daemon->config.threads, error, sizeof error) &&
                 make_node(daemon, error, sizeof error) && state_open(&daemon->node, error, sizeof error) &&
-                sessions_start(&daemon->node, error, sizeof error) && catch_signals(daemon, error, sizeof error) &&
+                sessions_start(&daemon->node, error, sizeof error) && join_cluster(daemon, error, sizeof error) &&
+                sessions_claim_own(&daemon->node, error, sizeof error) && catch_signals(daemon, error, sizeof error) &&
                 start_watchdog(daemon, error, sizeof error) &&
                 (daemon->resp = resp_side_new(&daemon->node, error, sizeof error)) != NULL &&
                 (daemon->http = http_side_new(&daemon->node, error, sizeof error)) != NULL;
@@ -257,9 +301,10 @@ static int run(struct daemon *daemon)
         notify_ready();
         good = loops_run(&daemon->loops, error, sizeof error);
     }
-    if (!free_daemon(daemon) && good) {
+    bool kept = free_daemon(daemon);
+    if (good && (!kept || *daemon->refused)) {
         good = false;
-        snprintf(error, sizeof error, "the state could not be written");
+        snprintf(error, sizeof error, "%s", kept ? daemon->refused : "the state could not be written");
     }
     log_event(good ? LOG_LEVEL_INFO : LOG_LEVEL_ERROR, good ? "stopped" : "failed", "why", good ? "asked to" : error,
               NULL);
@@ -281,7 +326,7 @@ static bool check(const struct config *config, char *error, size_t error_bytes)
             good = access_may_listen(access, &addresses[i], options[list], error, error_bytes);
     }
     access_free(access);
-    return good;
+    return good && cluster_check(config, error, error_bytes);
 }
 
 int main(int argc, char **argv)

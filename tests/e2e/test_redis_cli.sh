@@ -30,9 +30,9 @@ an_agent_is_a_map() {
     local got
     got=$(cli -3 PRESENCE.AGENT $model unit-c-0 | sed -E 's/[0-9]{13}/TIME/')
     [ "$got" = "$(printf '%s\n' 'status missing' 'reason drained' 'since TIME' 'last_seen TIME' \
-        'connections alive 0' 'missing 1' 'freshness fresh')" ] || { echo "$got"; return 1; }
+        'connections alive 0' 'missing 1' 'freshness fresh' 'stale_since ' 'stale_because ')" ] || { echo "$got"; return 1; }
     says "$(printf '%s\n' status unknown reason none since '' last_seen '' connections alive 0 missing 0 \
-        freshness fresh)" PRESENCE.AGENT $model nobody
+        freshness fresh stale_since '' stale_because '')" PRESENCE.AGENT $model nobody
 }
 
 errors_name_the_argument() {

@@ -214,7 +214,10 @@ def what_wants_a_restart_is_named():
               "max-model-names": "5", "resp": "127.0.0.1:1", "host-name": "x", "max-connections": "9",
               "max-names": "9", "max-record-bytes": "9m", "history-bytes": "1m", "left-agents": "5", "node": "x",
               "settle-time": "1s", "state": "/nonexistent", "state-interval": "1s", "insecure": "yes",
-              "log-level": "debug"}
+              "log-level": "debug", "nats": "nats://127.0.0.1:1", "cluster": "x", "nats-user": "x",
+              "nats-password-file": "/nonexistent", "nats-token-file": "/nonexistent", "nats-credentials": "/nonexistent",
+              "nats-tls-ca": "/nonexistent", "nats-tls-certificate": "/nonexistent", "nats-tls-key": "/nonexistent",
+              "beat": "1s", "lease": "9s", "hold": "1s", "tell-activity": "1s", "forget-after": "1h", "tombstone": "2h"}
     beside = {"config", "http", "threads", "tokens", "tls-certificate", "tls-key", "tls-client-ca"}
     equal(set(values) | beside, set(live + restart))
     write()

@@ -8,6 +8,8 @@
  */
 #include "commands/command.h"
 
+#include "cluster/joined.h"
+
 static const char *const slot_names[SLOT_COUNT] = {
     [SLOT_SERVER] = "server", [SLOT_MODEL] = "model",     [SLOT_AGENT] = "agent",
     [SLOT_DATA] = "data",     [SLOT_ID] = "id",           [SLOT_STATUS] = "status",
@@ -284,5 +286,13 @@ void command_failed(struct call *call, int code, const char *detail)
             reply_error(call->reply, ERROR_INVALID, "agent %zu %s", i + 1, problem);
             return;
         }
-    reply_failure(call->reply, code, detail);
+    char why[CLUSTER_WHY_BYTES] = "";
+    if (code == PRESENCE_E_STALE)
+        cluster_say_stale(call->client->node, arguments->server, why);
+    reply_failure(call->reply, code, *why ? why : detail);
+}
+
+bool command_retries(struct call *call, int code)
+{
+    return code == PRESENCE_E_STALE && cluster_take_silent(call->client->node, call->arguments.server);
 }

@@ -5,6 +5,7 @@
  * STATUS and AGENT ask the record as it is, O(connections of the agent) each. COUNT of everything, of one server or of
  * one model is O(1); any other filter walks the smallest slice that holds it. Any loop's thread.
  */
+#include "cluster/joined.h"
 #include "commands/groups.h"
 #include "commands/run.h"
 
@@ -89,11 +90,11 @@ static void run_agent(struct call *call)
         command_failed(call, code, NULL);
         return;
     }
-    struct reply *reply = call->reply;
-    reply_map(reply, 6);
-    reply_evidence(reply, &evidence);
-    reply_key(reply, "freshness");
-    reply_word(reply, "fresh"); /* one node states all of it itself */
+    presence_freshness freshness;
+    cluster_freshness_of_agent(call->client->node, call->arguments.model, call->arguments.agent, &freshness);
+    reply_map(call->reply, 5 + FRESHNESS_MEMBERS);
+    reply_evidence(call->reply, &evidence);
+    reply_freshness(call->reply, &freshness);
 }
 
 /* The slice for the filters that are given, or NULL: out of memory. */

@@ -136,6 +136,9 @@ bool command_permits_run(const struct call *call);
 bool argument_set(struct call *call, enum slot slot, const char *shown_name, struct slice text);
 /* A call of the recorder failed: says which argument is wrong, if it is one, else what the code means. */
 void command_failed(struct call *call, int code, const char *detail);
+/* A call of the recorder that writes to arguments.server failed. Whether it is to be made once more: the server's node
+ * is gone from the cluster, and this one has claimed it. */
+bool command_retries(struct call *call, int code);
 /* What is wrong with a name, or NULL; for messages, once the recorder has refused it. */
 const char *name_problem(struct slice name);
 

@@ -7,6 +7,8 @@
 
 #include "commands/command.h"
 
+#include <presence/cluster.h>
+
 extern const struct command_group group_handshake; /* HELLO, AUTH, PING... what client libraries send by themselves */
 extern const struct command_group group_about;     /* COMMAND, INFO */
 extern const struct command_group group_report;    /* CONNECT, DISCONNECT, ACTIVITY, SERVERDOWN, DRAIN */
@@ -17,5 +19,10 @@ extern const struct command_group group_switch;    /* ENABLE, DISABLE, ENABLED *
 extern const struct command_group group_listing;   /* MODELS, SERVERS, SERVER, AGENTS, VALUES */
 extern const struct command_group group_watch;     /* WATCH, UNWATCH */
 extern const struct command_group group_operate;   /* CHECK, EXPLAIN, FORGET */
+extern const struct command_group group_cluster;   /* CLUSTER */
+
+/* The three members of a map that tell how sure the answer is: freshness, stale_since, stale_because. */
+enum { FRESHNESS_MEMBERS = 3 };
+void reply_freshness(struct reply *reply, const presence_freshness *freshness);
 
 #endif

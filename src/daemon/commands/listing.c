@@ -8,6 +8,7 @@
  * max-output-bytes, unless it is a single row: rows may carry much. DETAILS of names come from the record as it
  * is, but for agents, whose evidence is the snapshot's. Any loop's thread.
  */
+#include "cluster/joined.h"
 #include "commands/groups.h"
 #include "watches/listings.h"
 
@@ -185,9 +186,11 @@ static void say_server(struct call *call, const char *name)
     presence_recorder *recorder = call->client->node->recorder;
     presence_counts counts = {0};
     presence_server_description description = {0};
+    presence_freshness freshness;
     presence_recorder_server_counts(recorder, name, &counts);
     presence_replica_describe(recorder, name, &description);
-    reply_map(reply, 7);
+    cluster_freshness(call->client->node, name, &freshness);
+    reply_map(reply, 7 + FRESHNESS_MEMBERS);
     reply_key(reply, "server");
     reply_string(reply, name);
     reply_key(reply, "status");
@@ -195,8 +198,12 @@ static void say_server(struct call *call, const char *name)
     say_counts(reply, &counts);
     reply_key(reply, "epoch");
     reply_id(reply, description.claim.epoch);
-    reply_key(reply, "freshness");
-    reply_word(reply, description.lapsed ? "stale" : "fresh");
+    reply_key(reply, "node");
+    if (*freshness.node)
+        reply_string(reply, freshness.node);
+    else
+        reply_null(reply);
+    reply_freshness(reply, &freshness);
 }
 
 /* Within a model, nothing is told of a server but its name: the rest would speak of other models. */
@@ -237,7 +244,7 @@ static void say_names(struct call *call, const struct listing *listing, size_t f
 /* How many names from there on make a page: at most `most`, and one at least if there is one. */
 static size_t count_names(const struct call *call, const struct listing *listing, size_t from, size_t most)
 {
-    enum { RECORD_BYTES = 256 }; /* the largest of details, but for the name */
+    enum { RECORD_BYTES = 512 }; /* the largest of details, but for the name */
     size_t bytes = 0, count = 0;
     for (; count < most; count++) {
         bytes += reply_text_bytes(listing->names[from + count]) + (listing->details ? RECORD_BYTES : 0);

@@ -10,6 +10,7 @@
  */
 #include "commands/lists.h"
 
+#include "cluster/joined.h"
 #include "commands/groups.h"
 #include "sessions/sessions.h"
 
@@ -17,16 +18,23 @@
 
 enum { WORDS_A_VALUE = 5 }; /* model agent id 0|1 data */
 
+static int state_list(presence_recorder *recorder, const char *server, const presence_value *values, size_t count,
+                      bool merge, presence_error *error)
+{
+    return merge ? presence_recorder_merge_server(recorder, server, values, count, error)
+                 : presence_recorder_update_server(recorder, server, values, count, error);
+}
+
 void lists_state(struct call *call, const presence_value *values, size_t count, bool merge)
 {
     struct node *node = call->client->node;
     const char *server = call->arguments.server;
     presence_error error = {0};
     int code = limits_check(node, values, count, !merge, &error);
-    if (code == PRESENCE_OK && merge)
-        code = presence_recorder_merge_server(node->recorder, server, values, count, &error);
-    else if (code == PRESENCE_OK)
-        code = presence_recorder_update_server(node->recorder, server, values, count, &error);
+    if (code == PRESENCE_OK)
+        code = state_list(node->recorder, server, values, count, merge, &error);
+    if (command_retries(call, code))
+        code = state_list(node->recorder, server, values, count, merge, &error);
     if (code)
         command_failed(call, code, error.message);
     else
@@ -123,6 +131,11 @@ static void commit(struct call *call, struct gathering *gathering)
 {
     presence_error error = {0};
     size_t count = gathering_count(gathering);
+    presence_server_description known;
+    /* It is applied once, so whether another node states the server is asked first. */
+    if (presence_replica_describe(call->client->node->recorder, call->arguments.server, &known) == PRESENCE_OK &&
+        !known.local)
+        cluster_take_silent(call->client->node, call->arguments.server);
     int code = gathering_commit(call->client, &error);
     if (code)
         command_failed(call, code, error.message);

@@ -5,10 +5,12 @@
  * CHECK verifies every invariant of the record while writers wait: O(connections). EXPLAIN tells one agent's status
  * with everything that it rests on: O(connections of the agent). It shows the first MOST_EXPLAINED of them, or as many
  * as a fourth of max-output-bytes takes, and says how many there are: VALUES lists all. Of their servers it tells only
- * who may read those. FORGET drops a server that will not come back: O(connections of the server). Any loop's thread.
+ * who may read those. FORGET drops a server that will not come back: O(connections of the server); in a cluster on
+ * every node. Any loop's thread.
  */
 #include "commands/groups.h"
 
+#include "cluster/joined.h"
 #include "sessions/sessions.h"
 
 #include <presence/replica.h>
@@ -74,12 +76,16 @@ static const char *verdict(const presence_evidence *evidence, size_t controllers
 }
 
 /* Of a server: which of its lives is known, and whether that one has told all of its connections. Null for who sees one
- * model: a server serves others too. Two members of a map. */
+ * model: a server serves others too. SERVER_MEMBERS
+ * members of a map. */
+enum { SERVER_MEMBERS = 4 };
+
 static void say_server(struct call *call, const char *name)
 {
     struct reply *reply = call->reply;
     presence_server_description server = {0};
     bool seen = command_sees_servers(call);
+    presence_freshness freshness;
     bool described = seen && presence_replica_describe(call->client->node->recorder, name, &server) == PRESENCE_OK;
     reply_key(reply, "server_epoch");
     if (seen)
@@ -91,6 +97,14 @@ static void say_server(struct call *call, const char *name)
         reply_boolean(reply, described && server.complete);
     else
         reply_null(reply);
+    cluster_freshness(call->client->node, name, &freshness);
+    reply_key(reply, "server_node");
+    if (seen && *freshness.node)
+        reply_string(reply, freshness.node);
+    else
+        reply_null(reply);
+    reply_key(reply, "server_freshness");
+    reply_word(reply, freshness.doubt == PRESENCE_FRESH ? "fresh" : "stale");
 }
 
 static presence_connections *slice_of_agent(const struct call *call)
@@ -135,7 +149,9 @@ static void say_explanation(struct call *call, const presence_evidence *evidence
     presence_cursor cursor = {0};
     presence_value value;
     size_t shown = count_shown(call, slice);
-    reply_map(reply, 9);
+    presence_freshness freshness;
+    cluster_freshness_of_agent(call->client->node, call->arguments.model, call->arguments.agent, &freshness);
+    reply_map(reply, 9 + FRESHNESS_MEMBERS);
     reply_key(reply, "model");
     reply_string(reply, call->arguments.model);
     reply_key(reply, "agent");
@@ -150,12 +166,13 @@ static void say_explanation(struct call *call, const presence_evidence *evidence
     reply_time(reply, evidence->last_seen);
     reply_key(reply, "verdict");
     reply_string(reply, verdict(evidence, count_controllers(slice)));
+    reply_freshness(reply, &freshness);
     reply_key(reply, "connections_in_all");
     reply_integer(reply, (int64_t)presence_connections_count(slice));
     reply_key(reply, "connections");
     reply_array(reply, shown);
     for (size_t i = 0; i < shown && presence_connections_next(slice, &cursor, &value); i++) {
-        reply_map(reply, REPLY_VALUE_MEMBERS + 2);
+        reply_map(reply, REPLY_VALUE_MEMBERS + SERVER_MEMBERS);
         reply_value(reply, &value);
         say_server(call, value.server);
     }
@@ -178,18 +195,32 @@ static void run_explain(struct call *call)
 
 /* -------------------------------------------------------------------------------------------------------- forget -- */
 
+/* On every node. What this one states itself it can simply state to be nothing. */
+static int forget_in_cluster(struct node *node, const char *server, presence_error *error)
+{
+    presence_server_description known;
+    if (presence_replica_describe(node->recorder, server, &known) == PRESENCE_OK && known.local)
+        return presence_recorder_update_server(node->recorder, server, NULL, 0, error);
+    int code = cluster_forget(node, server);
+    if (code == PRESENCE_E_STALE)
+        cluster_say_stale(node, server, error->message);
+    return code;
+}
+
 static void run_forget(struct call *call)
 {
-    presence_recorder *recorder = call->client->node->recorder;
+    struct node *node = call->client->node;
+    const char *server = call->arguments.server;
     presence_counts counts = {0};
     presence_error error = {0};
-    if (sessions_held_by_another(call->client, call->arguments.server)) {
+    if (sessions_held_by_another(call->client, server)) {
         reply_error(call->reply, ERROR_STALE, "a session holds the server, or is waited for: it is not forgotten");
         return;
     }
-    int code = presence_recorder_server_counts(recorder, call->arguments.server, &counts);
+    int code = presence_recorder_server_counts(node->recorder, server, &counts);
     if (!code)
-        code = presence_replica_forget(recorder, call->arguments.server, &error);
+        code = node->cluster ? forget_in_cluster(node, server, &error)
+                             : presence_replica_forget(node->recorder, server, &error);
     if (code && code != PRESENCE_E_NOT_FOUND)
         command_failed(call, code, error.message);
     else

@@ -18,6 +18,8 @@ static void connect_value(struct call *call, const presence_value *value)
     int code = limits_check(node, value, 1, false, &error);
     if (code == PRESENCE_OK)
         code = presence_recorder_connect_handle(node->recorder, value, NULL, &is_new, &error);
+    if (command_retries(call, code))
+        code = presence_recorder_connect_handle(node->recorder, value, NULL, &is_new, &error);
     if (code)
         command_failed(call, code, error.message);
     else
@@ -56,6 +58,8 @@ static void run_batch(struct call *call, int (*batch)(struct node *node, const c
         for (; count < RUN_MOST && i < arguments->rest_count; i++)
             slice_to_number(arguments->rest[i], &ids[count++]);
         int code = batch(call->client->node, arguments->server, ids, count, &done);
+        if (command_retries(call, code))
+            code = batch(call->client->node, arguments->server, ids, count, &done);
         if (code) {
             command_failed(call, code, NULL);
             return;
@@ -150,6 +154,8 @@ static void finish_keys(struct run *run, struct client *client, struct reply *re
     if (!begin_run(run, client, reply))
         return;
     int code = batch(client->node, run->keys, run->count);
+    if (command_retries(&call, code ? code : run->keys[0].code))
+        code = batch(client->node, run->keys, run->count);
     for (size_t i = 0; i < run->count; i++) {
         int each = code ? code : run->keys[i].code;
         if (each && each != PRESENCE_E_NOT_FOUND)
@@ -209,8 +215,11 @@ static void finish_connect(struct run *run, struct client *client, struct reply 
 static void run_down(struct call *call, presence_reason reason)
 {
     size_t became_missing = 0;
-    int code = presence_recorder_server_down_because(call->client->node->recorder, call->arguments.server, reason,
-                                                     &became_missing);
+    presence_recorder *recorder = call->client->node->recorder;
+    const char *server = call->arguments.server;
+    int code = presence_recorder_server_down_because(recorder, server, reason, &became_missing);
+    if (command_retries(call, code))
+        code = presence_recorder_server_down_because(recorder, server, reason, &became_missing);
     if (code)
         command_failed(call, code, NULL);
     else

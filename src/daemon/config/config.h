@@ -37,6 +37,11 @@ struct config {
     char *node, *state;                             /* this node's name as a server; the folder of the state */
     _Atomic uint64_t settle_time, state_interval;   /* milliseconds */
     _Atomic uint64_t max_list_bytes, max_server_connections, max_model_names;
+    /* The cluster; nats "": none is joined. */
+    char *nats, *cluster;
+    char *nats_user, *nats_password_file, *nats_token_file, *nats_credentials;
+    char *nats_tls_ca, *nats_tls_certificate, *nats_tls_key;                    /* files */
+    _Atomic uint64_t beat, lease, hold, tell_activity, forget_after, tombstone; /* milliseconds */
     /* Asked for on the command line only. */
     bool help, version, check;
 };

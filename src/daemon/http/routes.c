@@ -8,6 +8,7 @@
  *
  * The loop of the connection; O(routes + request) beside the command.
  */
+#include "cluster/joined.h"
 #include "http/exchange.h"
 #include "metrics/metrics.h"
 
@@ -24,6 +25,7 @@ enum route_flags {
     ROUTE_DETAILS = 1 << 1,    /* rows are records unless details=0 says otherwise */
     ROUTE_CONNECTION = 1 << 2, /* the body is a connection */
     ROUTE_LIST = 1 << 3,       /* the body is a list of connections */
+    ROUTE_FRESHNESS = 1 << 4,  /* tells freshness, which in a cluster changes without the revision: no tag then */
 };
 
 struct route {
@@ -52,9 +54,9 @@ static const struct route routes[] = {
     {EVHTTP_REQ_GET, ROUTE_TAGGED, "/v1/count", "PRESENCE.COUNT", NULL},
     {EVHTTP_REQ_GET, ROUTE_TAGGED | ROUTE_DETAILS, "/v1/models", "PRESENCE.MODELS", NULL},
     {EVHTTP_REQ_GET, ROUTE_TAGGED | ROUTE_DETAILS, "/v1/models/{model}/agents", "PRESENCE.AGENTS", NULL},
-    {EVHTTP_REQ_GET, ROUTE_TAGGED, "/v1/models/{model}/agents/{agent}", "PRESENCE.AGENT", NULL},
-    {EVHTTP_REQ_GET, ROUTE_TAGGED | ROUTE_DETAILS, "/v1/servers", "PRESENCE.SERVERS", NULL},
-    {EVHTTP_REQ_GET, ROUTE_TAGGED, "/v1/servers/{server}", "PRESENCE.SERVER", NULL},
+    {EVHTTP_REQ_GET, ROUTE_TAGGED | ROUTE_FRESHNESS, "/v1/models/{model}/agents/{agent}", "PRESENCE.AGENT", NULL},
+    {EVHTTP_REQ_GET, ROUTE_TAGGED | ROUTE_FRESHNESS | ROUTE_DETAILS, "/v1/servers", "PRESENCE.SERVERS", NULL},
+    {EVHTTP_REQ_GET, ROUTE_TAGGED | ROUTE_FRESHNESS, "/v1/servers/{server}", "PRESENCE.SERVER", NULL},
     {EVHTTP_REQ_GET, ROUTE_TAGGED, "/v1/connections", "PRESENCE.VALUES", NULL},
     {EVHTTP_REQ_PUT, ROUTE_LIST, "/v1/servers/{server}/connections", "PRESENCE.UPDATESERVER", NULL},
     {EVHTTP_REQ_PUT, ROUTE_CONNECTION, "/v1/servers/{server}/connections/{id}", "PRESENCE.CONNECT", NULL},
@@ -65,6 +67,7 @@ static const struct route routes[] = {
     {EVHTTP_REQ_DELETE, 0, "/v1/servers/{server}", "PRESENCE.FORGET", NULL},
     {EVHTTP_REQ_GET, 0, "/v1/models/{model}/agents/{agent}/explanation", "PRESENCE.EXPLAIN", NULL},
     {EVHTTP_REQ_POST, 0, "/v1/check", "PRESENCE.CHECK", NULL},
+    {EVHTTP_REQ_GET, 0, "/v1/cluster", "PRESENCE.CLUSTER", NULL},
 };
 
 /* ------------------------------------------------------------------------------------------------ what it says -- */
@@ -268,11 +271,13 @@ static void answer_call(struct exchange *exchange, const struct route *route)
 {
     struct call *call = &exchange->call;
     struct arguments *arguments = &call->arguments;
+    bool tagged = route->flags & ROUTE_TAGGED && !arguments->cursor &&
+                  !(route->flags & ROUTE_FRESHNESS && call->client->node->cluster);
     if ((route->flags & ROUTE_DETAILS) && !argument_given(arguments, SLOT_DETAILS))
         arguments->details = true;
     if (!command_permit(call)) {
         exchange_send_reply(exchange);
-    } else if ((route->flags & ROUTE_TAGGED) && !arguments->cursor && is_unchanged(exchange)) {
+    } else if (tagged && is_unchanged(exchange)) {
         exchange_send(exchange, 304, NULL, NULL, 0);
     } else if (route->special) {
         route->special(exchange);
@@ -333,12 +338,14 @@ static void answer_health(struct exchange *exchange)
 
 static void answer_ready(struct exchange *exchange)
 {
-    static const char stopping[] = "stopping\n", disabled[] = "disabled\n";
-    const struct node *node = exchange->connection->client.node;
+    static const char stopping[] = "stopping\n", disabled[] = "disabled\n", joining[] = "joining\n";
+    struct node *node = exchange->connection->client.node;
     if (atomic_load(&node->stopping))
         exchange_send(exchange, 503, "text/plain; charset=utf-8", stopping, sizeof stopping - 1);
     else if (!presence_recorder_is_enabled(node->recorder))
         exchange_send(exchange, 503, "text/plain; charset=utf-8", disabled, sizeof disabled - 1);
+    else if (!cluster_is_ready(node))
+        exchange_send(exchange, 503, "text/plain; charset=utf-8", joining, sizeof joining - 1);
     else
         exchange_send(exchange, 200, "text/plain; charset=utf-8", "ready\n", 6);
 }

@@ -8,6 +8,7 @@
 #include "metrics/metrics.h"
 
 #include "access/access.h"
+#include "cluster/joined.h"
 #include "sessions/sessions.h"
 #include "state/state.h"
 #include "watches/listings.h"
@@ -25,6 +26,9 @@ struct numbers {
     presence_stats stats;
     presence_counts counts;
     struct state_facts state;
+    presence_cluster_counters cluster;
+    presence_freshness freshness;
+    size_t peers, silent_peers;
     presence_time now;
 };
 
@@ -35,6 +39,7 @@ struct metric {
     enum metric_kind kind;
     size_t offset; /* of a counter in struct counters, if `read` is NULL */
     double (*read)(const struct numbers *numbers);
+    size_t cluster_offset; /* of a counter in presence_cluster_counters, which no metric has at 0; 0: none */
 };
 
 #define LOOP_COUNTER(field) METRIC_COUNTER, offsetof(struct counters, field), NULL
@@ -218,6 +223,36 @@ static double read_cpu(const struct numbers *numbers)
     return (double)used.tv_sec + (double)used.tv_nsec / 1e9;
 }
 
+static double read_cluster_ready(const struct numbers *numbers)
+{
+    return cluster_is_ready((struct node *)(uintptr_t)numbers->node);
+}
+
+static double read_cluster_fresh(const struct numbers *numbers)
+{
+    return numbers->freshness.doubt == PRESENCE_FRESH;
+}
+
+static double read_cluster_stale_since(const struct numbers *numbers)
+{
+    return numbers->freshness.doubt == PRESENCE_FRESH ? 0 : (double)numbers->freshness.since / 1e9;
+}
+
+static double read_cluster_connected(const struct numbers *numbers)
+{
+    return numbers->cluster.connected;
+}
+
+static double read_peers(const struct numbers *numbers)
+{
+    return (double)numbers->peers;
+}
+
+static double read_silent_peers(const struct numbers *numbers)
+{
+    return (double)numbers->silent_peers;
+}
+
 static const struct metric metrics[] = {
     {"presenced_commands_total", "Commands run, RESP and HTTP.", LOOP_COUNTER(commands)},
     {"presenced_error_replies_total", "Commands that were answered by an error.", LOOP_COUNTER(errors)},
@@ -270,9 +305,81 @@ static const struct metric metrics[] = {
     {"process_cpu_seconds_total", "Processor time used by the process.", METRIC_COUNTER, 0, read_cpu},
 };
 
+#define OF_CLUSTER(kind, field) kind, 0, NULL, offsetof(presence_cluster_counters, field)
+
+/* Told by a node of a cluster only. */
+static const struct metric cluster_metrics[] = {
+    {"presenced_cluster_ready", "Whether it has listened for a lease and holds what it heard of: 1 or 0.",
+     GAUGE(read_cluster_ready)},
+    {"presenced_cluster_fresh", "Whether its view as a whole is fresh: 1, or stale: 0.", GAUGE(read_cluster_fresh)},
+    {"presenced_cluster_stale_since_seconds", "Since when it is stale, since the Unix epoch; 0: it is fresh.",
+     GAUGE(read_cluster_stale_since)},
+    {"presenced_cluster_connected", "Whether it has a connection to NATS: 1 or 0.", GAUGE(read_cluster_connected)},
+    {"presenced_cluster_peers", "Other nodes that it knows of, silent ones too.", GAUGE(read_peers)},
+    {"presenced_cluster_silent_peers", "Of them, those not heard for their lease.", GAUGE(read_silent_peers)},
+    {"presenced_cluster_waiting_bytes", "To be sent to NATS.", OF_CLUSTER(METRIC_GAUGE, waiting_bytes)},
+    {"presenced_cluster_losses_total", "Connections to NATS that were lost.", OF_CLUSTER(METRIC_COUNTER, losses)},
+    {"presenced_cluster_failures_total", "Connections to NATS that could not be made.",
+     OF_CLUSTER(METRIC_COUNTER, failures)},
+    {"presenced_cluster_complaints_total", "Errors that NATS answered, such as a right that is not given.",
+     OF_CLUSTER(METRIC_COUNTER, complaints)},
+    {"presenced_cluster_sent_bytes_total", "Bytes of messages to other nodes.", OF_CLUSTER(METRIC_COUNTER, bytes_sent)},
+    {"presenced_cluster_received_bytes_total", "Bytes of messages from nodes.",
+     OF_CLUSTER(METRIC_COUNTER, bytes_received)},
+    {"presenced_cluster_dropped_messages_total", "Messages that could not be sent; repaired later.",
+     OF_CLUSTER(METRIC_COUNTER, messages_dropped)},
+    {"presenced_cluster_bad_messages_total", "Messages that were malformed.",
+     OF_CLUSTER(METRIC_COUNTER, messages_malformed)},
+    {"presenced_cluster_forged_messages_total", "Messages that named another node than their subject; ignored.",
+     OF_CLUSTER(METRIC_COUNTER, messages_forged)},
+    {"presenced_cluster_beats_heard_total", "Beats of other nodes.", OF_CLUSTER(METRIC_COUNTER, beats_heard)},
+    {"presenced_cluster_changes_sent_total", "Changes told to other nodes.", OF_CLUSTER(METRIC_COUNTER, changes_sent)},
+    {"presenced_cluster_changes_applied_total", "Changes of other nodes that were recorded.",
+     OF_CLUSTER(METRIC_COUNTER, changes_applied)},
+    {"presenced_cluster_states_sent_total", "Whole states of servers sent.", OF_CLUSTER(METRIC_COUNTER, states_sent)},
+    {"presenced_cluster_states_taken_total", "Whole states of servers taken.",
+     OF_CLUSTER(METRIC_COUNTER, states_taken)},
+    {"presenced_cluster_gaps_total", "Times that changes were missed; repaired.", OF_CLUSTER(METRIC_COUNTER, gaps)},
+    {"presenced_cluster_refused_total", "What was not taken, at a limit.", OF_CLUSTER(METRIC_COUNTER, refused)},
+    {"presenced_cluster_digest_differences_total",
+     "The same number with another digest: a bug or corruption; repaired.",
+     OF_CLUSTER(METRIC_COUNTER, digest_differences)},
+    {"presenced_cluster_yielded_total", "Servers that another node claimed from this one.",
+     OF_CLUSTER(METRIC_COUNTER, yielded)},
+    {"presenced_cluster_lapses_total", "Servers whose node fell silent.", OF_CLUSTER(METRIC_COUNTER, lapses)},
+    {"presenced_cluster_restores_total", "Of them, those whose node was heard again.",
+     OF_CLUSTER(METRIC_COUNTER, restores)},
+};
+
 static double value_of(const struct metric *metric, const struct numbers *numbers)
 {
+    if (metric->cluster_offset) {
+        uint64_t count;
+        memcpy(&count, (const char *)&numbers->cluster + metric->cluster_offset, sizeof count);
+        return (double)count;
+    }
     return metric->read ? metric->read(numbers) : (double)node_counter(numbers->node, metric->offset);
+}
+
+static void write_metrics(const struct metric *table, size_t count, const struct numbers *numbers, struct bytes *out)
+{
+    char text[512];
+    for (const struct metric *metric = table; metric < table + count; metric++) {
+        int length = snprintf(text, sizeof text, "# HELP %s %s\n# TYPE %s %s\n%s %.17g\n", metric->name, metric->help,
+                              metric->name, metric->kind == METRIC_COUNTER ? "counter" : "gauge", metric->name,
+                              value_of(metric, numbers));
+        bytes_append(out, text, (size_t)length);
+    }
+}
+
+static void gather_cluster(struct node *node, struct numbers *numbers)
+{
+    presence_peer *peers = cluster_peers(node, &numbers->peers);
+    for (size_t i = 0; i < numbers->peers; i++)
+        numbers->silent_peers += peers[i].silent;
+    free(peers);
+    cluster_counters(node, &numbers->cluster);
+    cluster_freshness(node, NULL, &numbers->freshness);
 }
 
 bool metrics_write(const struct node *node, struct bytes *out)
@@ -293,11 +400,10 @@ bool metrics_write(const struct node *node, struct bytes *out)
                           "presenced_info{version=\"%s\"} 1\n",
                           presence_version());
     bytes_append(out, text, (size_t)length);
-    for (size_t i = 0; i < sizeof metrics / sizeof *metrics; i++) {
-        length = snprintf(text, sizeof text, "# HELP %s %s\n# TYPE %s %s\n%s %.17g\n", metrics[i].name, metrics[i].help,
-                          metrics[i].name, metrics[i].kind == METRIC_COUNTER ? "counter" : "gauge", metrics[i].name,
-                          value_of(&metrics[i], &numbers));
-        bytes_append(out, text, (size_t)length);
+    write_metrics(metrics, sizeof metrics / sizeof *metrics, &numbers, out);
+    if (node->cluster) {
+        gather_cluster((struct node *)(uintptr_t)node, &numbers);
+        write_metrics(cluster_metrics, sizeof cluster_metrics / sizeof *cluster_metrics, &numbers, out);
     }
     return !out->failed;
 }

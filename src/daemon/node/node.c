@@ -4,7 +4,9 @@
  */
 #include "node/node.h"
 
+#include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 uint64_t node_counter(const struct node *node, size_t offset)
 {
@@ -21,6 +23,17 @@ uint64_t node_now_ms(void)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+bool node_choose_name(const struct config *config, char name[NODE_NAME_BYTES])
+{
+    size_t length = strlen(config->node);
+    name[NODE_NAME_BYTES - 1] = 0;
+    if (length > 0 && length < NODE_NAME_BYTES)
+        memcpy(name, config->node, length + 1);
+    else if (length > 0 || gethostname(name, NODE_NAME_BYTES - 1) != 0)
+        name[0] = 0;
+    return name[0] != 0;
 }
 
 bool node_admit_client(struct node *node)

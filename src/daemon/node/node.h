@@ -35,6 +35,7 @@ static inline void counter_add(_Atomic uint64_t *counter, uint64_t more)
 struct access;
 struct sessions;
 struct state;
+struct cluster;
 struct listings;
 
 struct node {
@@ -46,6 +47,7 @@ struct node {
     struct listings *listings; /* kept pages */
     struct sessions *sessions; /* who states which server */
     struct state *state;       /* the state file; NULL: none is kept */
+    struct cluster *cluster;   /* the other nodes; NULL: this one is alone */
     const char *name;          /* the node's own server; belongs to sessions */
     presence_time started;
     uint64_t run;                    /* random: this run of the process */
@@ -59,6 +61,10 @@ struct node {
 uint64_t node_counter(const struct node *node, size_t offset);
 /* Milliseconds of the monotonic clock: for graces, limits in time and idleness. */
 uint64_t node_now_ms(void);
+
+/* The node's name, which is the host's where none was chosen; false: the host has none. */
+enum { NODE_NAME_BYTES = 1025 };
+bool node_choose_name(const struct config *config, char name[NODE_NAME_BYTES]);
 
 /* Room for one more client, taken. False: max-clients is reached. Any thread. */
 bool node_admit_client(struct node *node);

@@ -56,6 +56,7 @@ struct sessions {
     struct node *node;
     char *name;
     _Atomic uint64_t last_join_id;
+    _Atomic uint64_t own_life;    /* how often the node's own server was claimed anew */
     struct gathering *gatherings; /* this and the next two are the mutex's */
     struct share *shares;         /* of max-list-bytes */
     uint64_t gathering_bytes;

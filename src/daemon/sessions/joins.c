@@ -4,7 +4,7 @@
  *
  * A joined client is a connection of the node's own server, with an id that this run of the node uses once. Input of
  * the client stamps it; its end removes it. Names are kept, so that an agent is recorded again by its next input when
- * the record was cleared meanwhile (DISABLE, ENABLE).
+ * the record was cleared meanwhile (DISABLE, ENABLE), or the node had to begin a new life of its server.
  *
  * Called on the client's loop. A stamp costs what an activity by handle costs.
  */
@@ -18,6 +18,7 @@
 struct join {
     presence_handle handle;
     uint64_t id;
+    uint64_t own_life;                /* of the node's server, when it was recorded */
     const char *model, *agent, *data; /* in `text` */
     char text[];
 };
@@ -43,6 +44,7 @@ static int record(struct node *node, struct join *join, presence_error *error)
         .user_data = join->data,
         .connection_id = join->id,
     };
+    join->own_life = atomic_load(&node->sessions->own_life);
     int code = limits_check(node, &value, 1, false, error);
     return code ? code : presence_recorder_connect_handle(node->recorder, &value, &join->handle, NULL, error);
 }
@@ -77,10 +79,12 @@ bool join_permits(const struct join *join, const struct principal *principal)
 void join_stamp(struct client *client)
 {
     struct node *node = client->node;
+    struct join *join = client->join;
     presence_error error;
-    if (presence_recorder_activity_handle(node->recorder, &client->join->handle) == PRESENCE_E_NOT_FOUND &&
+    bool of_older_life = join->own_life != atomic_load_explicit(&node->sessions->own_life, memory_order_relaxed);
+    if ((of_older_life || presence_recorder_activity_handle(node->recorder, &join->handle) == PRESENCE_E_NOT_FOUND) &&
         !atomic_load(&node->stopping))
-        record(node, client->join, &error); /* at a limit, the next input tries again */
+        record(node, join, &error); /* at a limit, the next input tries again */
 }
 
 void join_close(struct client *client)

@@ -16,6 +16,7 @@
 
 #include "access/principal.h"
 #include "base/log.h"
+#include "cluster/joined.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -23,8 +24,6 @@
 #include <stdlib.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
-
-enum { MOST_NAME_BYTES = 1024 };
 
 /* ----------------------------------------------------------------------------------------------------- the table -- */
 
@@ -133,7 +132,7 @@ static void take_down(struct sessions *sessions, const char *server, presence_re
     int code = presence_recorder_server_down_because(sessions->node->recorder, server, reason, &count);
     if (code == PRESENCE_OK)
         tell_down(server, reason, count);
-    else if (code != PRESENCE_E_DISABLED)
+    else if (code != PRESENCE_E_DISABLED && code != PRESENCE_E_STALE) /* stale: another node states it by now */
         log_event(LOG_LEVEL_ERROR, "cannot mark a server down", "server", server, "why", presence_strerror(code), NULL);
 }
 
@@ -144,7 +143,7 @@ static void take_down_unstated(struct sessions *sessions, const char *server, ui
                                                       &count);
     if (code == PRESENCE_OK && count > 0)
         tell_down(server, PRESENCE_REASON_TIMED_OUT, count);
-    else if (code && code != PRESENCE_E_DISABLED)
+    else if (code && code != PRESENCE_E_DISABLED && code != PRESENCE_E_STALE)
         log_event(LOG_LEVEL_ERROR, "cannot mark connections missing", "server", server, "why", presence_strerror(code),
                   NULL);
 }
@@ -228,44 +227,37 @@ static void on_timer(evutil_socket_t fd, short what, void *context)
 
 static bool set_name(struct sessions *sessions, char *error, size_t error_bytes)
 {
-    char host[256] = "";
-    const char *name = sessions->node->config->node;
-    if (!*name && gethostname(host, sizeof host - 1) == 0)
-        name = host;
-    if (!*name || strlen(name) > MOST_NAME_BYTES) {
-        snprintf(error, error_bytes, "--node: wants a name of 1 to %d bytes, and the host has none", MOST_NAME_BYTES);
+    char name[NODE_NAME_BYTES];
+    if (!node_choose_name(sessions->node->config, name)) {
+        snprintf(error, error_bytes, "--node: wants a name of 1 to %d bytes, and the host has none",
+                 NODE_NAME_BYTES - 1);
         return false;
     }
     sessions->node->name = sessions->name = strdup(name);
     return sessions->name != NULL;
 }
 
-/* Makes it the node's, by a claim that is larger than any known. */
-static int claim_anew(struct node *node, const char *server)
+/* Makes it the node's, by an epoch that is larger than any known, or, where none can be, by a larger turn. */
+static int claim_own(struct node *node, const char *server, uint64_t least_epoch)
 {
     presence_claim claim = {(uint64_t)node->started / 1000000, 1, node->run};
     presence_server_description known;
+    if (claim.epoch < least_epoch)
+        claim.epoch = least_epoch;
     int code = presence_replica_describe(node->recorder, server, &known);
     /* A clock that was set back must not make us stale. */
     if (code == PRESENCE_OK && known.claim.epoch >= claim.epoch && known.claim.epoch < UINT64_MAX)
         claim.epoch = known.claim.epoch + 1;
-    if (code != PRESENCE_OK || known.claim.epoch < UINT64_MAX)
-        return presence_replica_claim(node->recorder, server, &claim, true);
+    bool is_last = code == PRESENCE_OK && known.claim.epoch == UINT64_MAX;
+    if (node->cluster)
+        code = cluster_claim(node, server, !is_last, claim.epoch);
+    else if (!is_last)
+        code = presence_replica_claim(node->recorder, server, &claim, true);
+    else
+        code = presence_replica_claim(node->recorder, server,
+                                      &(presence_claim){UINT64_MAX, known.claim.turn + 1, node->run}, true);
     /* No life follows that one: it goes on, as ours, without what it had. */
-    claim.epoch = UINT64_MAX;
-    claim.turn = known.claim.turn + 1;
-    code = presence_replica_claim(node->recorder, server, &claim, true);
-    return code ? code : presence_recorder_update_server(node->recorder, server, NULL, 0, NULL);
-}
-
-/* The node's own server begins a new life, of the time at which the node started. */
-static bool claim_own(struct sessions *sessions, char *error, size_t error_bytes)
-{
-    int code = claim_anew(sessions->node, sessions->name);
-    if (code)
-        snprintf(error, error_bytes, "--node: cannot state the server \"%.64s\": %s", sessions->name,
-                 presence_strerror(code));
-    return code == PRESENCE_OK;
+    return code || !is_last ? code : presence_recorder_update_server(node->recorder, server, NULL, 0, NULL);
 }
 
 bool sessions_start(struct node *node, char *error, size_t error_bytes)
@@ -283,12 +275,24 @@ bool sessions_start(struct node *node, char *error, size_t error_bytes)
         snprintf(error, error_bytes, "cannot make a timer: %s", strerror(errno));
         return false;
     }
-    if (!set_name(sessions, error, error_bytes) || !claim_own(sessions, error, error_bytes))
+    if (!set_name(sessions, error, error_bytes))
         return false;
     sessions->timer =
         event_new(node->loops->loops[0].base, sessions->timer_fd, EV_READ | EV_PERSIST, on_timer, sessions);
-    if (!sessions->timer || event_add(sessions->timer, NULL) != 0)
+    return sessions->timer && event_add(sessions->timer, NULL) == 0;
+}
+
+bool sessions_claim_own(struct node *node, char *error, size_t error_bytes)
+{
+    struct sessions *sessions = node->sessions;
+    int code = claim_own(node, sessions->name, 0);
+    if (code) {
+        snprintf(error, error_bytes, "--node: cannot state the server \"%.64s\": %s", sessions->name,
+                 presence_strerror(code));
         return false;
+    }
+    if (node->cluster)
+        return true; /* which completes every server that came to this node */
     sessions->settle_at_ms = node_now_ms() + node->config->settle_time;
     wake_at(sessions, sessions->settle_at_ms);
     return true;
@@ -332,6 +336,8 @@ static int claim(struct node *node, const char *server, uint64_t epoch)
 {
     presence_server_description known;
     presence_claim wanted = {epoch, 1, node->run};
+    if (node->cluster)
+        return cluster_claim(node, server, true, epoch);
     int code = presence_replica_describe(node->recorder, server, &known);
     if (code == PRESENCE_OK && known.claim.epoch > epoch)
         return PRESENCE_E_STALE;
@@ -354,7 +360,7 @@ static int take_over(struct sessions *sessions, const struct held *held, const s
     if (waited_for && held->has_epoch && (!wish->has_epoch || wish->epoch < held->epoch))
         return PRESENCE_E_STALE;
     if (!wish->has_epoch)
-        return PRESENCE_OK;
+        return sessions->node->cluster ? cluster_claim_life(sessions->node, held->server) : PRESENCE_OK;
     *new_life = !waited_for || !held->has_epoch || wish->epoch > held->epoch;
     return claim(sessions->node, held->server, wish->epoch);
 }
@@ -412,7 +418,9 @@ int sessions_bind(struct client *client, const struct session_wish *wish, presen
         entry_changed(sessions, held);
         pthread_mutex_unlock(&sessions->mutex);
     } else if (code == PRESENCE_E_STALE) {
-        snprintf(error->message, sizeof error->message, "a newer epoch of the server is known");
+        snprintf(error->message, sizeof error->message, "%s",
+                 wish->has_epoch ? "a newer epoch of the server is known"
+                                 : "the server is held with an epoch, so a session wants one too");
     }
     pthread_rwlock_unlock(&held->fence);
     if (code) {
@@ -479,6 +487,55 @@ static void drop_ended(struct sessions *sessions, struct held *held)
         each->life = 0;
     held->first = NULL;
     holders_leave(sessions, held, held->holders, false);
+}
+
+/* All its holders have lost it, and nothing is waited for. The fence is held for writing. */
+static void end_life(struct sessions *sessions, struct held *held)
+{
+    for (struct session *each = held->first; each; each = each->next)
+        each->life = 0;
+    pthread_mutex_lock(&sessions->mutex);
+    held->first = NULL;
+    held->holders = 0;
+    held->life++;
+    held->due[0] = held->due[1] = (struct due){0};
+    entry_changed(sessions, held);
+    pthread_mutex_unlock(&sessions->mutex);
+}
+
+static void own_superseded(struct sessions *sessions, const presence_claim *by)
+{
+    if (atomic_load(&sessions->node->stopping))
+        return;
+    int code = claim_own(sessions->node, sessions->name, by->epoch < UINT64_MAX ? by->epoch + 1 : by->epoch);
+    atomic_fetch_add(&sessions->own_life, 1); /* who has joined is recorded anew when next heard */
+    log_event(LOG_LEVEL_WARNING, "own server claimed by another", "server", sessions->name, "outcome",
+              code ? presence_strerror(code) : "claimed again", NULL);
+}
+
+void sessions_superseded(struct node *node, const char *server, const presence_claim *by, const char *holder)
+{
+    struct sessions *sessions = node->sessions;
+    presence_server_description known;
+    if (strcmp(server, sessions->name) == 0) {
+        own_superseded(sessions, by);
+        return;
+    }
+    pthread_mutex_lock(&sessions->mutex);
+    struct held *held = find(sessions, server);
+    if (held)
+        held->references++;
+    pthread_mutex_unlock(&sessions->mutex);
+    if (!held)
+        return;
+    pthread_rwlock_wrlock(&held->fence);
+    /* It may have been claimed back before this was told. */
+    if (presence_replica_describe(node->recorder, server, &known) != PRESENCE_OK || !known.local) {
+        end_life(sessions, held);
+        log_event(LOG_LEVEL_INFO, "session superseded", "server", server, "node", holder, NULL);
+    }
+    pthread_rwlock_unlock(&held->fence);
+    unrefer(sessions, held);
 }
 
 /* Ends a session, and frees it. */

@@ -18,6 +18,9 @@
  * The last holder gone: by QUIT, RESET or by binding elsewhere: drained at once. By a closed connection: server_down at
  * once without a grace; with one, timed_out when it is over.
  *
+ * In a cluster a session claims its server for this node, away from the node where it was before; there, the sessions
+ * of the server have lost it as by a newer epoch.
+ *
  * The node's own server (--node) is stated by the node alone. Its epoch is the time at which the node started; what an
  * older run left of it is dropped once the settle time is over.
  *
@@ -30,11 +33,18 @@
 
 #include "node/client.h"
 
+#include <presence/replica.h>
+
 struct sessions;
 
-/* Claims the node's own server, sets node->name and node->sessions, starts the timer on the first loop. After the state
- * was read and before the loops run. False: `error` says why. */
+/* Sets node->name and node->sessions, starts the timer on the first loop. Before the loops run. False: `error` says
+ * why. */
 bool sessions_start(struct node *node, char *error, size_t error_bytes);
+/* Claims the node's own server: after the state was read and the cluster joined, before the loops run. */
+bool sessions_claim_own(struct node *node, char *error, size_t error_bytes);
+/* Another node of the cluster has claimed a server that this one stated: its sessions here have lost it, and what was
+ * waited for is not any more. The node's own server is claimed back. On the cluster's thread. */
+void sessions_superseded(struct node *node, const char *server, const presence_claim *by, const char *holder);
 /* The node stops: its own server is drained, and from here on nothing is stated of a client's end. On the first loop,
  * with node->stopping set, before clients are closed. */
 void sessions_drain(struct node *node);

@@ -7,6 +7,10 @@
  * that last_seen and what was missing before come back as they were; who was alive is marked timed_out at the file's
  * time; and the claim is taken over, so that gateways may state the server again.
  *
+ * A node of a cluster takes no claim out of a file: while it was away another may have claimed the server, under a
+ * claim that this one does not know. So the server comes back as the memory of one that is not stated now (lapsed); it
+ * gives way to any later memory of it, and to whoever claims it.
+ *
  * At start, by one thread, with the recorder enabled and empty. O(file): two passes, and the recorder's own cost.
  */
 #include "state/inside.h"
@@ -182,6 +186,8 @@ static int record_server(struct node *node, const char *name, const struct serve
     presence_claim claim = {server->epoch, server->turn, server->random};
     if (claim.epoch == 0 && claim.turn == 0 && claim.random == 0)
         claim = (presence_claim){0, 1, node->run}; /* nobody had claimed it: a state needs some claim */
+    if (server->forgotten && *node->config->nats)
+        return PRESENCE_OK; /* the other nodes have the tombstone */
     if (server->forgotten) {
         int code = presence_replica_claim(recorder, name, &claim, false);
         return code ? code : presence_replica_forget(recorder, name, error);
@@ -189,6 +195,8 @@ static int record_server(struct node *node, const char *name, const struct serve
     int code = presence_replica_apply_state(recorder, name, &claim, server->number, server->floor,
                                             (presence_reason)server->floor_reason, server->floor_time, values,
                                             server->values, error);
+    if (code == PRESENCE_OK && *node->config->nats)
+        return presence_replica_lapse(recorder, name);
     if (code == PRESENCE_OK && server->alive > 0)
         code = time_out(recorder, name, &claim, server->number, time, error);
     return code ? code : presence_replica_claim(recorder, name, &claim, true);

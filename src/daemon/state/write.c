@@ -3,8 +3,9 @@
  * write.c - a view of the record into a file.
  *
  * Keeps true: the file named `state` is always a whole one. Everything goes to `state.new`, which is synced and then
- * renamed; on any failure it is removed. What is written is one view, so an agent that moved between servers is in one
- * of them. Claims are asked for beside it, and may be newer than the view: then they fence more, which is safe.
+ * renamed; on any failure it is removed. What is written is one view (but in a cluster, see put_own_servers), so an
+ * agent that moved between servers is in one of them. Claims are asked for beside it, and may be newer than the view:
+ * then they fence more, which is safe.
  *
  * Called by the state's thread. O(connections), about 0.3 µs each, while the view is held; a block of memory.
  */
@@ -93,49 +94,78 @@ static void put_value(struct writer *writer, const presence_value *value)
 }
 
 /* What is known of a server beside its values, in a record that has its number of values already. */
-static void describe(presence_recorder *recorder, const char *server, presence_time now, struct server_record *record)
+static void describe(const presence_server_description *known, struct server_record *record)
 {
-    presence_server_description known;
-    record->floor_time = now;
-    if (presence_replica_describe(recorder, server, &known) != PRESENCE_OK)
-        return;
-    record->epoch = known.claim.epoch;
-    record->turn = known.claim.turn;
-    record->random = known.claim.random;
-    record->number = known.number;
-    record->floor = known.floor;
-    record->forgotten = known.forgotten && record->values == 0;
+    record->epoch = known->claim.epoch;
+    record->turn = known->claim.turn;
+    record->random = known->claim.random;
+    record->number = known->number;
+    record->floor = known->floor;
+    record->forgotten = known->forgotten && record->values == 0;
     /* What an older life left and the newer has not restated is missing for that reason. */
-    record->floor_reason = known.inherited > 0 ? PRESENCE_REASON_SUPERSEDED : 0;
-    if (known.floor_reason != PRESENCE_REASON_NONE) {
-        record->floor_reason = (uint8_t)known.floor_reason;
-        record->floor_time = known.floor_time;
+    record->floor_reason = known->inherited > 0 ? PRESENCE_REASON_SUPERSEDED : 0;
+    if (known->floor_reason != PRESENCE_REASON_NONE) {
+        record->floor_reason = (uint8_t)known->floor_reason;
+        record->floor_time = known->floor_time;
     }
 }
 
-/* False: out of memory. */
-static bool put_server(struct writer *writer, presence_recorder *recorder, const presence_connections *view,
-                       presence_time now, const char *server)
+/* The server of these values, and them. `known` NULL: nothing is known beside them. */
+static void put_slice(struct writer *writer, const char *server, const presence_connections *slice,
+                      const presence_server_description *known, presence_time now)
 {
     presence_value value;
     presence_cursor cursor = {0};
-    presence_connections *slice = presence_connections_for_server(view, server);
-    if (!slice)
-        return false;
-    struct server_record record = {.letter = 'S', .name_length = (uint16_t)strlen(server)};
+    struct server_record record = {.letter = 'S', .floor_time = now, .name_length = (uint16_t)strlen(server)};
     while (presence_connections_next(slice, &cursor, &value)) {
         record.values++;
         record.alive += value.status == PRESENCE_ALIVE;
     }
-    describe(recorder, server, now, &record);
+    if (known)
+        describe(known, &record);
     char *to = room_for(writer, sizeof record + record.name_length + 1U);
     put(put(to, &record, sizeof record), server, record.name_length + 1U);
     writer->servers++;
     cursor = (presence_cursor){0};
     while (!writer->failure && presence_connections_next(slice, &cursor, &value))
         put_value(writer, &value);
+}
+
+/* False: out of memory. */
+static bool put_server(struct writer *writer, presence_recorder *recorder, const presence_connections *view,
+                       presence_time now, const char *server)
+{
+    presence_server_description known;
+    presence_connections *slice = presence_connections_for_server(view, server);
+    if (!slice)
+        return false;
+    bool described = presence_replica_describe(recorder, server, &known) == PRESENCE_OK;
+    put_slice(writer, server, slice, described ? &known : NULL, now);
     presence_connections_free(slice);
     return true;
+}
+
+/*
+ * Of a node in a cluster: the servers that it states, or that nobody has claimed yet, each as it stands at its number,
+ * for claim, number and connections are compared with what other nodes hold of them. What others state they keep.
+ */
+static bool put_own_servers(struct writer *writer, presence_recorder *recorder, presence_time now)
+{
+    char **names = NULL;
+    size_t count = 0;
+    bool good = presence_replica_servers(recorder, &names, &count) == PRESENCE_OK;
+    for (size_t i = 0; good && i < count; i++) {
+        presence_server_description known;
+        if (presence_replica_describe(recorder, names[i], &known) != PRESENCE_OK || known.forgotten ||
+            (!known.local && known.claim.turn > 0))
+            continue;
+        presence_connections *slice = presence_replica_state(recorder, names[i], &known);
+        if (slice)
+            put_slice(writer, names[i], slice, &known, now);
+        presence_connections_free(slice);
+    }
+    presence_names_free(names);
+    return good;
 }
 
 /* The servers of the view, and those that have a claim but no connections. */
@@ -159,13 +189,14 @@ static bool put_servers(struct writer *writer, presence_recorder *recorder, cons
 }
 
 static void put_all(struct writer *writer, presence_recorder *recorder, const presence_connections *view,
-                    presence_time now)
+                    presence_time now, bool in_cluster)
 {
     struct head_record head = {'H', presence_connections_revision(view), now};
     write_all(writer, STATE_MAGIC, MAGIC_BYTES);
     put(room_for(writer, sizeof head), &head, sizeof head);
     /* A disabled recorder was cleared on purpose: what comes back after it is nothing. */
-    if (!put_servers(writer, recorder, view, now) && !writer->failure && presence_recorder_is_enabled(recorder))
+    bool all = in_cluster ? put_own_servers(writer, recorder, now) : put_servers(writer, recorder, view, now);
+    if (!all && !writer->failure && presence_recorder_is_enabled(recorder))
         writer->failure = ENOMEM;
     struct end_record end = {'E', writer->servers, writer->values};
     put(room_for(writer, sizeof end), &end, sizeof end);
@@ -212,7 +243,7 @@ bool state_write(struct state *state, struct state_facts *facts, uint64_t *revis
         writer.failure = errno;
     if (!writer.failure) {
         *revision = presence_connections_revision(view);
-        put_all(&writer, recorder, view, now);
+        put_all(&writer, recorder, view, now, *state->node->config->nats != 0);
         presence_connections_free(view); /* what follows may take long */
         view = NULL;
         publish(state->folder_fd, &writer);

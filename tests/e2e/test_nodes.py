@@ -1,0 +1,407 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""test_nodes.py PRESENCED - several presenced that are one cluster, on a real nats-server: what is seen where, what
+becomes of it when a node dies, a gateway moves or NATS is gone.
+
+Leases are half a second here. That something has happened is waited for; that it has not is watched for meanwhile."""
+
+import http.client
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "cluster"))
+import presenced  # noqa: E402
+import rig  # noqa: E402
+from presenced import Error, equal, holds  # noqa: E402
+
+MODEL = "2e15302a-bbdf-4077-8e65-116a5a0e0348"
+BEAT_MS, LEASE_MS, SETTLE_MS = 100, 600, 1500
+TIMES = ["--beat", f"{BEAT_MS}ms", "--lease", f"{LEASE_MS}ms", "--settle-time", f"{SETTLE_MS}ms", "--hold", "5s",
+         "--tell-activity", "200ms"]
+
+
+class Node(presenced.Daemon):
+    """A presenced of the cluster, ready."""
+
+    def __init__(self, nats, name, *more, ready=True):
+        super().__init__(program, "--http", "127.0.0.1:0", "--nats", nats.url(), "--node", name, *TIMES, *more)
+        self.name = name
+        self.killed = False
+        self.http_port = int(re.search(r"protocol=http address=127\.0\.0\.1:(\d+)", self.logged()).group(1))
+        if ready:
+            self.wait_until(lambda: self.get("/readyz") == (200, "ready\n"))
+
+    def get(self, path, method="GET"):
+        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=presenced.WAIT_S)
+        connection.request(method, path)
+        reply = connection.getresponse()
+        text = reply.read().decode()
+        connection.close()
+        return reply.status, json.loads(text) if "json" in reply.getheader("Content-Type", "") else text
+
+    def agent(self, name):
+        return self.get(f"/v1/models/{MODEL}/agents/{name}")[1]
+
+    def server(self, name):
+        return self.get(f"/v1/servers/{name}")[1]
+
+    def sees(self, agent, status, reason=None):
+        """Waits until the agent is told so; the answer."""
+        self.wait_until(lambda: self.agent(agent)["status"] == status)
+        answer = self.agent(agent)
+        if reason:
+            equal(answer["reason"], reason)
+        return answer
+
+    def kill(self):
+        self.killed = True
+        super().kill()
+
+    def stop(self):
+        if not self.killed:
+            super().stop()
+
+    def kill_once_written(self, folder):
+        """Kills it once a state has been written that began after now: the one that is under way may be older."""
+        for _ in range(2):
+            written = os.stat(os.path.join(folder, "state")).st_mtime_ns
+            self.client().ask("PRESENCE.CONNECT", "machine-noise", MODEL, f"noise-{written}-{time.monotonic()}", 1)
+            self.wait_until(lambda written=written: os.stat(os.path.join(folder, "state")).st_mtime_ns != written)
+        self.kill()
+
+    def gateway(self, server, *more):
+        client = self.client()
+        equal(client.ask("PRESENCE.SESSION", server, *more), "OK")
+        return client
+
+
+def connect(client, server, agent, number):
+    return client.ask("PRESENCE.CONNECT", server, MODEL, agent, number)
+
+
+class Cluster:
+    """Nodes of these names on one NATS server; what is left of them is ended, and must end well."""
+
+    def __init__(self, *names, more=()):
+        self.scratch = tempfile.TemporaryDirectory()
+        self.nats = rig.Nats(self.scratch.name)
+        self.nodes = [Node(self.nats, name, *more, ready=False) for name in names]
+
+    def __enter__(self):
+        for node in self.nodes:
+            node.wait_until(lambda node=node: node.get("/readyz")[0] == 200)
+        return self.nodes if len(self.nodes) > 1 else self.nodes[0]
+
+    def __exit__(self, kind, value, trace):
+        for node in self.nodes:
+            node.__exit__(kind, value, trace)
+        self.nats.kill()
+        self.scratch.cleanup()
+
+
+# ------------------------------------------------------------------------------------------------------- stories --
+
+def what_one_node_is_told_all_know():
+    """Given three nodes, when a gateway reports on one and an agent joins another, then every node tells both, who
+    states them, and that it is fresh."""
+    with Cluster("a", "b", "c") as (a, b, c):
+        gateway = a.gateway("machine-0", "EPOCH", 1)
+        equal(connect(gateway, "machine-0", "unit-0", 1), 1)
+        joined = b.client()
+        joined.ask("PRESENCE.JOIN", MODEL, "unit-joined")
+        plain = c.client()
+        equal(connect(plain, "machine-2", "unit-2", 1), 1)
+        for node in (a, b, c):
+            for agent in ("unit-0", "unit-joined", "unit-2"):
+                answer = node.sees(agent, "alive")
+                equal([answer[key] for key in ("freshness", "stale_since", "stale_because")], ["fresh", None, None])
+            node.wait_until(lambda node=node: node.server("machine-0")["node"] == "a")
+            equal(node.server("b")["node"], "b")
+            equal({peer["node"] for peer in node.get("/v1/cluster")[1]["peers"]}, {"a", "b", "c"} - {node.name})
+        explained = c.get(f"/v1/models/{MODEL}/agents/unit-0/explanation")[1]
+        equal(explained["freshness"], "fresh")
+        equal(explained["connections"][0]["server_node"], "a")
+        gateway.ask("PRESENCE.DISCONNECT", "machine-0", 1)
+        for node in (a, b, c):
+            node.sees("unit-0", "unknown", "left")
+        told = dict(re.findall(r"^(presenced_cluster_\w+) (\S+)$", c.get("/metrics")[1], re.M))
+        equal([told["presenced_cluster_" + key] for key in ("ready", "fresh", "connected", "peers", "silent_peers")],
+              ["1", "1", "1", "2", "0"])
+        assert float(told["presenced_cluster_changes_applied_total"]) > 0, told
+
+
+def who_dies_is_missing_after_its_lease_and_not_before():
+    """Given agents on a node, when it is killed, then on the others they read alive for a lease of silence, missing
+    (lapsed) from then on, and stale; started again, with its gateway back, they are alive and fresh."""
+    cluster = Cluster("a", "b", "c")
+    with cluster as (a, b, c):
+        joined = a.client()
+        joined.ask("PRESENCE.JOIN", MODEL, "unit-joined")
+        connect(a.gateway("machine-0", "EPOCH", 1), "machine-0", "unit-0", 1)
+        for node in (b, c):
+            node.sees("unit-0", "alive")
+            node.sees("unit-joined", "alive")
+        a.kill()
+        killed = time.monotonic()
+        b.sees("unit-0", "missing")
+        silent_ms = (time.monotonic() - killed) * 1000
+        assert silent_ms > LEASE_MS - BEAT_MS - 100, f"missing after {silent_ms} ms"
+        for node in (b, c):
+            for agent in ("unit-0", "unit-joined"):
+                answer = node.sees(agent, "missing", "lapsed")
+                equal([answer["freshness"], answer["stale_because"]], ["stale", "silent"])
+            equal(node.server("machine-0")["freshness"], "stale")
+            equal([peer["silent"] for peer in node.get("/v1/cluster")[1]["peers"] if peer["node"] == "a"], [True])
+        with Node(cluster.nats, "a") as again:
+            connect(again.gateway("machine-0", "EPOCH", 1), "machine-0", "unit-0", 1)
+            for node in (again, b, c):
+                equal(node.sees("unit-0", "alive")["freshness"], "fresh")
+                node.wait_until(lambda node=node: node.agent("unit-joined")["status"] == "unknown")
+
+
+def a_gateway_moves_without_a_flap():
+    """Given a gateway on one node, when it comes back on another in the same life, then its agents stay alive
+    everywhere; the session that it left is stale; what it does not state again is dropped when it has settled."""
+    with Cluster("a", "b", "c") as (a, b, c):
+        before = a.gateway("machine-0", "EPOCH", 7, "GRACE", 60000)
+        for number in (1, 2):
+            connect(before, "machine-0", f"unit-{number}", number)
+        watcher = c.client()
+        c.sees("unit-1", "alive")
+        c.sees("unit-2", "alive")
+        watcher.ask("HELLO", 3)
+        watcher.ask("PRESENCE.WATCH", "MODEL", MODEL, "AGENTS")
+        after = b.gateway("machine-0", "EPOCH", 7, "GRACE", 60000)
+        connect(after, "machine-0", "unit-1", 1)
+        c.wait_until(lambda: c.server("machine-0")["node"] == "b")
+        a.wait_until(lambda: a.server("machine-0")["node"] == "b")
+        answer = connect(before, "machine-0", "unit-1", 1)
+        assert isinstance(answer, Error), answer
+        holds(answer, "STALE ")
+        before.close()
+        for node in (a, b, c):
+            node.sees("unit-2", "unknown")
+            equal(node.agent("unit-1")["status"], "alive")
+        kinds = []
+        while not kinds or kinds[-1][1] != "unit-2":
+            push = watcher.reply()
+            if push[2].get("agent"):
+                kinds.append((push[2].get("status"), push[2]["agent"]))
+        assert all(agent == "unit-2" for _, agent in kinds), kinds
+        assert all(status != "missing" for status, _ in kinds), kinds
+        # An older life has lost, wherever it comes.
+        late = c.client()
+        holds(late.ask("PRESENCE.SESSION", "machine-0", "EPOCH", 6), "STALE ")
+        holds(late.ask("PRESENCE.SESSION", "machine-0"), "STALE ")
+
+
+def who_has_no_session_may_state_what_nobody_states():
+    """Given a server that a node states, then a write elsewhere without a session is stale and names the node; once that
+    node is gone, it is taken."""
+    with Cluster("a", "b", "c") as (a, b, c):
+        equal(connect(a.client(), "machine-0", "unit-0", 1), 1)
+        b.sees("unit-0", "alive")
+        writer = b.client()
+        b.wait_until(lambda: b.server("machine-0")["node"] == "a")
+        for words in (["PRESENCE.CONNECT", "machine-0", MODEL, "unit-1", 2], ["PRESENCE.DISCONNECT", "machine-0", 1],
+                      ["PRESENCE.UPDATESERVER", "machine-0", 0], ["PRESENCE.SERVERDOWN", "machine-0"],
+                      ["PRESENCE.ACTIVITY", "machine-0", 1]):
+            holds(writer.ask(*words), "STALE node a states the server")
+        a.kill()
+        b.sees("unit-0", "missing")
+        equal(connect(writer, "machine-0", "unit-1", 2), 1)
+        equal(writer.ask("PRESENCE.DISCONNECT", "machine-0", 1), 1)
+        for node in (b, c):
+            node.sees("unit-1", "alive")
+            node.sees("unit-0", "unknown")
+            equal(node.server("machine-0")["node"], "b")
+
+
+def a_node_that_stops_drains():
+    """Given agents on a node, when it is asked to stop, then they are missing, drained, everywhere, sooner than a lease
+    could have told."""
+    with Cluster("a", "b", more=["--lease", "30s", "--beat", "100ms"]) as (a, b):
+        connect(a.gateway("machine-0", "EPOCH", 1), "machine-0", "unit-0", 1)
+        a.client().ask("PRESENCE.JOIN", MODEL, "unit-joined")
+        b.sees("unit-0", "alive")
+        b.sees("unit-joined", "alive")
+        a.stop()
+        b.sees("unit-0", "missing", "drained")
+        b.sees("unit-joined", "missing", "drained")
+
+
+def without_nats_all_is_stale_and_nobody_missing():
+    """Given two nodes, when nats-server dies, then each says that it is stale, deaf, since when, and marks nobody
+    missing; what it states itself is fresh; when NATS is back, all is fresh."""
+    cluster = Cluster("a", "b")
+    with cluster as (a, b):
+        own = a.client()
+        connect(own, "machine-0", "unit-0", 1)
+        connect(b.client(), "machine-1", "unit-1", 1)
+        a.sees("unit-1", "alive")
+        cluster.nats.kill()
+        a.wait_until(lambda: a.agent("unit-1")["freshness"] == "stale")
+        answer = a.agent("unit-1")
+        equal([answer["status"], answer["stale_because"]], ["alive", "deaf"])
+        assert answer["stale_since"], answer
+        time.sleep(3 * LEASE_MS / 1000)
+        equal(a.agent("unit-1")["status"], "alive")
+        equal([a.agent("unit-0")[key] for key in ("status", "freshness")], ["alive", "fresh"])
+        equal([a.agent("nobody")[key] for key in ("status", "freshness")], ["unknown", "stale"])
+        equal(a.get("/v1/cluster")[1]["stale_because"], "deaf")
+        holds(a.get("/metrics")[1], "\npresenced_cluster_fresh 0\n")
+        equal(connect(own, "machine-0", "unit-late", 2), 1)
+        cluster.nats.start()
+        for node in (a, b):
+            node.wait_until(lambda node=node: node.agent("unit-1")["freshness"] == "fresh")
+            node.wait_until(lambda node=node: node.get("/v1/cluster")[1]["freshness"] == "fresh")
+            node.sees("unit-late", "alive")
+
+
+def two_of_one_name_are_refused():
+    """Given a node, when another process takes its name, then that one ends and says why, and the first goes on."""
+    cluster = Cluster("a", "b")
+    with cluster as (a, b):
+        connect(a.client(), "machine-0", "unit-0", 1)
+        b.sees("unit-0", "alive")
+        second = Node(cluster.nats, "a", ready=False)
+        equal(second.process.wait(presenced.WAIT_S), 1)
+        holds(second.logged(), "has the name of this node")
+        second.log.close()
+        equal(b.agent("unit-0")["status"], "alive")
+        equal(connect(a.client(), "machine-0", "unit-1", 2), 1)
+        b.sees("unit-1", "alive")
+
+
+def it_is_ready_once_it_has_heard():
+    """Given NATS that is not there, then a node starts, takes clients, says joining, and is ready once it is."""
+    with tempfile.TemporaryDirectory() as scratch:
+        nats = rig.Nats(scratch)
+        nats.kill()
+        try:
+            with Node(nats, "a", ready=False) as node:
+                equal(node.get("/readyz"), (503, "joining\n"))
+                equal(node.get("/healthz")[0], 200)
+                equal(node.agent("unit-0")["stale_because"], "joining")
+                equal(connect(node.client(), "machine-0", "unit-0", 1), 1)
+                equal(node.agent("unit-0")["status"], "alive")
+                nats.start()
+                node.wait_until(lambda: node.get("/readyz") == (200, "ready\n"))
+                node.wait_until(lambda: node.agent("unit-0")["freshness"] == "fresh")
+        finally:
+            nats.kill()
+
+
+def a_state_file_gives_way_to_the_living():
+    """Given a node that keeps its state, when it was killed, its gateway moved, and it is back, then what it kept does not
+    show over what the other node states; a server that nobody else knows of comes back missing."""
+    with tempfile.TemporaryDirectory() as folder:
+        keep = ["--state", folder, "--state-interval", "10ms"]
+        cluster = Cluster("b")
+        with cluster as b:
+            with Node(cluster.nats, "a", *keep) as a:
+                gateway = a.gateway("machine-0", "EPOCH", 1)
+                connect(gateway, "machine-0", "unit-0", 1)
+                connect(gateway, "machine-0", "unit-1", 2)
+                connect(a.client(), "machine-9", "unit-9", 1)
+                b.sees("unit-1", "alive")
+                b.sees("unit-9", "alive")
+                a.kill_once_written(folder)
+            b.sees("unit-0", "missing")
+            moved = b.gateway("machine-0", "EPOCH", 1)
+            connect(moved, "machine-0", "unit-0", 1)
+            b.sees("unit-1", "unknown")
+            equal(b.get("/v1/servers/machine-9", "DELETE"), (200, 1))
+            b.sees("unit-9", "unknown")
+            with Node(cluster.nats, "a", *keep) as a:
+                equal(a.sees("unit-0", "alive")["freshness"], "fresh")
+                a.sees("unit-1", "unknown")
+                a.sees("unit-9", "unknown")
+                equal(a.server("machine-0")["node"], "b")
+                equal(connect(moved, "machine-0", "unit-2", 3), 1)
+                a.sees("unit-2", "alive")
+                connect(a.gateway("machine-5", "EPOCH", 1), "machine-5", "unit-5", 1)
+                a.kill_once_written(folder)
+        # The whole cluster was away: what the file has is what there is.
+        with tempfile.TemporaryDirectory() as scratch:
+            nats = rig.Nats(scratch)
+            try:
+                with Node(nats, "a", *keep) as a, Node(nats, "b") as b:
+                    for node in (a, b):
+                        equal(node.sees("unit-5", "missing")["freshness"], "stale")
+                    equal(a.agent("unit-5")["reason"], "lapsed")
+                    connect(b.gateway("machine-5", "EPOCH", 1), "machine-5", "unit-5", 1)
+                    for node in (a, b):
+                        equal(node.sees("unit-5", "alive")["freshness"], "fresh")
+            finally:
+                nats.kill()
+
+
+def forgetting_drops_a_dead_server_everywhere():
+    """Given a server whose node is gone, when an operator forgets it, then it is gone on every node; one whose node lives
+    is kept, and one that this node states and no session holds is dropped everywhere."""
+    with Cluster("a", "b", "c") as (a, b, c):
+        connect(a.client(), "machine-0", "unit-0", 1)
+        connect(b.client(), "machine-1", "unit-1", 1)
+        for node in (b, c):
+            node.sees("unit-0", "alive")
+            node.sees("unit-1", "alive")
+        status, problem = c.get("/v1/servers/machine-0", "DELETE")
+        equal(status, 409)
+        holds(problem["detail"], "node a states the server")
+        a.kill()
+        c.sees("unit-0", "missing")
+        equal(c.get("/v1/servers/machine-0", "DELETE"), (200, 1))
+        for node in (b, c):
+            node.sees("unit-0", "unknown")
+        equal(b.get("/v1/servers/machine-1", "DELETE"), (200, 1))
+        for node in (b, c):
+            node.sees("unit-1", "unknown")
+
+
+def wrong_options_are_named():
+    """--check-config tells what of the cluster's options does not go together, and takes what does."""
+    with tempfile.TemporaryDirectory() as folder:
+        secret, empty = os.path.join(folder, "secret"), os.path.join(folder, "empty")
+        with open(secret, "w", encoding="ascii") as file:
+            file.write("hush\n")
+        with open(empty, "w", encoding="ascii"):
+            pass
+        url = ["--nats", "nats://127.0.0.1:1", "--node", "a"]
+
+        def checked(*options):
+            done = subprocess.run([program, "--check-config", *options], capture_output=True, text=True, check=False,
+                                  timeout=presenced.WAIT_S)
+            return done.returncode, done.stderr or done.stdout
+        equal(checked(*url)[0], 0)
+        equal(checked(*url, "--nats-user", "a", "--nats-password-file", secret)[0], 0)
+        equal(checked(*url, "--nats-token-file", secret)[0], 0)
+        for options, part in ((["--nats", "nats://a:b@127.0.0.1:1", "--node", "a"], "--nats: wants no name or password"),
+                              (["--nats", "nats://127.0.0.1:1", "--node", "a.b"], "--node: wants 1 to 127"),
+                              ([*url, "--cluster", "x y"], "--cluster: wants"),
+                              ([*url, "--lease", "1s", "--beat", "400ms"], "--lease: wants three beats"),
+                              ([*url, "--history-bytes", "0"], "--history-bytes: wants 1m"),
+                              ([*url, "--nats-user", "a"], "one wants the other"),
+                              ([*url, "--nats-token-file", empty], "--nats-token-file: wants a first line"),
+                              ([*url, "--nats-token-file", secret, "--nats-credentials", secret], "one of them"),
+                              ([*url, "--nats-tls-ca", os.path.join(folder, "none")], "--nats-tls-ca: cannot read"),
+                              ([*url, "--nats-tls-key", secret], "one wants the other")):
+            status, text = checked(*options)
+            equal(status, 2)
+            holds(text, part)
+
+
+program = sys.argv[1]
+for function in (what_one_node_is_told_all_know, who_dies_is_missing_after_its_lease_and_not_before,
+                 a_gateway_moves_without_a_flap, who_has_no_session_may_state_what_nobody_states,
+                 a_node_that_stops_drains, without_nats_all_is_stale_and_nobody_missing, two_of_one_name_are_refused,
+                 it_is_ready_once_it_has_heard, a_state_file_gives_way_to_the_living,
+                 forgetting_drops_a_dead_server_everywhere, wrong_options_are_named):
+    presenced.story(function.__name__.replace("_", " "), function)
+presenced.end()
