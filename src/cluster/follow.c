@@ -149,12 +149,7 @@ void follow_retry(struct step *step, struct server *server)
 
 bool follow_claim(struct step *step, struct server *server, const presence_claim *claim, struct peer *holder)
 {
-    presence_server_description before;
-    presence_counts counts;
-    bool stated_here = server->stated_unclaimed ||
-                       (server_describe(step, server, &before) && claim_is_none(&before.claim) &&
-                        presence_recorder_server_counts(step->recorder, server->name, &counts) == PRESENCE_OK &&
-                        counts.connections > 0);
+    bool stated_here = ours_is_unclaimed(step, server);
     int code = presence_replica_claim(step->recorder, server->name, claim, false);
     if (code)
         return false;

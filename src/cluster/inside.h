@@ -200,6 +200,9 @@ bool ours_pump(struct step *step); /* sends what was stated since; true: there m
 void ours_scan(struct step *step); /* looks at every server of the recorder, after a lag */
 int ours_claim(struct step *step, struct server *server);
 void ours_claim_pending(struct step *step);
+/* Whether connections of it are recorded here that nobody claims, read of as statements or not yet. */
+bool ours_is_unclaimed(struct step *step, const struct server *server);
+void ours_wait_for_claim(struct step *step, struct server *server); /* it is claimed as soon as this node is ready */
 /* A larger claim than ours, by a node that is heard (holder) or in somebody's memory (NULL). */
 void ours_met_larger(struct step *step, struct server *server, const presence_claim *claim, struct peer *holder);
 void ours_judge_rumour(struct step *step, struct server *server); /* of a larger claim; in each sweep */

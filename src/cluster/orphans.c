@@ -139,9 +139,10 @@ static void learn(struct step *step, struct peer *teller, const struct wire_stan
         ours_met_larger(step, server, &stand->claim, NULL);
         return;
     }
-    if (server->stated_unclaimed) {
+    if (ours_is_unclaimed(step, server)) { /* the living win over a memory: it is claimed above this */
         if (presence_claim_compare(&stand->claim, &server->heard_claim) > 0)
             server->heard_claim = stand->claim;
+        ours_wait_for_claim(step, server);
         return;
     }
     presence_server_description known;

@@ -81,7 +81,17 @@ void ours_claim_pending(struct step *step)
     }
 }
 
-static void wait_for_claim(struct step *step, struct server *server)
+bool ours_is_unclaimed(struct step *step, const struct server *server)
+{
+    presence_server_description known;
+    presence_counts counts;
+    return server->stated_unclaimed ||
+           (server_describe(step, server, &known) && claim_is_none(&known.claim) &&
+            presence_recorder_server_counts(step->recorder, server->name, &counts) == PRESENCE_OK &&
+            counts.connections > 0);
+}
+
+void ours_wait_for_claim(struct step *step, struct server *server)
 {
     if (server->role == THEIRS || server->stated_unclaimed)
         return;
@@ -278,7 +288,7 @@ static void send_statement(struct step *step, const presence_statement *statemen
     if (!server)
         return;
     if (claim_is_none(&statement->claim)) {
-        wait_for_claim(step, server);
+        ours_wait_for_claim(step, server);
         return;
     }
     presence_claim ours = server->heard_claim;
@@ -305,7 +315,7 @@ static void scan_server(struct step *step, const char *name)
     if (!server || !server_describe(step, server, &known))
         return;
     if (claim_is_none(&known.claim)) {
-        wait_for_claim(step, server);
+        ours_wait_for_claim(step, server);
         return;
     }
     if (!known.local) {
