@@ -51,7 +51,7 @@ class Participant:
         self.now = self.last_run = self.calm = time.monotonic()
         self.linked_at, self.next_beat, self.ready, self.deaf, self.stopped = None, 0, False, True, None
         self.most_since, self.told_memory_at, self.next_activity = None, -1e9, self.now + self.activity
-        self.left = False
+        self.left, self.question, self.answers = False, 0, []
         for subject in ("beat.*", "stream.*", f"to.{node}.*"):
             self.nats.subscribe(f"presence.{self.cluster}.{subject}")
 
@@ -531,6 +531,13 @@ class Participant:
             if connection and connection.stated and connection.at <= activity.number:
                 connection.last_seen = max(connection.last_seen, activity.base_time + seen * 10**6)
 
+    def ask_stands(self):
+        """An operator's question to all who are heard: where does each server stand? The answers come in."""
+        self.question, self.answers = random64() | 2, []
+        for peer in self.peers.values():
+            if not peer.silent and peer.sequence:
+                self.send(peer.node, ask=self.wire.Ask(question=ASK_STANDS, tag=self.question))
+
     # who lives
 
     def hears_itself(self, until):
@@ -584,6 +591,8 @@ class Participant:
             self.tell_known([one for one in self.servers.values() if one.is_orphan()])
 
     def receive_known(self, peer, known):
+        if known.tag == self.question:
+            self.answers.append((peer.node, known))
         if known.tag > JOINING_TAG or self.deaf or not self.hears_itself(0):
             return
         peer.answered = peer.answered or (known.tag == JOINING_TAG and not known.more)
@@ -780,7 +789,8 @@ class Lines:
             return {"code": "OK"}
         node, command, arguments = self.nodes[words[0]], words[1], words[2:]
         try:
-            return getattr(self, "do_" + command)(node, *arguments) or {"code": "OK"}
+            answer = getattr(self, "do_" + command)(node, *arguments)
+            return {"code": "OK"} if answer is None else answer
         except Refused as refused:
             return {"code": str(refused)}
 
@@ -831,6 +841,15 @@ class Lines:
         return {"ours": record.ours, "claim": record.claim, "number": record.number, "all": record.sum_all,
                 "alive": record.sum_alive, "lapsed": record.lapsed, "forgotten": record.forgotten,
                 "holder": record.holder.node if record.holder else ""} if record else {}
+
+    def do_ask(self, node):
+        node.ask_stands()
+
+    def do_answers(self, node):
+        return [{"node": who, "server": stand.server.decode(), "holder": stand.holder.decode(), "number": stand.number,
+                 "all": stand.digest_all, "alive": stand.digest_alive, "lapsed": stand.lapsed,
+                 "claim": claim_from(stand.claim)}
+                for who, known in node.answers for stand in known.stands]
 
     def do_freshness(self, node):
         return {"doubt": node.doubt()}
