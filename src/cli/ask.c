@@ -66,12 +66,15 @@ int run_models(struct cli *cli)
 
 int run_servers(struct cli *cli)
 {
-    static const struct column columns[] = {
-        {"SERVER", "server", COLUMN_TEXT},       {"STATUS", "status", COLUMN_STATUS},
-        {"ALIVE", "alive", COLUMN_NUMBER},       {"MISSING", "missing", COLUMN_NUMBER},
-        {"FRESHNESS", "freshness", COLUMN_TEXT}, {"EPOCH", "epoch", COLUMN_NUMBER}};
+    static const struct column columns[] = {{"SERVER", "server", COLUMN_TEXT},
+                                            {"STATUS", "status", COLUMN_STATUS},
+                                            {"ALIVE", "alive", COLUMN_NUMBER},
+                                            {"MISSING", "missing", COLUMN_NUMBER},
+                                            {"FRESHNESS", "freshness", COLUMN_TEXT},
+                                            {"EPOCH", "epoch", COLUMN_NUMBER},
+                                            {"NODE", "node", COLUMN_TEXT}};
     char *path = http_query(http_query(http_path("/v1/servers"), "details", "1"), "model", cli->model);
-    return list(cli, path, "servers", columns, cli->model ? 1 : 6, "no servers");
+    return list(cli, path, "servers", columns, cli->model ? 1 : 7, "no servers");
 }
 
 static const struct column value_columns[] = {

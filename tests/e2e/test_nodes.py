@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""test_nodes.py PRESENCED - several presenced that are one cluster, on a real nats-server: what is seen where, what
+"""test_nodes.py PRESENCED [PRESENCE] - several presenced that are one cluster, on a real nats-server: what is seen where, what
 becomes of it when a node dies, a gateway moves or NATS is gone.
 
 Leases are half a second here. That something has happened is waited for; that it has not is watched for meanwhile."""
@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -83,6 +84,15 @@ class Node(presenced.Daemon):
 
 def connect(client, server, agent, number):
     return client.ask("PRESENCE.CONNECT", server, MODEL, agent, number)
+
+
+def ask_command(node, *words):
+    """The presence command, of that node; the answer must be yes."""
+    environment = {**os.environ, "PRESENCE_URL": f"http://127.0.0.1:{node.http_port}"}
+    done = subprocess.run([command, *words], capture_output=True, text=True, check=False, env=environment,
+                          timeout=presenced.WAIT_S)
+    equal(done.returncode, 0)
+    return done
 
 
 class Cluster:
@@ -365,6 +375,69 @@ def forgetting_drops_a_dead_server_everywhere():
             node.sees("unit-1", "unknown")
 
 
+def all_nodes_are_asked():
+    """Given three nodes in use, then verify finds that they agree, beside a writer too, and explain tells what each knows;
+    one that does not answer is waited for, and then left out; what a dead node left is told alike by those that are left."""
+    cluster = Cluster("a", "b", "c")
+    with cluster as (a, b, c):
+        writer = a.gateway("machine-0", "EPOCH", 1)
+        connect(writer, "machine-0", "unit-0", 1)
+        connect(b.client(), "machine-1", "unit-0", 1)
+        for node in (a, b, c):
+            node.sees("unit-0", "alive")
+            node.wait_until(lambda node=node: node.server("machine-1")["alive"] == 1)
+
+        def agreed(node):
+            found = node.get("/v1/cluster/verification")[1]
+            equal([found["agreed"], found["stands"]], [True, []])
+            return found
+        equal([agreed(c)[key] for key in ("asked", "answered", "servers", "unequal")], [3, 3, 5, 0])
+        for number in range(2, 3000):
+            writer.send(presenced.encode("PRESENCE.CONNECT", "machine-0", MODEL, f"unit-{number}", number))
+        agreed(b)
+        for number in range(2, 3000):
+            equal(writer.reply(), 1)
+        status, told = c.get(f"/v1/models/{MODEL}/agents/unit-0/testimony")
+        equal(status, 200)
+        equal([told["asked"], told["answered"]], [3, 3])
+        equal([(node["node"], node["status"], node["freshness"], node["connections_in_all"]) for node in told["nodes"]],
+              [(name, "alive", "fresh", 2) for name in "abc"])
+        equal([(one["server"], one["stated_by"]) for one in told["nodes"][0]["connections"]],
+              [("machine-0", "a"), ("machine-1", "b")])
+        equal(c.get("/v1/models/m%0A/agents/x/testimony")[0], 400)
+        if command:
+            equal(ask_command(c, "verify").stdout.splitlines()[1], "agreed: 3 nodes, 5 servers")
+            out = ask_command(b, "explain", MODEL, "unit-0").stdout
+            for name in "abc":
+                assert re.search(rf"^{name} +alive +connected ", out, re.M), out
+        # One that stops running is waited for, and is silent by the time the others are asked again.
+        b.process.send_signal(signal.SIGSTOP)
+        found = c.get("/v1/cluster/verification")[1]
+        b.process.send_signal(signal.SIGCONT)
+        equal([found["agreed"], found["asked"], found["answered"]], [True, 2, 2])
+        c.wait_until(lambda: c.agent("unit-0")["freshness"] == "fresh")
+        a.kill()
+        c.wait_until(lambda: c.server("machine-0")["freshness"] == "stale")
+        b.wait_until(lambda: b.server("machine-0")["freshness"] == "stale")
+        equal([agreed(b)[key] for key in ("asked", "answered")], [2, 2])
+        if command:
+            equal(ask_command(b, "forget", "--yes", "machine-0").stdout, "2999 connections forgotten\n")
+            c.wait_until(lambda: c.server("machine-0")["connections"] == 0)
+            agreed(c)
+
+
+def one_that_is_alone_has_nobody_to_ask():
+    """A node without --nats says so, and its command asks nobody else."""
+    with presenced.Daemon(program, "--http", "127.0.0.1:0") as daemon:
+        daemon.http_port = int(re.search(r"protocol=http address=127\.0\.0\.1:(\d+)", daemon.logged()).group(1))
+        equal(Node.get(daemon, "/v1/cluster/verification")[0], 404)
+        alone = Node.get(daemon, "/v1/cluster")[1]
+        equal([alone["cluster"], alone["ready"], alone["freshness"], alone["peers"]], [None, True, "fresh", []])
+        if command:
+            out = ask_command(daemon, "verify").stdout
+            equal(out, "good: 0 connections at revision 1\n")
+
+
 def wrong_options_are_named():
     """--check-config tells what of the cluster's options does not go together, and takes what does."""
     with tempfile.TemporaryDirectory() as folder:
@@ -398,10 +471,12 @@ def wrong_options_are_named():
 
 
 program = sys.argv[1]
+command = sys.argv[2] if len(sys.argv) > 2 else None
 for function in (what_one_node_is_told_all_know, who_dies_is_missing_after_its_lease_and_not_before,
                  a_gateway_moves_without_a_flap, who_has_no_session_may_state_what_nobody_states,
                  a_node_that_stops_drains, without_nats_all_is_stale_and_nobody_missing, two_of_one_name_are_refused,
                  it_is_ready_once_it_has_heard, a_state_file_gives_way_to_the_living,
-                 forgetting_drops_a_dead_server_everywhere, wrong_options_are_named):
+                 forgetting_drops_a_dead_server_everywhere, all_nodes_are_asked, one_that_is_alone_has_nobody_to_ask,
+                 wrong_options_are_named):
     presenced.story(function.__name__.replace("_", " "), function)
 presenced.end()

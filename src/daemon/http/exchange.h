@@ -132,6 +132,10 @@ bool percent_decode(char *text, bool plus_is_blank, size_t *length);
 void page_answer(struct exchange *exchange, const char *name);
 void report_answer(struct exchange *exchange);
 void events_answer(struct exchange *exchange);
+void questions_verify(struct exchange *exchange);
+void questions_explain(struct exchange *exchange);
+/* After all connections are closed, before the loops are freed: until no thread is on its way to post to one. */
+void questions_wait(void);
 
 /* Bodies: the connection of PUT .../connections/{id} into the call's arguments; the list of PUT .../connections, stated
  * by the command. False: a problem was sent. */

@@ -68,6 +68,8 @@ static const struct route routes[] = {
     {EVHTTP_REQ_GET, 0, "/v1/models/{model}/agents/{agent}/explanation", "PRESENCE.EXPLAIN", NULL},
     {EVHTTP_REQ_POST, 0, "/v1/check", "PRESENCE.CHECK", NULL},
     {EVHTTP_REQ_GET, 0, "/v1/cluster", "PRESENCE.CLUSTER", NULL},
+    {EVHTTP_REQ_GET, 0, "/v1/cluster/verification", "PRESENCE.CLUSTER", questions_verify},
+    {EVHTTP_REQ_GET, 0, "/v1/models/{model}/agents/{agent}/testimony", "PRESENCE.EXPLAIN", questions_explain},
 };
 
 /* ------------------------------------------------------------------------------------------------ what it says -- */
