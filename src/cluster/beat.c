@@ -16,7 +16,7 @@
  */
 #include "cluster/inside.h"
 
-enum { STANDS_A_PART = 128 };
+enum { STANDS_A_PART = 128, LEASE_MOST_MS = 300000 /* whatever a peer says of its own */ };
 
 /* ------------------------------------------------------------------------------------------------------- sending -- */
 
@@ -168,6 +168,8 @@ void beat_receive(struct step *step, const struct wire_message *message)
     peer->joining = beat->joining;
     peer->interval = (beat->interval_ms ? beat->interval_ms : step->config.interval) * MS;
     peer->lease = (beat->lease_ms ? beat->lease_ms : step->config.lease) * MS;
+    if (peer->lease > LEASE_MOST_MS * MS)
+        peer->lease = LEASE_MOST_MS * MS;
     peer->memory = beat->memory;
     if (peer->silent) {
         peer->silent = false;
@@ -181,7 +183,8 @@ void beat_receive(struct step *step, const struct wire_message *message)
             step->counters.refused++;
         peer->stands_seen += server && server->holder == peer;
     }
-    if (++peer->parts_seen == beat->parts)
+    peer->parts_seen += beat->part == peer->parts_seen; /* one that came twice, or out of order, counts for nothing */
+    if (beat->part + 1 == beat->parts && peer->parts_seen == beat->parts)
         find_dropped(step, peer);
     if (beat->leaving)
         peer_leaves(step, peer);

@@ -237,7 +237,11 @@ void follow_check(struct step *step, struct server *server, bool from_beat)
     }
     server->behind = 0;
     if (known.number > told->number)
-        return; /* the beat is older than what came since */
+        return;                                  /* the beat is older than what came since */
+    if (told->complete && known.inherited > 0) { /* its completion did not come as a change */
+        take_whole(step, server);
+        return;
+    }
     if (agrees(told, &known) || !rule(step, STEP_RULE_DIGEST)) {
         server->vouched = true;
         if (server->repair != REPAIR_NONE && server->held == NULL)

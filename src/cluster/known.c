@@ -77,8 +77,11 @@ struct server *server_find_or_add(struct step *step, const char *name)
 {
     struct server *server = server_find(step, name);
     size_t length = strlen(name);
+    presence_server_description ignored;
     if (server || length == 0 || length > 1024 || step->server_count >= step->config.most_servers)
         return server;
+    if (presence_replica_describe(step->recorder, name, &ignored) == PRESENCE_E_INVALID)
+        return NULL; /* the recorder would refuse it */
     server = calloc(1, sizeof *server);
     if (!server)
         return NULL;

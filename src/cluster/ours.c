@@ -394,16 +394,15 @@ void ours_answer_changes(struct step *step, const struct wire_message *message)
     const struct wire_ask *ask = &message->ask;
     struct server *server = server_find(step, ask->server);
     presence_server_description known;
-    if (!server || !server_describe(step, server, &known))
+    if (!server || server->role != OURS || !server_describe(step, server, &known))
         return;
     presence_change_reader *reader = NULL;
     bool same = presence_claim_compare(&ask->claim, &known.claim) == 0;
     if (same && ask->after > known.number)
         return;
-    if (same && ask->after == known.number && server->role == OURS)
+    if (same && ask->after == known.number)
         return; /* nothing was missed */
-    bool told = server->role == OURS && same &&
-                presence_replica_changes(step->recorder, ask->server, ask->after, &reader) == PRESENCE_OK &&
+    bool told = same && presence_replica_changes(step->recorder, ask->server, ask->after, &reader) == PRESENCE_OK &&
                 send_some(step, ask, message->node, reader);
     presence_change_reader_free(reader);
     if (told)

@@ -89,8 +89,11 @@ static bool is_of_present_claim(struct step *step, const struct server *server)
 
 void transfer_ask(struct step *step, struct server *server, const struct wire_ask *ask)
 {
+    presence_server_description known;
     if (server->role != OURS && (server_holder_lives(server) || !server->vouched))
         return; /* not ours to tell, or not here */
+    if (!server_describe(step, server, &known) || known.forgotten)
+        return; /* a tombstone is told, and has no state */
     struct transfer *transfer = server->transfer;
     bool goes_on = transfer && ask->transfer == transfer->id && is_of_present_claim(step, server);
     bool under_way = transfer && !goes_on && is_of_present_claim(step, server) &&
