@@ -3,14 +3,14 @@
 #
 # A program that was linked with the library of the committed snapshot still works with this one: abidiff finds no
 # difference in the exported functions and the public types. After a change on purpose: scripts/abi-update.
-#   abi.sh SOURCE_ROOT SHARED_LIBRARY
+#   abi.sh SOURCE_ROOT SHARED_LIBRARY SNAPSHOT      SNAPSHOT: its name in abi/
 set -u
 . "$(dirname "$0")/story.sh"
 
 root=$1
 library=$2
-snapshot=$root/abi/libpresence.abi
-same="the ABI is that of abi/libpresence.abi"
+snapshot=$root/abi/$3
+same="the ABI is that of abi/$3"
 complete="the snapshot knows every exported function"
 
 same_as_snapshot() {

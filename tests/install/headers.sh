@@ -17,12 +17,13 @@ compiles() {
 # Each header alone and first, then both in the other order, twice.
 printf '#include <presence/presence.h>\nextern int unused;\n' >"$scratch/presence.txt"
 printf '#include <presence/replica.h>\nextern int unused;\n' >"$scratch/replica.txt"
+printf '#include <presence/cluster.h>\nextern int unused;\n' >"$scratch/cluster.txt"
 printf '#include <presence/replica.h>\n#include <presence/presence.h>\n#include <presence/replica.h>\nextern int unused;\n' \
     >"$scratch/both.txt"
 
 every_header() {
     local header
-    for header in presence replica both; do
+    for header in presence replica cluster both; do
         compiles "$1" "$2" "$3" "$scratch/$header.txt"
     done
 }

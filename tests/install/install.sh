@@ -39,7 +39,7 @@ all_is_there() {
 # Only the library, its headers, the daemon and the command with what they need, their papers: no test, no example, no
 # internal header.
 nothing_else_is_there() {
-    local library='/libpresence\.(a|so(\.[0-9.]+)?)$|/include/presence/(presence|replica)\.h$|/presence\.pc$|/cmake/presence/'
+    local library='/libpresence(-cluster)?\.(a|so(\.[0-9.]+)?)$|/include/presence/(presence|replica|cluster)\.h$|/presence(-cluster)?\.pc$|/cmake/presence/'
     local daemon='/bin/presenced?$|/systemd/system/presenced[a-z-]*\.(service|socket)$|/etc/presence/presenced\.conf$'
     local beside='/share/presence/grafana\.json$|/presence\.bash$|/_presence$|/presence\.fish$|/man/man[1378]/'
     find "$dest" -type f -o -type l | none -vE "$library|$daemon|$beside"
@@ -137,6 +137,25 @@ cmake_project() {
     readelf -d "$scratch/cmake/use_static" | none libpresence
 }
 
+# Where libpresence-cluster was built: found by its own name, and it brings the library along.
+cluster_by_pkg_config() {
+    [ "$(pkg-config --modversion presence-cluster)" = "$version" ]
+    [ "$(readlink "$libdir/libpresence-cluster.so.0")" = "libpresence-cluster.so.$version" ]
+    gcc "${c_flags[@]}" $(pkg-config --cflags presence-cluster) "$root/tests/install/use_cluster.c" \
+        -o "$scratch/use-cluster" $(pkg-config --libs presence-cluster)
+    readelf -d "$scratch/use-cluster" | grep -q 'libpresence-cluster\.so\.0'
+    LD_LIBRARY_PATH=$libdir "$scratch/use-cluster" | grep -qF "a node's name is"
+    readelf -d "$libdir/libpresence-cluster.so" | none -E 'RPATH|RUNPATH'
+}
+
+cluster_static() {
+    gcc "${c_flags[@]}" $(pkg-config --cflags presence-cluster) "$root/tests/install/use_cluster.c" \
+        -o "$scratch/use-cluster-static" "$libdir/libpresence-cluster.a" "$libdir/libpresence.a" \
+        -lnats -lprotobuf-c -pthread
+    readelf -d "$scratch/use-cluster-static" | none libpresence
+    "$scratch/use-cluster-static" | grep -qF "a node's name is"
+}
+
 cmake_refuses() {
     rm -rf "$scratch/cmake-refused"
     refused cmake -S "$root/tests/install/cmake" -B "$scratch/cmake-refused" -DCMAKE_PREFIX_PATH="$prefix" \
@@ -166,6 +185,10 @@ if have g++; then
     story "a C++ program, shared, by pkg-config" cxx_by_pkg_config
 else
     skip "a C++ program, shared, by pkg-config" "g++ is not installed"
+fi
+if [ -e "$libdir/libpresence-cluster.so" ]; then
+    story "a C program with libpresence-cluster, shared, by pkg-config" cluster_by_pkg_config
+    story "a C program with libpresence-cluster, static" cluster_static
 fi
 story "the examples, shared, by make and pkg-config" examples_by_make shared
 story "the examples, static, by make and pkg-config" examples_by_make static
