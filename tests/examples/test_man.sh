@@ -67,6 +67,7 @@ done
 cat >"$WORK/around.h" <<'END'
 #include <poll.h>
 #include <presence/presence.h>
+#include <presence/cluster.h>
 #include <presence/replica.h>
 #include <stdio.h>
 extern presence_recorder *recorder;
