@@ -11,7 +11,7 @@ JOBS ?= $(shell nproc)
 export JOBS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run story test sim bench bench-daemon fuzz soak lint screenshot format install deb docs clean
+.PHONY: help setup build run story test sim bench bench-daemon bench-cluster fuzz soak lint screenshot format install deb docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 21
@@ -46,6 +46,10 @@ bench: ## the benchmarks beside their yardsticks
 bench-daemon: ## presenced beside redis-server, by redis-benchmark
 	@scripts/setup test
 	@scripts/bench-daemon
+
+bench-cluster: ## two nodes of a cluster at a NATS server: latency and throughput
+	@scripts/setup test
+	@scripts/bench-cluster
 
 fuzz: ## every fuzz target for FUZZ_SECONDS (60) from the committed corpora
 	@scripts/setup all
