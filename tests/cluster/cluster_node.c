@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { MOST_NODES = 8, MOST_WORDS = 64, EVENTS_BYTES = 65536 };
@@ -277,6 +278,67 @@ static void do_explain(struct node *node, char **words)
     printf("], \"code\": %d, \"answered\": %zu, \"asked\": %zu}\n", code, answered, asked);
 }
 
+/* What several threads of a program may do at once. */
+struct storm {
+    struct node *node;
+    const char *server;
+    unsigned thread;
+    uint64_t until;
+};
+
+static uint64_t monotonic_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static void count_stand(void *context, const presence_stand *stand)
+{
+    (void)stand;
+    ++*(unsigned *)context;
+}
+
+static void *storm(void *argument)
+{
+    const struct storm *mine = argument;
+    presence_cluster *cluster = mine->node->cluster;
+    unsigned rows = 0;
+    for (uint64_t i = 0; monotonic_ms() < mine->until; i++) {
+        uint64_t id = 1000 * mine->thread + i % 100 + 1;
+        char agent[32];
+        presence_freshness freshness;
+        presence_peer peers[4];
+        presence_cluster_counters counters = {.struct_bytes = sizeof counters};
+        snprintf(agent, sizeof agent, "storm-%llu", (unsigned long long)id);
+        presence_recorder_connect(mine->node->recorder, mine->server, "m", agent, id, false, "");
+        if (i % 3 == 0)
+            presence_recorder_disconnect(mine->node->recorder, mine->server, id);
+        presence_cluster_freshness(cluster, mine->server, &freshness);
+        presence_cluster_peers(cluster, peers, 4);
+        presence_cluster_stats(cluster, &counters);
+        if (i % 50 == 0)
+            presence_cluster_claim(cluster, mine->server, false, 0);
+        if (i % 100 == 0)
+            presence_cluster_verify(cluster, 50, count_stand, &rows, NULL, NULL);
+    }
+    return NULL;
+}
+
+/* storm SERVER MS: four threads at once */
+static void do_storm(struct node *node, char **words)
+{
+    pthread_t threads[4];
+    struct storm storms[4];
+    for (unsigned i = 0; i < 4; i++) {
+        storms[i] = (struct storm){node, words[0], i, monotonic_ms() + strtoull(words[1], NULL, 10)};
+        pthread_create(&threads[i], NULL, storm, &storms[i]);
+    }
+    for (unsigned i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    answer_code(PRESENCE_OK);
+}
+
 static void do_events(struct node *node, char **words)
 {
     (void)words;
@@ -393,7 +455,7 @@ static const struct {
     {"wait", 1, do_wait},       {"claim", 1, do_claim},           {"forget", 1, do_forget},
     {"stats", 0, do_stats},     {"verify", 1, do_verify},         {"explain", 3, do_explain},
     {"events", 0, do_events},   {"check", 0, do_check},           {"disable", 0, do_disable},
-    {"fill", 3, do_fill},       {"leave", 0, do_leave},
+    {"fill", 3, do_fill},       {"storm", 2, do_storm},           {"leave", 0, do_leave},
 };
 
 static struct node *find_node(const char *name)

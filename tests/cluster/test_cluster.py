@@ -406,6 +406,18 @@ def verify_and_explain_ask_everybody(world):
     a.process.thaw()
 
 
+def many_threads_may_call_at_once(world):
+    a, b, c = world.cluster(world.nats())
+    a.fine("storm", "s1", 1000)
+    mine = a.ask("counts", "s1")
+    check(mine["alive"] > 0, mine)
+    for node in (b, c):
+        eventually(lambda n=node: n.ask("counts", "s1"), lambda got: got == mine, f"{node.name} holds what a states")
+        node.fine("check")
+    eventually(lambda: c.ask("verify", 5000),
+               lambda got: all(row["agreement"] == "agrees" for row in got["rows"]), "all agree")
+
+
 def what_cannot_be_is_said(world):
     nats = world.nats()
 
@@ -482,7 +494,8 @@ APART = [a_killed_node_is_missing_after_its_lease, a_frozen_node_is_restored, a_
          an_operator_forgets_a_dead_server, verify_and_explain_ask_everybody]
 TOGETHER = [nats_that_hangs_is_as_good_as_gone, leaving_waits_for_nobody, a_node_may_begin_before_nats,
             nodes_move_to_another_nats_server, with_tls_and_a_token, the_example_lets_a_node_speak_as_itself_only,
-            two_of_one_name_are_one_too_many, what_cannot_be_is_said, nothing_spins,
+            two_of_one_name_are_one_too_many, what_cannot_be_is_said,
+            many_threads_may_call_at_once, nothing_spins,
             nothing_spins_while_nats_takes_nothing]
 
 if __name__ == "__main__":
