@@ -25,6 +25,8 @@
 
 #define MS UINT64_C(1000000)
 
+_Static_assert((int)PRESENCE_NODE_BYTES == (int)STEP_NODE_BYTES, "a node's name is as long for programs as inside");
+
 enum {
     MOST_NOTES = 1000,     /* lines of log that wait for the callback */
     GOODBYE_MS = 500,      /* how long leaving waits for NATS */
@@ -529,7 +531,7 @@ int presence_cluster_freshness(presence_cluster *cluster, const char *server, pr
     }
     *freshness = (presence_freshness){.doubt = (presence_doubt)step.doubt};
     freshness->since = step.doubt == STEP_FRESH ? 0 : wall_time(step.since);
-    strcpy(freshness->node, step.node);
+    memcpy(freshness->node, step.node, sizeof freshness->node);
     return PRESENCE_OK;
 }
 
@@ -577,7 +579,7 @@ size_t presence_cluster_peers(presence_cluster *cluster, presence_peer *peers, s
                                    .servers = known[i].servers,
                                    .silent = known[i].silent,
                                    .joining = known[i].joining};
-        strcpy(peers[i].node, known[i].node);
+        memcpy(peers[i].node, known[i].node, sizeof peers[i].node);
     }
     free(known);
     return most > 0 && !known ? 0 : count;
