@@ -17,9 +17,9 @@
  * THREADS
  *   presence_cluster_join starts one thread, which does all the work (libnats has some of its own). Every other
  *   function may be called from any thread; presence_cluster_leave must not race with them. Callbacks run on the
- *   cluster's thread, one at a time, with no lock held: they may call every function of the recorder and of the cluster
- *   but presence_cluster_leave, presence_cluster_verify and presence_cluster_explain; while one runs, the cluster waits:
- *   if for longer than a lease, other nodes take this one for gone.
+ *   cluster's thread, one at a time, with no lock held: they may call every function of the recorder, and every one of
+ *   the cluster's but leave, wait, verify and explain. While one runs, the cluster waits: if for longer than a lease,
+ *   other nodes take this one for gone.
  *
  * The recorder must be enabled, should keep a history (presence_options.history_bytes, 4 MiB or more: without one each
  * change costs a whole state), and is freed after presence_cluster_leave. The library is libpresence-cluster
@@ -91,9 +91,9 @@ PRESENCE_API presence_cluster *presence_cluster_join(presence_recorder *recorder
                                                      presence_error *error);
 
 /* Leaves on purpose: states the servers of this node as drained, so that their connections are missing everywhere at
- * once (here too), says goodbye, waits until NATS has it (10 ms and less where NATS is near, half a second at most), and
- * frees everything. Callbacks may still come until it returns. NULL is allowed. To stop without a word, as in a crash,
- * end the process. */
+ * once (here too), says goodbye, waits until NATS has it (10 ms and less where NATS is near, half a second at most),
+ * and frees everything. Callbacks may still come until it returns. NULL is allowed. To stop without a word, as in a
+ * crash, end the process. */
 PRESENCE_API void presence_cluster_leave(presence_cluster *cluster);
 
 /* Claims a server for this node, for as long as it runs or until another node claims it: a gateway has bound itself to
@@ -101,8 +101,8 @@ PRESENCE_API void presence_cluster_leave(presence_cluster *cluster);
  * With an epoch: a newer one than known begins a new life of the server, whose older connections are missing from then
  * on and are dropped once it is complete; the known one goes on with that life; an older one is STALE. Without: the
  * life that is known goes on. Before the node is ready the claim is only noted, and made then.
- * Errors: INVALID (a bad name), DISABLED, STALE, LIMIT, NO_MEMORY, DUPLICATE (refused, see above). O(1), or O(connections
- * of the server) when connections recorded before are taken in. */
+ * Errors: INVALID (a bad name), DISABLED, STALE, LIMIT, NO_MEMORY, DUPLICATE (refused, see above).
+ * O(1), or O(connections of the server) when connections recorded before are taken in. */
 PRESENCE_API int presence_cluster_claim(presence_cluster *cluster, const char *server, bool has_epoch, uint64_t epoch);
 
 /* Drops a server whose node is silent, on every node, as an operator who knows that it will not come back. Its claim
@@ -110,7 +110,7 @@ PRESENCE_API int presence_cluster_claim(presence_cluster *cluster, const char *s
  * Errors: NOT_FOUND, INVALID, STALE (its node is heard, or is this one), NO_MEMORY, DUPLICATE. O(connections). */
 PRESENCE_API int presence_cluster_forget(presence_cluster *cluster, const char *server);
 
-/* ------------------------------------------------------------------------------------------------------- freshness -- */
+/* ----------------------------------------------------------------------------------------------------- freshness -- */
 
 typedef enum {
     PRESENCE_FRESH,         /* what is held is what is stated, as of a beat ago */
@@ -142,7 +142,7 @@ PRESENCE_API bool presence_cluster_is_ready(presence_cluster *cluster);
  * token...), LAGGED (connected, but still fetching), DUPLICATE (refused: returns at once). Not for callbacks. */
 PRESENCE_API int presence_cluster_wait(presence_cluster *cluster, uint32_t timeout_ms, presence_error *error);
 
-/* ---------------------------------------------------------------------------------------------------------- looking -- */
+/* ------------------------------------------------------------------------------------------------------- looking -- */
 
 /* One other node, or a run of it. */
 typedef struct {
@@ -233,7 +233,8 @@ typedef struct {
     size_t count;
 } presence_testimony;
 
-/* Asks every node that is heard what it knows of an agent; otherwise as presence_cluster_verify, sorted by node. Further error: DISABLED. */
+/* Asks every node that is heard what it knows of an agent; otherwise as presence_cluster_verify, sorted by node.
+ * Further error: DISABLED. */
 PRESENCE_API int presence_cluster_explain(presence_cluster *cluster, const char *model, const char *agent,
                                           uint32_t timeout_ms,
                                           void (*row)(void *context, const presence_testimony *testimony),

@@ -95,7 +95,7 @@ static int set_error(presence_error *error, int code, const char *format, ...)
     return code;
 }
 
-/* ----------------------------------------------------------------------------------------------------------- notes -- */
+/* --------------------------------------------------------------------------------------------------------- notes -- */
 
 /* With the lock held. */
 static void add_note(struct presence_cluster *cluster, struct note note, const char *text, const char *node)
@@ -195,7 +195,7 @@ static void on_transport_log(void *owner, enum step_level level, const char *eve
         cluster->log(cluster->context, (presence_cluster_level)level, event, text);
 }
 
-/* ---------------------------------------------------------------------------------------------------------- the thread -- */
+/* ---------------------------------------------------------------------------------------------------- the thread -- */
 
 enum { FD_WAKE, FD_RECORDER, FD_NATS, FD_COUNT };
 
@@ -307,7 +307,7 @@ static void *run(void *argument)
     return NULL;
 }
 
-/* ------------------------------------------------------------------------------------------------- joining, leaving -- */
+/* ---------------------------------------------------------------------------------------------- joining, leaving -- */
 
 void presence_cluster_config_init(presence_cluster_config *config)
 {
@@ -472,7 +472,7 @@ void presence_cluster_leave(presence_cluster *cluster)
     free_cluster(cluster);
 }
 
-/* ----------------------------------------------------------------------------------------------------- claims and such -- */
+/* ----------------------------------------------------------------------------------------------- claims and such -- */
 
 /* OK, or why a call about this server cannot be made. With the lock held. */
 static int check_server(struct presence_cluster *cluster, const char *server)
@@ -506,7 +506,7 @@ int presence_cluster_forget(presence_cluster *cluster, const char *server)
     return code;
 }
 
-/* ------------------------------------------------------------------------------------------------------------ looking -- */
+/* ------------------------------------------------------------------------------------------------------- looking -- */
 
 const char *presence_doubt_string(presence_doubt doubt)
 {

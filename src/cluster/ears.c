@@ -39,7 +39,7 @@ void ears_free(struct ears *ears)
     pthread_mutex_destroy(&ears->lock);
 }
 
-/* ---------------------------------------------------------------------------------------------------- subscriptions -- */
+/* ------------------------------------------------------------------------------------------------- subscriptions -- */
 
 static bool subscribe(struct ears *ears, natsConnection *connection, natsSubscription **subscription, const char *kind,
                       const char *of, const char *from)
@@ -165,7 +165,7 @@ void ears_follow(struct ears *ears, natsConnection *connection)
             subscribe(ears, connection, &one->subscription, "state", one->node, NULL);
 }
 
-/* ---------------------------------------------------------------------------------------------------------- messages -- */
+/* ------------------------------------------------------------------------------------------------------ messages -- */
 
 static void gather(struct ears *ears, natsSubscription *subscription)
 {
@@ -214,7 +214,7 @@ void ears_forget_messages(struct ears *ears)
     ears->more = false;
 }
 
-/* --------------------------------------------------------------------------------------------------------- who says it -- */
+/* --------------------------------------------------------------------------------------------------- who says it -- */
 
 /* A varint of a message of Protocol Buffers. */
 static bool read_number(const unsigned char **at, const unsigned char *end, uint64_t *number)

@@ -40,7 +40,7 @@ struct link {
     char trouble[LINK_TROUBLE_BYTES];
 };
 
-/* ---------------------------------------------------------------------------------------------------------- options -- */
+/* ------------------------------------------------------------------------------------------------------- options -- */
 
 /* What libnats said last on this thread, without the place in its code. */
 static const char *nats_said(void)
@@ -206,7 +206,7 @@ int link_check(const struct link_config *config, presence_error *error)
     return code;
 }
 
-/* -------------------------------------------------------------------------------------------------------- counting -- */
+/* ------------------------------------------------------------------------------------------------------ counting -- */
 
 static void let_go(struct link *link)
 {
@@ -255,7 +255,7 @@ static void on_closed(natsConnection *connection, void *closure)
     let_go(closure);
 }
 
-/* ------------------------------------------------------------------------------------------------------ connecting -- */
+/* ---------------------------------------------------------------------------------------------------- connecting -- */
 
 static void *connect_to_nats(void *argument)
 {
@@ -343,7 +343,7 @@ void link_end(struct link *link)
     let_go(link);
 }
 
-/* ---------------------------------------------------------------------------------------------------- while it is up -- */
+/* ------------------------------------------------------------------------------------------------ while it is up -- */
 
 enum link_state link_state(struct link *link)
 {

@@ -93,7 +93,7 @@ static void say(struct nats_transport *transport, enum step_level level, const c
     transport->config.log(transport->config.owner, level, event, text);
 }
 
-/* ---------------------------------------------------------------------------------------------- making and freeing -- */
+/* -------------------------------------------------------------------------------------------- making and freeing -- */
 
 static bool name_is_good(const char *name)
 {
@@ -208,7 +208,7 @@ void nats_transport_free(struct nats_transport *transport)
     free(transport);
 }
 
-/* ---------------------------------------------------------------------------------------------------- the step's table -- */
+/* ---------------------------------------------------------------------------------------------- the step's table -- */
 
 static void queue(struct nats_transport *transport, bool beat, const char *subject, const char *own_subject,
                   const void *bytes, size_t length)
@@ -291,7 +291,7 @@ void *nats_transport_owner(const struct nats_transport *transport)
     return transport->config.owner;
 }
 
-/* ------------------------------------------------------------------------------------------------ connecting, losing -- */
+/* -------------------------------------------------------------------------------------------- connecting, losing -- */
 
 static uint64_t random_below(uint64_t limit)
 {
@@ -308,8 +308,8 @@ static void set_trouble(struct nats_transport *transport, const char *text)
     pthread_mutex_unlock(&transport->lock);
 }
 
-/* The next attempt after a while, of which half is random: nodes that lost the same server do not all come back at once,
- * but within a lease of each other, or those that are first would take the last for gone. */
+/* The next attempt after a while, of which half is random: nodes that lost the same server do not all come back at
+ * once, but within a lease of each other, or those that are first would take the last for gone. */
 static void try_later(struct nats_transport *transport, uint64_t now)
 {
     uint64_t longest = transport->config.lease_ms / 4;
@@ -428,7 +428,7 @@ void nats_transport_stop(struct nats_transport *transport)
     drop_link(transport);
 }
 
-/* --------------------------------------------------------------------------------------------------------- receiving -- */
+/* ----------------------------------------------------------------------------------------------------- receiving -- */
 
 uint64_t nats_transport_poll(struct nats_transport *transport, uint64_t now, struct pollfd *poll)
 {
@@ -491,7 +491,7 @@ const void *nats_transport_next(struct nats_transport *transport, size_t *length
     return NULL;
 }
 
-/* ----------------------------------------------------------------------------------------------------------- sending -- */
+/* ------------------------------------------------------------------------------------------------------- sending -- */
 
 /* The parcel whose turn it is: the oldest, but beats alone while libnats has its fill. */
 static struct parcel *take_parcel(struct nats_transport *transport, bool has_fill)
@@ -566,7 +566,7 @@ void nats_transport_write(struct nats_transport *transport, uint64_t now)
     count_waiting(transport, given);
 }
 
-/* ----------------------------------------------------------------------------------------------------------- the end -- */
+/* ------------------------------------------------------------------------------------------------------- the end -- */
 
 void nats_transport_last_words(struct nats_transport *transport)
 {

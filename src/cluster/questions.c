@@ -27,7 +27,7 @@ struct gathering {
     size_t testimony_count;
 };
 
-/* ---------------------------------------------------------------------------------------------------------- gathering -- */
+/* ----------------------------------------------------------------------------------------------------- gathering -- */
 
 static void free_testimony(presence_testimony *testimony)
 {
@@ -272,7 +272,7 @@ static struct gathering take(struct gathering *gathering)
     return taken;
 }
 
-/* ------------------------------------------------------------------------------------------------------------- verify -- */
+/* -------------------------------------------------------------------------------------------------------- verify -- */
 
 const char *presence_agreement_string(presence_agreement agreement)
 {
@@ -352,7 +352,7 @@ int presence_cluster_verify(presence_cluster *cluster, uint32_t timeout_ms,
     return PRESENCE_OK;
 }
 
-/* ------------------------------------------------------------------------------------------------------------ explain -- */
+/* ------------------------------------------------------------------------------------------------------- explain -- */
 
 static int by_node(const void *a, const void *b)
 {

@@ -59,7 +59,7 @@ static void report_latency(const char *what, uint64_t *samples, size_t count)
            (double)samples[count * 99 / 100] / 1e3, (double)samples[count - 1] / 1e3);
 }
 
-/* ------------------------------------------------------------------------------------------------ the transport alone */
+/* ------------------------------------------------------------------------------------------- the transport alone -- */
 
 struct end {
     struct nats_transport *transport;
@@ -187,7 +187,7 @@ static void bench_transport(const char *url)
     stop_end(&b);
 }
 
-/* --------------------------------------------------------------------------------------------------------- two nodes */
+/* ----------------------------------------------------------------------------------------------------- two nodes -- */
 
 struct node {
     presence_recorder *recorder;

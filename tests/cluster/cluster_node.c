@@ -3,7 +3,7 @@
  * cluster_node.c - nodes of a cluster, driven by lines on the standard input: what test_cluster.py tells its stories
  * with. One process may be one node or several.
  *
- *   join NODE key=value...      urls= cluster= user= password= token= creds= ca= cert= key= tls=1 interval= lease=
+ *   join NODE key=value...      urls= cluster= user= password= token= creds= ca= cert= key= interval= lease=
  *                               settle= hold= activity= forget_after=
  *   NODE COMMAND [argument...]  see the table at the end
  *
