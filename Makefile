@@ -11,7 +11,8 @@ JOBS ?= $(shell nproc)
 export JOBS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run story test sim bench bench-daemon bench-cluster fuzz soak lint screenshot format install deb docs clean
+.PHONY: help setup build run cluster story test sim bench bench-daemon bench-cluster fuzz soak lint screenshot format \
+	install deb docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 21
@@ -25,6 +26,10 @@ build: ## the library, the examples and the tests, optimised, into build/
 
 run: build ## presenced with agents and a gateway to look at, until Ctrl-C
 	@python3 examples/feed.py build
+
+cluster: build ## three presenced on one nats-server: one is killed, one cut off, one stopped, and all agree at the end
+	@scripts/setup test
+	@python3 examples/cluster.py build
 
 story: build ## the library's example: an API server, agents as processes, and what changes when one dies
 	@examples/demo.sh build
