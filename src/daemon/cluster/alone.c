@@ -93,7 +93,8 @@ presence_peer *cluster_peers(struct node *node, size_t *count)
 int cluster_verify(struct node *node, uint32_t timeout_ms, void (*row)(void *context, const presence_stand *stand),
                    void *context, size_t *answered, size_t *asked)
 {
-    (void)node, (void)timeout_ms, (void)row, (void)context, (void)answered, (void)asked;
+    (void)node, (void)timeout_ms, (void)row, (void)context;
+    *answered = *asked = 0;
     return PRESENCE_E_NOT_FOUND;
 }
 
@@ -101,6 +102,7 @@ int cluster_explain(struct node *node, const char *model, const char *agent, uin
                     void (*row)(void *context, const presence_testimony *testimony), void *context, size_t *answered,
                     size_t *asked)
 {
-    (void)model, (void)agent, (void)row;
-    return cluster_verify(node, timeout_ms, NULL, context, answered, asked);
+    (void)node, (void)model, (void)agent, (void)timeout_ms, (void)row, (void)context;
+    *answered = *asked = 0;
+    return PRESENCE_E_NOT_FOUND;
 }
