@@ -125,6 +125,34 @@ function drawFreshness() {
   if (pill.lastElementChild.textContent !== text) pill.lastElementChild.textContent = text;
 }
 
+/* ---------------------------------------------------------------------------------------------------- the cluster -- */
+
+/* What this node thinks of its own view, which no event tells; asked anew each few seconds, if it is in a cluster. */
+const CLUSTER_MS = 2000;
+const doubts = {
+  joining: 'this node is joining the cluster: what reads unknown may be known elsewhere',
+  deaf: 'this node is cut off from the cluster: statuses are the last known',
+  silent: 'the node that states this is not heard',
+};
+const cluster = { name: null, doubt: '' };
+
+async function lookAtCluster() {
+  if (isLive) {
+    try {
+      const told = await ask('/v1/cluster'), changed = cluster.doubt !== (told.stale_because || '');
+      Object.assign(cluster, { name: told.cluster, doubt: told.stale_because || '' });
+      $('doubt').hidden = !cluster.doubt;
+      if (cluster.doubt) {
+        const why = cluster.doubt === 'silent' ? 'most nodes of the cluster are not heard' : doubts[cluster.doubt];
+        $('doubt').textContent = `${told.node}: ${why}. Stale since ${clock(Date.parse(told.stale_since))}.`;
+      }
+      if (changed || told.peers.some((peer) => peer.silent)) totals();
+    } catch { /* the stream says what is wrong */ }
+  }
+  if (cluster.name !== null || !isLive) setTimeout(lookAtCluster, CLUSTER_MS);
+}
+setTimeout(lookAtCluster, 0);
+
 /* ----------------------------------------------------------------------------------------------------- the stream -- */
 
 /* Server-Sent Events by fetch, which unlike EventSource can send a token, and says why it was refused. */
@@ -257,7 +285,9 @@ function drawServers() {
     if (server.status === undefined) return row;
     row.append(element('span', `status ${server.status}`, server.status));
     row.append(element('span', 'facts', `${plural(server.connections, 'connection', 'connections')}${server.missing && server.alive ? `, ${number.format(server.missing)} missing` : ''}`));
-    row.append(element('span', `freshness ${server.freshness}`, server.freshness));
+    const freshness = element('span', `freshness ${server.freshness}`, cluster.name && server.node ? `${server.freshness} · ${server.node}` : server.freshness);
+    if (server.freshness === 'stale') freshness.title = `${doubts[server.stale_because] || ''}, since ${full(Date.parse(server.stale_since))}`;
+    row.append(freshness);
     const meter = element('progress', 'meter');
     meter.max = Math.max(1, server.connections);
     meter.value = server.alive;
@@ -719,7 +749,7 @@ async function openDetails(name) {
     $('details-facts').replaceChildren(element('dt', '', 'Status'), status, ...fact('Why', reasonText(facts.reason)),
       ...fact('Since', facts.since ? `${full(Date.parse(facts.since))} (${ago(Date.parse(facts.since))})` : '–'),
       ...fact('Last seen', facts.last_seen ? `${full(Date.parse(facts.last_seen))} (${ago(Date.parse(facts.last_seen))})` : '–'),
-      ...fact('Freshness', facts.freshness), ...fact('Model', model));
+      ...fact('Freshness', facts.freshness === 'stale' ? `stale since ${full(Date.parse(facts.stale_since))}: ${doubts[facts.stale_because] || ''}` : facts.freshness), ...fact('Model', model));
     $('details-connections').replaceChildren(...listed.values.map((value) => {
       const row = element('tr'), cell = element('td');
       cell.append(element('span', `status ${value.status}`, value.status));

@@ -5,6 +5,7 @@
 
 const assert = require('node:assert');
 const crypto = require('node:crypto');
+const { spawnSync } = require('node:child_process');
 const fs = require('node:fs');
 const path = require('node:path');
 const { Daemon, Feeder, findBrowser, launch, until } = require('./stage');
@@ -210,6 +211,27 @@ async function asksForAToken(browser, program) {
   }
 }
 
+/* A node whose NATS is not there knows what it states itself, and says that it is no judge of the rest. */
+async function saysWhatTheClusterIs(browser, program) {
+  const daemon = new Daemon(program);
+  daemon.options = ['--node', 'node-7', '--nats', 'nats://127.0.0.1:1'];
+  await daemon.start();
+  try {
+    const feeder = new Feeder(daemon.resp);
+    await feeder.send('PRESENCE.SESSION', 'machine-0', 'EPOCH', 1);
+    await feeder.send('PRESENCE.CONNECT', 'machine-0', model, 'unit-mysql-0', 1);
+    const page = await open(browser, daemon);
+    await until('the doubt', async () => /^node-7: this node is joining the cluster.* Stale since \d/.test(await page.locator('#doubt').innerText()));
+    await until('who states it', async () => (await page.locator('#servers .freshness').first().innerText()) === 'fresh · node-7');
+    assert.deepEqual(page.problems, []);
+    await page.context().close();
+    feeder.end();
+  } finally {
+    assert.ok(await daemon.stop());
+    daemon.clean();
+  }
+}
+
 async function main(program) {
   const found = findBrowser();
   if (found.reason) {
@@ -226,6 +248,8 @@ async function main(program) {
     await story('it fits a phone, in the light and in the dark', () => fitsAPhone(browser, daemon));
     await story('it says when it is stale, and comes back', async () => { feeder = await saysWhenStale(browser, daemon, feeder); });
     await story(`${many} agents scroll`, () => scrollsMany(browser, daemon, feeder));
+    const clusters = spawnSync(program, ['--check-config', '--node', 'a', '--nats', 'nats://127.0.0.1:1']).status === 0;
+    if (clusters) await story('it says what the cluster is', () => saysWhatTheClusterIs(browser, program));
     await story('it asks for a token where one is wanted', () => asksForAToken(browser, program));
     feeder.end();
   } finally {
