@@ -10,7 +10,7 @@
  * Keeps true: the step is called with the lock held, libnats and callbacks without. A thread that waits for the lock
  * waits for one turn's messages at most. Cost of a turn: O(what came and what is due).
  */
-#include "cluster/cluster.h"
+#include "cluster/member.h"
 
 #include <poll.h>
 #include <signal.h>

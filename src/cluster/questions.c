@@ -6,7 +6,7 @@
  * gathering lives until both its asker and the step are done with it, for answers may come after the asker left.
  * Cost: O(answers log answers).
  */
-#include "cluster/cluster.h"
+#include "cluster/member.h"
 #include "wire/wire.h"
 
 #include <stdlib.h>

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cluster.h - a joined cluster from inside: what its thread, its calls and its questions share.
+ * member.h - a joined cluster from inside: what its thread, its calls and its questions share. (It is not called after
+ * the public header: what describes the ABI tells public types from others by the name of their header.)
  *
  *   part          what it does
  *   cluster.c     joining, leaving, the thread, the calls that look or claim
  *   jobs.c        a second thread, for what takes longer than a beat
  *   questions.c   verify and explain: asking all nodes and waiting for answers
  */
-#ifndef CLUSTER_CLUSTER_H
-#define CLUSTER_CLUSTER_H
+#ifndef CLUSTER_MEMBER_H
+#define CLUSTER_MEMBER_H
 
 #include <presence/cluster.h>
 
