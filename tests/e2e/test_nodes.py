@@ -261,7 +261,7 @@ def who_has_no_session_may_state_what_nobody_states():
 def a_node_that_stops_drains():
     """Given agents on a node, when it is asked to stop, then they are missing, drained, everywhere, sooner than a lease
     could have told."""
-    with Cluster("a", "b", more=["--lease", "30s", "--beat", "100ms"]) as (a, b):
+    with Cluster("a", "b", more=["--lease", "8s", "--beat", "100ms"]) as (a, b):
         connect(a.gateway("machine-0", "EPOCH", 1), "machine-0", "unit-0", 1)
         a.client().ask("PRESENCE.JOIN", MODEL, "unit-joined")
         b.sees("unit-0", "alive")
