@@ -366,6 +366,12 @@ static inline bool server_is_known(const struct server *server)
            server->flags & (SERVER_CLAIMED | SERVER_FORGOTTEN | SERVER_LAPSED);
 }
 
+/* The same, of what readers see: rows that a list is staging, or that wait to be swept, do not count. */
+static inline bool server_shows(const struct server *server)
+{
+    return server->connections || server->flags & (SERVER_CLAIMED | SERVER_FORGOTTEN | SERVER_LAPSED);
+}
+
 /* Counts a server that became known, or is no longer. To be called wherever what server_is_known asks for changes. */
 void registry_count_idle(struct registry *registry, uint32_t number);
 static inline void server_settle(struct registry *registry, uint32_t number, const struct server *server)

@@ -80,7 +80,7 @@ int presence_replica_describe(presence_recorder *recorder, const char *server, p
     const struct roots *now = &recorder->registry->now;
     struct server_name name = recorder_server_name(recorder, span);
     uint32_t number = registry_server(now, name.span, name.hash);
-    bool known = number != NONE && server_is_known(server_get(now, number));
+    bool known = number != NONE && server_shows(server_get(now, number));
     if (known)
         fill_description(server_get(now, number), description);
     recorder_unlock(recorder);
