@@ -339,6 +339,7 @@ def a_restarted_node_is_not_its_own_double(world):
     a.process.kill()
     again = world.join("a", nats)
     again.ready()
+    again.fine("claim", "s1")  # the run before it may be remembered already: its claim is a fence
     again.fine("connect", "s1", "m", "y", 1)
     b.sees("y", "alive")
     eventually(lambda: b.status("x"), lambda status: status in ("missing", "unknown"), "the old life's agent")
