@@ -187,6 +187,30 @@ def a_revoked_token_ends_its_stream(path):
         equal(ask(daemon, "tenant", "/v1/events")[0], 401)
 
 
+def tag_of(daemon, who, path="/v1/models"):
+    connection = http.client.HTTPConnection("127.0.0.1", port_of(daemon), timeout=presenced.WAIT_S)
+    connection.request("GET", path, headers={"Authorization": "Bearer " + token_of(who)})
+    answer = connection.getresponse()
+    answer.read()
+    connection.close()
+    return answer.getheader("ETag")
+
+
+def a_tag_is_of_who_was_told(path):
+    """Given a reader's tag, when a tenant asks with it, or the reader once its roles were read anew, then it is told what
+    it may see, and not that nothing has changed."""
+    with Daemon(program, "--http", "127.0.0.1:0", "--tokens", path) as daemon:
+        fill(daemon)
+        tag = tag_of(daemon, "reader")
+        equal(ask(daemon, "reader", "/v1/models", **{"If-None-Match": tag})[0], 304)
+        equal(ask(daemon, "tenant", "/v1/models", **{"If-None-Match": tag})[0], 200)
+        with open(path, "a", encoding="utf-8") as file:
+            file.write("# read again\n")
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_until(lambda: tag_of(daemon, "reader") != tag)
+        equal(ask(daemon, "reader", "/v1/models", **{"If-None-Match": tag})[0], 200)
+
+
 def daemon_revision(client):
     return int(re.search(r"^revision:(\d+)", client.ask("INFO"), re.M).group(1))
 
@@ -301,5 +325,6 @@ presenced.tell(program, [nobody_is_told_anything, a_tenant_is_told_its_model_onl
                          whoever_may_join_is_that_agent_only, bad_bearers_are_slowed],
                "--http", "127.0.0.1:0", "--tokens", tokens)
 story("a revoked token ends its stream", a_revoked_token_ends_its_stream, write_tokens("changing"))
+story("a tag is of who was told", a_tag_is_of_who_was_told, write_tokens("tagged"))
 story("a certificate says who one is", a_certificate_says_who_one_is, tokens)
 presenced.end()

@@ -170,7 +170,12 @@ tags_follow_the_revision() {
     tag=$(get /v1/models -o "$scratch/body" -D - | tr -d '\r' | sed -n 's/^ETag: //p')
     [ -n "$tag" ]
     status 304 /v1/models -H "If-None-Match: $tag"
-    status 304 /v1/connections -H "If-None-Match: \"x\", $tag"
+    status 304 /v1/count -H "If-None-Match: \"x\", $tag"
+    status 304 "/v1/models/$model/agents?details=0" -H "If-None-Match: $tag"
+    # What tells when agents were last seen changes without the revision.
+    status 200 "/v1/models/$model/agents" -H "If-None-Match: $tag"
+    status 200 "/v1/models/$model/agents/unit-tag-0" -H "If-None-Match: $tag"
+    status 200 /v1/connections -H "If-None-Match: $tag"
     says 1 PRESENCE.ACTIVITY machine-9 1
     status 304 /v1/models -H "If-None-Match: $tag"
     says 1 PRESENCE.CONNECT machine-9 $model unit-tag-1 2

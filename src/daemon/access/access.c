@@ -50,6 +50,11 @@ void access_free(struct access *access)
     free(access);
 }
 
+uint64_t access_reloads(const struct access *access)
+{
+    return access->reloads;
+}
+
 bool access_reload(struct access *access, char *error, size_t error_bytes)
 {
     struct tokens tokens;
@@ -62,6 +67,7 @@ bool access_reload(struct access *access, char *error, size_t error_bytes)
     old = access->tls;
     access->tls = tls;
     pthread_mutex_unlock(&access->mutex);
+    access->reloads++;
     tls_free(old); /* those who began with it hold it until they end */
     return true;
 }

@@ -19,6 +19,9 @@ void access_free(struct access *access);
 /* Reads the same files again. False: nothing has changed, and `error` says why. Any thread. */
 bool access_reload(struct access *access, char *error, size_t error_bytes);
 
+/* How often they were read again. Any thread. */
+uint64_t access_reloads(const struct access *access);
+
 /* Failed authentications so far. */
 uint64_t access_failures(const struct access *access);
 /* How many tokens are in use. */

@@ -66,11 +66,11 @@ struct ssl_ctx_st;
 
 struct access {
     const struct config *config;
-    pthread_mutex_t mutex; /* of all below but the count */
+    pthread_mutex_t mutex; /* of all below but the counts */
     struct tokens tokens;
     struct throttle throttle;
     struct ssl_ctx_st *tls; /* NULL: no TLS */
-    _Atomic uint64_t failures;
+    _Atomic uint64_t failures, reloads;
 };
 
 /* A context of the configured files. False: `error` says why. *context is NULL where no certificate is configured. */

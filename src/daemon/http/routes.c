@@ -9,6 +9,8 @@
  * The loop of the connection; O(routes + request) beside the command.
  */
 #include "cluster/joined.h"
+#include "access/access.h"
+#include "access/principal.h"
 #include "http/exchange.h"
 #include "metrics/metrics.h"
 
@@ -26,6 +28,7 @@ enum route_flags {
     ROUTE_CONNECTION = 1 << 2, /* the body is a connection */
     ROUTE_LIST = 1 << 3,       /* the body is a list of connections */
     ROUTE_FRESHNESS = 1 << 4,  /* tells freshness, which in a cluster changes without the revision: no tag then */
+    ROUTE_TIMES = 1 << 5,      /* records tell last_seen, which activity changes without the revision: no tag then */
 };
 
 struct route {
@@ -53,11 +56,11 @@ static const struct route routes[] = {
     {EVHTTP_REQ_GET, 0, "/v1/events", "PRESENCE.WATCH", events_answer},
     {EVHTTP_REQ_GET, ROUTE_TAGGED, "/v1/count", "PRESENCE.COUNT", NULL},
     {EVHTTP_REQ_GET, ROUTE_TAGGED | ROUTE_DETAILS, "/v1/models", "PRESENCE.MODELS", NULL},
-    {EVHTTP_REQ_GET, ROUTE_TAGGED | ROUTE_DETAILS, "/v1/models/{model}/agents", "PRESENCE.AGENTS", NULL},
-    {EVHTTP_REQ_GET, ROUTE_TAGGED | ROUTE_FRESHNESS, "/v1/models/{model}/agents/{agent}", "PRESENCE.AGENT", NULL},
+    {EVHTTP_REQ_GET, ROUTE_TAGGED | ROUTE_DETAILS | ROUTE_TIMES, "/v1/models/{model}/agents", "PRESENCE.AGENTS", NULL},
+    {EVHTTP_REQ_GET, 0, "/v1/models/{model}/agents/{agent}", "PRESENCE.AGENT", NULL},
     {EVHTTP_REQ_GET, ROUTE_TAGGED | ROUTE_FRESHNESS | ROUTE_DETAILS, "/v1/servers", "PRESENCE.SERVERS", NULL},
     {EVHTTP_REQ_GET, ROUTE_TAGGED | ROUTE_FRESHNESS, "/v1/servers/{server}", "PRESENCE.SERVER", NULL},
-    {EVHTTP_REQ_GET, ROUTE_TAGGED, "/v1/connections", "PRESENCE.VALUES", NULL},
+    {EVHTTP_REQ_GET, 0, "/v1/connections", "PRESENCE.VALUES", NULL},
     {EVHTTP_REQ_PUT, ROUTE_LIST, "/v1/servers/{server}/connections", "PRESENCE.UPDATESERVER", NULL},
     {EVHTTP_REQ_PUT, ROUTE_CONNECTION, "/v1/servers/{server}/connections/{id}", "PRESENCE.CONNECT", NULL},
     {EVHTTP_REQ_DELETE, 0, "/v1/servers/{server}/connections/{ids}", "PRESENCE.DISCONNECT", NULL},
@@ -254,14 +257,24 @@ static bool set_queries(struct exchange *exchange, char *query)
 
 /* ----------------------------------------------------------------------------------------------------- answering -- */
 
-/* The tag of the record as it is: this run's, at this revision. Weak, for what was merely seen again changes no
- * revision. */
+/* What one may see another may not, and a reload may change what that is: each principal has tags of its own. */
+static uint64_t reader_of(const struct exchange *exchange)
+{
+    const struct client *client = &exchange->connection->client;
+    uint64_t hash = access_reloads(client->node->access);
+    for (const char *at = client->principal ? principal_name(client->principal) : ""; *at; at++)
+        hash = (hash ^ (unsigned char)*at) * UINT64_C(0x100000001b3);
+    return hash;
+}
+
+/* The tag of the record as it is: this run's, at this revision, for this reader. Weak, for what was merely seen again
+ * changes no revision. */
 static bool is_unchanged(struct exchange *exchange)
 {
     const struct node *node = exchange->connection->client.node;
     const char *known = exchange_asked(exchange, "If-None-Match");
     char tag[64];
-    int length = snprintf(tag, sizeof tag, "W/\"%016" PRIx64 "-%" PRIu64 "\"", node->run,
+    int length = snprintf(tag, sizeof tag, "W/\"%016" PRIx64 "-%" PRIu64 "\"", node->run ^ reader_of(exchange),
                           presence_recorder_revision(node->recorder));
     exchange_header(exchange, "ETag", tag);
     (void)length;
@@ -273,10 +286,11 @@ static void answer_call(struct exchange *exchange, const struct route *route)
 {
     struct call *call = &exchange->call;
     struct arguments *arguments = &call->arguments;
-    bool tagged = route->flags & ROUTE_TAGGED && !arguments->cursor &&
-                  !(route->flags & ROUTE_FRESHNESS && call->client->node->cluster);
     if ((route->flags & ROUTE_DETAILS) && !argument_given(arguments, SLOT_DETAILS))
         arguments->details = true;
+    bool tagged = route->flags & ROUTE_TAGGED && !arguments->cursor &&
+                  !(route->flags & ROUTE_FRESHNESS && call->client->node->cluster) &&
+                  !(route->flags & ROUTE_TIMES && arguments->details);
     if (!command_permit(call)) {
         exchange_send_reply(exchange);
     } else if (tagged && is_unchanged(exchange)) {
