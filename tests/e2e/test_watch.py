@@ -5,6 +5,7 @@ or doubled, resumed by revision, reset when too old; many watchers; one that doe
 
 import json
 import re
+import resource
 import socket
 import sys
 import threading
@@ -237,7 +238,11 @@ def who_reads_is_told_a_list_of_any_size(program):
 
 
 def many_watchers_are_told(program):
-    many = 2000
+    # Ten thousand, where the system gives a process so many descriptors: presenced takes two for each.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    many = 10000 if hard == resource.RLIM_INFINITY else min(10000, (hard - 1000) // 2)
+    print(f"# {many} watchers")
     with presenced.Daemon(program, "--threads", "2") as daemon:
         gateway = daemon.client()
         watchers = []

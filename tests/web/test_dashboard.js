@@ -150,6 +150,20 @@ async function saysWhenStale(browser, daemon, feeder) {
   return again;
 }
 
+/* The colours of the chart's areas, which are painted thinly: those of more than a few pixels. */
+async function chartAreas(page) {
+  return page.evaluate(() => {
+    const canvas = document.getElementById('chart'), counts = new Map();
+    const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+    for (let at = 0; at < data.length; at += 4) {
+      if (data[at + 3] < 50 || data[at + 3] > 62) continue;
+      const colour = [data[at], data[at + 1], data[at + 2]].map((part) => Math.round(part / 32)).join();
+      counts.set(colour, (counts.get(colour) ?? 0) + 1);
+    }
+    return [...counts].filter(([, count]) => count > 40).map(([colour]) => colour);
+  });
+}
+
 async function scrollsMany(browser, daemon, feeder) {
   for (let i = 0; i < many;) {
     const sent = [];
@@ -173,9 +187,11 @@ async function scrollsMany(browser, daemon, feeder) {
   await page.locator('#search').fill('unit-0999');
   await until('the search', async () => /^100 agents/.test(await page.locator('#agents-note').innerText()));
   const scrolling = await page.evaluate(() => window.long.splice(0));
+  await until('the chart shows who is alive', async () => (await chartAreas(page)).length === 1);
   await page.locator('#search').fill('');
   await feeder.send('PRESENCE.SERVERDOWN', 'machine-3');
   await until('a tenth is missing', async () => (await page.locator('#count-missing').innerText()) === (many / 10).toLocaleString('en'), 60000);
+  await until('the chart shows who is missing, too', async () => (await chartAreas(page)).length === 2);
   const storm = await page.evaluate(() => window.long.splice(0));
   const tell = (name, tasks) => console.log(`# long tasks (50 ms and more) while ${name}: ${tasks.length}, the longest ${Math.max(0, ...tasks)} ms`);
   tell(`${many} agents were listed`, loading);
