@@ -49,11 +49,10 @@ void follow_end_repair(struct step *step, struct server *server)
 {
     if (server->repair == REPAIR_STATE && server->source)
         listen_to(step, server->source, false);
-    step->repairs -= server->repair != REPAIR_NONE;
     server->repair = REPAIR_NONE;
     server->source = NULL;
     server->tries = 0;
-    intake_drop(step, server);
+    intake_drop(server);
 }
 
 static void ask_now(struct step *step, struct server *server)
@@ -86,7 +85,6 @@ void follow_ask(struct step *step, struct server *server, enum repair repair, st
     follow_end_repair(step, server);
     server->repair = repair;
     server->source = source;
-    step->repairs++;
     if (repair == REPAIR_STATE)
         listen_to(step, source, true);
     ask_now(step, server);
@@ -116,7 +114,7 @@ static void retry_state(struct step *step, struct server *server)
         return;
     }
     if (server->tries % TRIES_FOR_CHUNKS == 0)
-        intake_drop(step, server); /* its sender may have forgotten that transfer */
+        intake_drop(server); /* its sender may have forgotten that transfer */
     ask_now(step, server);
 }
 

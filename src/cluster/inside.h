@@ -139,7 +139,7 @@ struct step {
     struct server *servers, *last_server;
     size_t server_count;
     size_t pending; /* servers stated unclaimed */
-    size_t repairs, transfers, intakes;
+    size_t transfers;
     uint64_t told_memory; /* when ours was last told to all */
     uint64_t next_sweep;  /* of what goes by time: settle, repairs, orphans */
     uint64_t next_bury;
@@ -237,7 +237,7 @@ void held_drop(struct server *server);
 /* ----------------------------------------------------------------------------------------------------------- intake */
 
 void intake_chunk(struct step *step, struct peer *peer, const struct wire_chunk *chunk);
-void intake_drop(struct step *step, struct server *server);
+void intake_drop(struct server *server);
 /* Which chunks are missing, into ranges (at most `most`); how many. */
 size_t intake_missing(const struct server *server, struct wire_range *ranges, size_t most, uint64_t *transfer);
 bool intake_came_on(struct server *server); /* since the last call */

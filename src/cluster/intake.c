@@ -54,13 +54,12 @@ static void intake_free(struct intake *intake)
     free(intake);
 }
 
-void intake_drop(struct step *step, struct server *server)
+void intake_drop(struct server *server)
 {
     if (!server->intake)
         return;
     intake_free(server->intake);
     server->intake = NULL;
-    step->intakes--;
 }
 
 static const char *copy_text(struct intake *intake, const char *text)
@@ -106,9 +105,9 @@ static bool add_value(struct intake *intake, const presence_value *value)
     return to->model && to->agent && to->user_data;
 }
 
-static struct intake *begin(struct step *step, struct server *server, const struct wire_chunk *chunk)
+static struct intake *begin(struct server *server, const struct wire_chunk *chunk)
 {
-    intake_drop(step, server);
+    intake_drop(server);
     struct intake *intake = calloc(1, sizeof *intake);
     if (!intake)
         return NULL;
@@ -126,7 +125,6 @@ static struct intake *begin(struct step *step, struct server *server, const stru
         return NULL;
     }
     server->intake = intake;
-    step->intakes++;
     return intake;
 }
 
@@ -248,12 +246,11 @@ static void take(struct step *step, struct server *server)
 {
     struct state_job *state = malloc(sizeof *state);
     if (!state) {
-        intake_drop(step, server); /* to be asked for again */
+        intake_drop(server); /* to be asked for again */
         return;
     }
     *state = (struct state_job){.recorder = step->recorder, .intake = server->intake};
     server->intake = NULL;
-    step->intakes--;
     server->applying = true;
     if (step->output.apply) {
         step->output.apply(step->output.context, &state->job);
@@ -279,7 +276,7 @@ void intake_chunk(struct step *step, struct peer *peer, const struct wire_chunk 
         presence_claim_compare(&chunk->claim, &intake->claim) <= 0)
         return; /* another memory of the same: one is enough */
     if (another)
-        intake = begin(step, server, chunk);
+        intake = begin(server, chunk);
     if (!intake || !note(intake, chunk->index))
         return;
     step->counters.chunks_taken++;
@@ -289,7 +286,7 @@ void intake_chunk(struct step *step, struct peer *peer, const struct wire_chunk 
         if (intake->bytes > step->config.most_state_bytes || !add_value(intake, &chunk->values[i])) {
             if (step_may_say(step, 4))
                 step_say(step, STEP_WARNING, "state", "server %s: its state does not fit into memory", server->name);
-            intake_drop(step, server);
+            intake_drop(server);
             return;
         }
     server->asked_at = step->now; /* it comes on */

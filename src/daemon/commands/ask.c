@@ -97,23 +97,6 @@ static void run_agent(struct call *call)
     reply_freshness(call->reply, &freshness);
 }
 
-/* The slice for the filters that are given, or NULL: out of memory. */
-static presence_connections *slice_of_filters(const struct call *call)
-{
-    const struct arguments *arguments = &call->arguments;
-    presence_connections *(*const narrow[])(const presence_connections *, const char *) = {
-        presence_connections_for_server, presence_connections_for_model, presence_connections_for_agent};
-    const char *const names[] = {arguments->server, arguments->model, arguments->agent};
-    presence_connections *slice = presence_recorder_connections(call->client->node->recorder);
-    for (size_t i = 0; slice && i < 3; i++)
-        if (names[i]) {
-            presence_connections *wider = slice;
-            slice = narrow[i](wider, names[i]);
-            presence_connections_free(wider);
-        }
-    return slice;
-}
-
 static size_t count_status(const presence_connections *slice, presence_status status)
 {
     presence_cursor cursor = {0};
@@ -127,7 +110,7 @@ static size_t count_status(const presence_connections *slice, presence_status st
 static void count_slice(struct call *call)
 {
     const struct arguments *arguments = &call->arguments;
-    presence_connections *slice = slice_of_filters(call);
+    presence_connections *slice = command_slice(call);
     if (!slice) {
         command_failed(call, PRESENCE_E_NO_MEMORY, NULL);
         return;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * groups.h - the groups that make up the table: one file each, in the order in which COMMAND lists them.
+ * groups.h - the groups that make up the table: one file each, in the order in which COMMAND lists them; and the few
+ * functions that several of them share.
  */
 #ifndef DAEMON_COMMANDS_GROUPS_H
 #define DAEMON_COMMANDS_GROUPS_H
@@ -20,6 +21,9 @@ extern const struct command_group group_listing;   /* MODELS, SERVERS, SERVER, A
 extern const struct command_group group_watch;     /* WATCH, UNWATCH */
 extern const struct command_group group_operate;   /* CHECK, EXPLAIN, FORGET */
 extern const struct command_group group_cluster;   /* CLUSTER */
+
+/* The slice of the call's filters: SERVER, MODEL, AGENT as they are given. NULL: out of memory. To be freed. O(1). */
+presence_connections *command_slice(const struct call *call);
 
 /* The three members of a map that tell how sure the answer is: freshness, stale_since, stale_because. */
 enum { FRESHNESS_MEMBERS = 3 };

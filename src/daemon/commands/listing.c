@@ -42,8 +42,7 @@ static bool copy_filter(char **to, const char *text)
     return !text || *to;
 }
 
-/* The slice of the given filters. NULL: out of memory. */
-static presence_connections *narrow(const struct call *call)
+presence_connections *command_slice(const struct call *call)
 {
     const struct arguments *arguments = &call->arguments;
     presence_connections *(*const by[])(const presence_connections *, const char *) = {
@@ -84,7 +83,7 @@ static struct listing *begin(struct call *call, const struct kind *kind)
         listing->details = arguments->details;
         listing->has_status = argument_given(arguments, SLOT_STATUS);
         listing->status = arguments->status;
-        listing->slice = narrow(call);
+        listing->slice = command_slice(call);
         if (!listing->slice || !copy_filter(&listing->model, arguments->model) ||
             !copy_filter(&listing->server, arguments->server))
             code = PRESENCE_E_NO_MEMORY;
