@@ -268,13 +268,13 @@ static bool stays(const struct bulk *bulk, uint64_t stamp)
     }
 }
 
-/* One page after the other of the server's, full ones first; pages that a step frees or moves are behind us by then. */
-struct page_walk {
-    uint32_t next; /* page + 1 */
-    bool open;     /* on the list of pages with free slots */
+/* One unit after the other of the server's, full ones first; units that a step frees or moves are behind us by then. */
+struct unit_walk {
+    uint32_t next; /* unit + 1 */
+    bool open;     /* on the list of units with free slots */
 };
 
-static uint32_t walk_page(struct bulk *bulk, struct page_walk *walk)
+static uint32_t walk_unit(struct bulk *bulk, struct unit_walk *walk)
 {
     const struct shelf_list *list = &server_get(&bulk->registry->now, bulk->server)->rows;
     if (!walk->next && !walk->open) {
@@ -283,28 +283,28 @@ static uint32_t walk_page(struct bulk *bulk, struct page_walk *walk)
     }
     if (!walk->next)
         return NONE;
-    uint32_t page = walk->next - 1;
-    walk->next = pv_side(&bulk->registry->now.rows.pv, page)->next;
-    return page;
+    uint32_t unit = walk->next - 1;
+    walk->next = shelf_links(&bulk->registry->now.rows, unit)->next;
+    return unit;
 }
 
-static struct page_walk walk_start(const struct bulk *bulk)
+static struct unit_walk walk_start(const struct bulk *bulk)
 {
-    return (struct page_walk){server_get(&bulk->registry->now, bulk->server)->rows.full, false};
+    return (struct unit_walk){server_get(&bulk->registry->now, bulk->server)->rows.full, false};
 }
 
 /* Every row that the list did not mark: it stays and counts, or it is marked as dropped. */
 static int stage_rest(struct bulk *bulk)
 {
     struct registry *registry = bulk->registry;
-    struct page_walk walk = walk_start(bulk);
-    uint32_t page;
-    for (size_t steps = 1; (page = walk_page(bulk, &walk)) != NONE; steps++) {
-        for (uint32_t slot = 0; slot < SHELF_SLOTS; slot++) {
+    struct unit_walk walk = walk_start(bulk);
+    uint32_t unit;
+    for (size_t steps = 1; (unit = walk_unit(bulk, &walk)) != NONE; steps++) {
+        for (uint32_t slot = 0; slot < (uint32_t)1 << ROW_UNIT_BITS; slot++) {
             int code = arena_reserve(&registry->arena);
             if (code)
                 return code;
-            uint32_t row = page << SHELF_SLOT_BITS | slot;
+            uint32_t row = unit << ROW_UNIT_BITS | slot;
             if (!shelf_in_use(&registry->now.rows, row))
                 continue;
             uint64_t stamp = row_stamp(&registry->now, row);
@@ -326,11 +326,11 @@ static int stage_rest(struct bulk *bulk)
 static int stage_unstated(struct bulk *bulk)
 {
     struct registry *registry = bulk->registry;
-    struct page_walk walk = walk_start(bulk);
-    uint32_t page;
-    for (size_t steps = 1; (page = walk_page(bulk, &walk)) != NONE; steps++) {
-        for (uint32_t slot = 0; slot < SHELF_SLOTS; slot++) {
-            uint32_t row = page << SHELF_SLOT_BITS | slot;
+    struct unit_walk walk = walk_start(bulk);
+    uint32_t unit;
+    for (size_t steps = 1; (unit = walk_unit(bulk, &walk)) != NONE; steps++) {
+        for (uint32_t slot = 0; slot < (uint32_t)1 << ROW_UNIT_BITS; slot++) {
+            uint32_t row = unit << ROW_UNIT_BITS | slot;
             if (!shelf_in_use(&registry->now.rows, row))
                 continue;
             uint64_t revision = row_revision(row_stamp(&registry->now, row));
@@ -488,7 +488,7 @@ static void sweep_dropped(struct presence_recorder *recorder, uint32_t number)
     struct evidence evidence = evidence_now(now, agent);
     bool controller = row.stamp & ROW_CONTROLLER;
     if (recorder->left.most && evidence.status == PRESENCE_UNKNOWN && !controller) {
-        struct span model = text_span(model_get(now, agent_get(now, agent)->model)->name),
+        struct span model = model_name(model_get(now, agent_get(now, agent)->model)),
                     name = agent_name(agent_get(now, agent));
         const struct left_agent *left = left_find(recorder, model, name);
         presence_time last_seen = row.last_seen; /* the latest of those that this list drops */
@@ -516,7 +516,7 @@ static void sweep_marked(struct presence_recorder *recorder, const struct server
     edit->stamp = revision << ROW_STAMP_SHIFT | restated | (row.stamp & (ROW_CONTROLLER | ROW_EXTRA));
     edit->last_seen = row_last_seen(row.last_seen, row.stamp, server);
     if (recorder->left.count && !(row.stamp & ROW_CONTROLLER))
-        left_remove(recorder, text_span(model_get(now, agent_get(now, row.agent)->model)->name),
+        left_remove(recorder, model_name(model_get(now, agent_get(now, row.agent)->model)),
                     agent_name(agent_get(now, row.agent)));
     evidence_record(registry, row.agent, evidence);
 }
@@ -530,14 +530,14 @@ static void unstage_row(struct registry *registry, uint32_t number)
         row_edit(registry, number)->stamp = stamp & ~((uint64_t)ROW_MARK_MASK << ROW_MARK_SHIFT);
 }
 
-static int sweep_page(struct bulk *bulk, uint32_t page)
+static int sweep_unit(struct bulk *bulk, uint32_t unit)
 {
     struct registry *registry = bulk->registry;
-    for (uint32_t slot = 0; slot < SHELF_SLOTS; slot++) {
+    for (uint32_t slot = 0; slot < (uint32_t)1 << ROW_UNIT_BITS; slot++) {
         int code = arena_reserve(&registry->arena);
         if (code)
             return code;
-        uint32_t row = page << SHELF_SLOT_BITS | slot;
+        uint32_t row = unit << ROW_UNIT_BITS | slot;
         if (!shelf_in_use(&registry->now.rows, row))
             continue;
         const struct server *server = server_get(&registry->now, bulk->server);
@@ -547,7 +547,7 @@ static int sweep_page(struct bulk *bulk, uint32_t page)
             sweep_dropped(bulk->recorder, row);
         else if (row_mark(row_stamp(&registry->now, row)) != MARK_NONE)
             sweep_marked(bulk->recorder, server, row);
-        if (!shelf_in_use(&registry->now.rows, page << SHELF_SLOT_BITS) && !pv_page(&registry->now.rows.pv, page))
+        if (!shelf_used(&registry->now.rows, unit))
             break; /* that was its last row */
     }
     return PRESENCE_OK;
@@ -571,10 +571,10 @@ static int sweep(struct bulk *bulk, bool may_give_way)
     int code = recorder_begin(bulk->recorder);
     if (code)
         return code;
-    struct page_walk walk = walk_start(bulk);
-    uint32_t page;
-    for (size_t steps = 1; (page = walk_page(bulk, &walk)) != NONE; steps++) {
-        code = sweep_page(bulk, page);
+    struct unit_walk walk = walk_start(bulk);
+    uint32_t unit;
+    for (size_t steps = 1; (unit = walk_unit(bulk, &walk)) != NONE; steps++) {
+        code = sweep_unit(bulk, unit);
         if (code)
             return code;
         registry_drain(bulk->registry, STEP);

@@ -72,7 +72,7 @@ static void remember_left(struct presence_recorder *recorder, uint32_t agent, pr
                           presence_time last_seen, presence_reason reason)
 {
     const struct roots *now = &recorder->registry->now;
-    struct span model = text_span(model_get(now, agent_get(now, agent)->model)->name);
+    struct span model = model_name(model_get(now, agent_get(now, agent)->model));
     left_add(recorder, model, agent_name(agent_get(now, agent)), when, last_seen, reason);
 }
 

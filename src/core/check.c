@@ -12,42 +12,34 @@ struct sums {
     presence_digest digest;
 };
 
-static uint64_t text_hash_of(const struct registry *registry, const struct text *name)
-{
-    return name_hash(registry, text_span(name));
-}
-
 static uint32_t row_hash(const void *context, uint32_t number)
 {
     const struct registry *registry = context;
     const struct server *server = server_get(&registry->now, row_server(&registry->now, number));
-    return (uint32_t)connection_hash(registry, text_hash_of(registry, server->name),
+    return (uint32_t)connection_hash(registry, name_hash(registry, text_span(server->name)),
                                      row_get(&registry->now, number)->id) &
-           (((uint32_t)1 << INDEX_HASH_BITS) - 1);
+           INDEX_HASH_MASK;
 }
 
 static uint32_t agent_low_hash(const void *context, uint32_t number)
 {
     const struct registry *registry = context;
     const struct agent *agent = agent_get(&registry->now, number);
-    uint64_t model_hash = text_hash_of(registry, model_get(&registry->now, agent->model)->name);
+    uint64_t model_hash = name_hash(registry, model_name(model_get(&registry->now, agent->model)));
     return (uint32_t)agent_hash(registry, model_hash, name_hash(registry, agent_name(agent))) &
-           (((uint32_t)1 << INDEX_HASH_BITS) - 1);
-}
-
-static uint32_t text_low_hash(const struct registry *registry, const struct text *name)
-{
-    return (uint32_t)text_hash_of(registry, name) & (((uint32_t)1 << INDEX_HASH_BITS) - 1);
+           INDEX_HASH_MASK;
 }
 
 static uint32_t model_low_hash(const void *context, uint32_t number)
 {
-    return text_low_hash(context, model_get(&((const struct registry *)context)->now, number)->name);
+    const struct registry *registry = context;
+    return (uint32_t)name_hash(registry, model_name(model_get(&registry->now, number))) & INDEX_HASH_MASK;
 }
 
 static uint32_t server_low_hash(const void *context, uint32_t number)
 {
-    return text_low_hash(context, server_get(&((const struct registry *)context)->now, number)->name);
+    const struct registry *registry = context;
+    return (uint32_t)name_hash(registry, text_span(server_get(&registry->now, number)->name)) & INDEX_HASH_MASK;
 }
 
 static const char *check_row(const struct registry *registry, uint32_t number, const struct server *server)
@@ -60,11 +52,10 @@ static const char *check_row(const struct registry *registry, uint32_t number, c
         return "a row is marked, and no list is being applied to its server";
     if (!shelf_in_use(&now->agents, row.agent))
         return "a row names an agent that is not recorded";
-    if (row.agent_hash != (agent_get(now, row.agent)->hash_reason & (((uint32_t)1 << INDEX_HASH_BITS) - 1)))
+    if (row.agent_hash != (agent_get(now, row.agent)->hash_reason & INDEX_HASH_MASK))
         return "a row's hash of its agent is not its agent's";
-    uint32_t page = number >> SHELF_SLOT_BITS;
-    bool has_extra =
-        pv_page_or_null(&now->extras, page) && (pv_side(&now->extras, page)->used >> shelf_slot(number) & 1);
+    const struct extra_page *extras = pv_page_or_null(&now->extras, number >> ROW_UNIT_BITS);
+    bool has_extra = extras && (extras->used >> (number & (EXTRA_PAGE_SLOTS - 1)) & 1);
     if (has_extra != ((row.stamp & ROW_EXTRA) != 0))
         return "a row and its extras disagree on whether there are any";
     if (server->bulk == BULK_NONE) {
@@ -107,21 +98,22 @@ static const char *check_server(const struct registry *registry, uint32_t number
     const struct roots *now = &registry->now;
     const struct server *server = server_get(now, number);
     struct sums sums = {0};
-    uint64_t pages = 0;
-    if (server->hash != text_hash_of(registry, server->name))
+    uint64_t units = 0;
+    if (server->hash != name_hash(registry, text_span(server->name)))
         return "a server's hash does not fit its name";
-    for (uint32_t page = shelf_first(&server->rows); page; pages++) {
-        const struct pv_side *side = pv_side(&now->rows.pv, page - 1);
-        if (side->owner != number || !side->used || pages > now->rows.pv.pages)
-            return "a server's list of pages is broken";
-        for (unsigned used = side->used; used; used &= used - 1) {
-            uint32_t row = (page - 1) << SHELF_SLOT_BITS | (uint32_t)__builtin_ctz(used);
+    for (uint32_t next = shelf_first(&server->rows); next; units++) {
+        uint32_t unit = next - 1;
+        if (row_server(now, unit << ROW_UNIT_BITS) != number || !shelf_used(&now->rows, unit) ||
+            units > now->rows.units)
+            return "a server's list of units is broken";
+        for (uint32_t used = shelf_used(&now->rows, unit); used; used &= used - 1) {
+            uint32_t row = unit << ROW_UNIT_BITS | (uint32_t)__builtin_ctz(used);
             const char *wrong = check_row(registry, row, server);
             if (wrong)
                 return wrong;
             sum_row(registry, row, server, &sums);
         }
-        page = shelf_next(&server->rows, &now->rows, side);
+        next = shelf_next(&server->rows, &now->rows, unit);
     }
     if (server->idle == server_is_known(server))
         return "a server is counted as idle and known, or as neither";
@@ -146,7 +138,7 @@ static const char *check_agent(const struct registry *registry, uint32_t number,
     uint32_t before = NONE;
     uint64_t count = 0;
     if (agent->model != shelf_owner(&now->agents, number))
-        return "an agent names another model than the one that its page belongs to";
+        return "an agent names another model than the one that its unit belongs to";
     for (uint32_t at = agent->first; at != NONE; count++) {
         if (!shelf_in_use(&now->rows, at) || row_get(now, at)->agent != number)
             return "an agent's chain has a row that is not its own";
@@ -161,7 +153,7 @@ static const char *check_agent(const struct registry *registry, uint32_t number,
         return "an agent is recorded without a connection";
     if (agent_meta(agent) & AGENT_BASIS && !(row_stamp(now, agent->first) & ROW_EXTRA))
         return "an agent's basis is kept nowhere";
-    if (agent_low_hash(registry, number) != (agent->hash_reason & (((uint32_t)1 << INDEX_HASH_BITS) - 1)))
+    if (agent_low_hash(registry, number) != (agent->hash_reason & INDEX_HASH_MASK))
         return "an agent's hash does not fit its name";
     struct span name = agent_name(agent);
     if (name.bytes[name.length] || (name.length <= AGENT_NAME_SHORT) != !agent_long_name(agent))
@@ -176,20 +168,24 @@ static const char *check_model(const struct registry *registry, uint32_t number)
 {
     const struct roots *now = &registry->now;
     const struct model *model = model_get(now, number);
-    uint64_t agents = 0, rows = 0, pages = 0;
-    if (model->hash != text_hash_of(registry, model->name))
+    uint64_t agents = 0, rows = 0, units = 0;
+    if (model->hash != name_hash(registry, model_name(model)))
         return "a model's hash does not fit its name";
-    for (uint32_t page = shelf_first(&model->agents); page; pages++) {
-        const struct pv_side *side = pv_side(&now->agents.pv, page - 1);
-        if (side->owner != number || !side->used || pages > now->agents.pv.pages)
-            return "a model's list of pages is broken";
-        for (unsigned used = side->used; used; used &= used - 1, agents++) {
+    struct span name = model_name(model);
+    if (name.bytes[name.length] || (name.length <= MODEL_NAME_SHORT) != !model_long_name(model))
+        return "a model's name is not kept where its length says";
+    for (uint32_t next = shelf_first(&model->agents); next; units++) {
+        uint32_t unit = next - 1;
+        if (shelf_owner(&now->agents, unit << AGENT_UNIT_BITS) != number || !shelf_used(&now->agents, unit) ||
+            units > now->agents.units)
+            return "a model's list of units is broken";
+        for (uint32_t used = shelf_used(&now->agents, unit); used; used &= used - 1, agents++) {
             const char *wrong =
-                check_agent(registry, (page - 1) << SHELF_SLOT_BITS | (uint32_t)__builtin_ctz(used), &rows);
+                check_agent(registry, unit << AGENT_UNIT_BITS | (uint32_t)__builtin_ctz(used), &rows);
             if (wrong)
                 return wrong;
         }
-        page = shelf_next(&model->agents, &now->agents, side);
+        next = shelf_next(&model->agents, &now->agents, unit);
     }
     if (agents != model->agent_count || agents == 0)
         return "a model counts other agents than it has";
@@ -217,7 +213,7 @@ const char *registry_check(struct registry *registry)
     const struct roots *now = &registry->now;
     const char *wrong = check_structure(registry);
     uint64_t connections = 0, alive = 0, physical = 0, rows = 0, idle = 0, idle_bytes = 0;
-    for (uint32_t number = 0; !wrong && number >> SHELF_SLOT_BITS < now->servers.pv.pages; number++) {
+    for (uint32_t number = 0; !wrong && number < shelf_end(&now->servers); number++) {
         if (!shelf_in_use(&now->servers, number))
             continue;
         wrong = check_server(registry, number);
@@ -228,7 +224,7 @@ const char *registry_check(struct registry *registry)
         idle += server->idle;
         idle_bytes += server->idle ? text_length(server->name) : 0;
     }
-    for (uint32_t number = 0; !wrong && number >> SHELF_SLOT_BITS < now->models.pv.pages; number++) {
+    for (uint32_t number = 0; !wrong && number < shelf_end(&now->models); number++) {
         if (!shelf_in_use(&now->models, number))
             continue;
         wrong = check_model(registry, number);

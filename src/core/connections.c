@@ -193,7 +193,7 @@ static enum route route_of(const presence_connections *connections)
     return connections->by_server ? ROUTE_SERVER : ROUTE_ROWS;
 }
 
-/* The cursor: at[0] where in the index (page + 1, or model + 1), at[1] slot, at[2] next row of the agent + 1, at[3] 1
+/* The cursor: at[0] where in the index (unit + 1, or model + 1), at[1] slot, at[2] next row of the agent + 1, at[3] 1
  * once started, 2 at the end. */
 enum { CURSOR_STARTED = 1, CURSOR_ENDED = 2 };
 
@@ -208,13 +208,13 @@ static uint32_t next_of_agent(const struct roots *roots, presence_cursor *cursor
     return row;
 }
 
-static void prefetch_agents(const struct roots *roots, uint32_t used, uint32_t page)
+static void prefetch_agents(const struct roots *roots, uint32_t used, uint32_t unit)
 {
-    const struct agent *agents = pv_page(&roots->agents.pv, page);
+    const struct agent *agents = agent_get(roots, unit << AGENT_UNIT_BITS);
     for (; used; used &= used - 1) {
         uint32_t first = agents[__builtin_ctz(used)].first;
         memory_prefetch(row_get(roots, first));
-        shelf_prefetch_side(&roots->rows, first, false);
+        memory_prefetch(shelf_owner_place(&roots->rows, first));
     }
 }
 
@@ -233,57 +233,55 @@ static uint32_t next_in_model(const presence_connections *connections, presence_
         }
         if (!cursor->at[0])
             return NONE;
-        uint32_t page = (uint32_t)cursor->at[0] - 1;
-        const struct pv_side *side = pv_side(&roots->agents.pv, page);
+        uint32_t unit = (uint32_t)cursor->at[0] - 1, used = shelf_used(&roots->agents, unit);
         if (cursor->at[1] == 0)
-            prefetch_agents(roots, side->used, page);
-        unsigned left = side->used >> cursor->at[1];
+            prefetch_agents(roots, used, unit);
+        unsigned left = used >> cursor->at[1];
         if (!left) {
-            cursor->at[0] = shelf_next(list, &roots->agents, side);
+            cursor->at[0] = shelf_next(list, &roots->agents, unit);
             cursor->at[1] = 0;
             continue;
         }
         cursor->at[1] += (unsigned)__builtin_ctz(left);
-        uint32_t agent = page << SHELF_SLOT_BITS | (uint32_t)cursor->at[1];
+        uint32_t agent = unit << AGENT_UNIT_BITS | (uint32_t)cursor->at[1];
         cursor->at[1]++;
         cursor->at[2] = (uint64_t)agent_get(roots, agent)->first + 1;
     }
 }
 
-static void prefetch_rows(const struct roots *roots, uint32_t used, uint32_t page)
+static void prefetch_rows(const struct roots *roots, uint32_t used, uint32_t unit)
 {
-    const struct row *rows = pv_page(&roots->rows.pv, page);
+    const struct row *rows = row_get(roots, unit << ROW_UNIT_BITS);
     for (; used; used &= used - 1)
         memory_prefetch(agent_get(roots, rows[__builtin_ctz(used)].agent));
 }
 
-/* The next row in a page, or in the pages after it: of the server's list, or of all pages. */
-static uint32_t next_in_pages(const presence_connections *connections, presence_cursor *cursor, bool all)
+/* The next row in a unit, or in the units after it: of the server's list, or of all units. */
+static uint32_t next_in_units(const presence_connections *connections, presence_cursor *cursor, bool all)
 {
     const struct roots *roots = roots_of(connections);
     const struct shelf_list *list = all ? NULL : &server_get(roots, connections->server)->rows;
     if (!cursor->at[3]) {
         cursor->at[3] = CURSOR_STARTED;
-        cursor->at[0] = all ? roots->rows.pv.pages > 0 : shelf_first(list);
+        cursor->at[0] = all ? roots->rows.units > 0 : shelf_first(list);
         cursor->at[1] = 0;
     }
     while (cursor->at[0]) {
-        uint32_t page = (uint32_t)cursor->at[0] - 1;
-        const struct pv_side *side = pv_side(&roots->rows.pv, page);
-        if (cursor->at[1] == 0 && side->used)
-            prefetch_rows(roots, side->used, page);
-        unsigned left = side->used >> cursor->at[1];
+        uint32_t unit = (uint32_t)cursor->at[0] - 1, used = shelf_used(&roots->rows, unit);
+        if (cursor->at[1] == 0 && used)
+            prefetch_rows(roots, used, unit);
+        unsigned left = used >> cursor->at[1];
         if (left) {
             cursor->at[1] += (unsigned)__builtin_ctz(left);
-            uint32_t row = page << SHELF_SLOT_BITS | (uint32_t)cursor->at[1];
+            uint32_t row = unit << ROW_UNIT_BITS | (uint32_t)cursor->at[1];
             cursor->at[1]++;
             return row;
         }
         cursor->at[1] = 0;
         if (!all)
-            cursor->at[0] = shelf_next(list, &roots->rows, side);
+            cursor->at[0] = shelf_next(list, &roots->rows, unit);
         else
-            cursor->at[0] = page + 1 < roots->rows.pv.pages ? (uint64_t)page + 2 : 0;
+            cursor->at[0] = unit + 1 < roots->rows.units ? (uint64_t)unit + 2 : 0;
     }
     return NONE;
 }
@@ -305,7 +303,7 @@ static uint32_t next_anywhere(const presence_connections *connections, presence_
         if (row != NONE)
             return row;
         uint32_t model = (uint32_t)cursor->at[0]++;
-        if (model >> SHELF_SLOT_BITS >= roots->models.pv.pages) {
+        if (model >= shelf_end(&roots->models)) {
             cursor->at[0]--;
             return NONE;
         }
@@ -323,7 +321,7 @@ static uint32_t next_row(const presence_connections *connections, presence_curso
             break;
         case ROUTE_ROWS:
         case ROUTE_SERVER:
-            row = next_in_pages(connections, cursor, route == ROUTE_ROWS);
+            row = next_in_units(connections, cursor, route == ROUTE_ROWS);
             break;
         case ROUTE_MODEL:
             row = next_in_model(connections, cursor);
@@ -565,7 +563,7 @@ static const char *name_of(const struct roots *roots, uint32_t row, enum name_ki
         return server_get(roots, row_server(roots, row))->name->bytes;
     uint32_t agent = row_get(roots, row)->agent;
     return kind == NAME_AGENT ? agent_name(agent_get(roots, agent)).bytes
-                              : model_get(roots, agent_get(roots, agent)->model)->name->bytes;
+                              : model_name(model_get(roots, agent_get(roots, agent)->model)).bytes;
 }
 
 /* Where the records say it without looking at rows: all servers; and, while no list is being applied, all models. */
@@ -576,11 +574,11 @@ static bool list_records(const presence_connections *connections, enum name_kind
         (kind == NAME_MODEL && roots->bulks))
         return false;
     const struct shelf *shelf = kind == NAME_MODEL ? &roots->models : &roots->servers;
-    for (uint32_t number = 0; number >> SHELF_SLOT_BITS < shelf->pv.pages && !list->failed; number++) {
+    for (uint32_t number = 0; number < shelf_end(shelf) && !list->failed; number++) {
         if (!shelf_in_use(shelf, number))
             continue;
         if (kind == NAME_MODEL)
-            list_name(list, model_get(roots, number)->name->bytes);
+            list_name(list, model_name(model_get(roots, number)).bytes);
         else if (server_get(roots, number)->connections)
             list_name(list, server_get(roots, number)->name->bytes);
     }

@@ -220,8 +220,7 @@ presence_status evidence_best_live(struct registry *registry, uint32_t number)
     if (agent->events == now->events)
         return recorded_status(agent);
     presence_status best = best_up_to(now, number, NONE, PRESENCE_ALIVE);
-    const struct pv_leaf *leaf = pv_leaf(&now->agents.pv, number >> SHELF_SLOT_BITS);
-    bool own = versions_owns(&registry->versions, leaf->born[pv_leaf_slot(number >> SHELF_SLOT_BITS)]);
+    bool own = pv_owns_page(&now->agents.pages, &registry->versions, number >> AGENT_PAGE_BITS);
     if (best == recorded_status(agent) && own && now->events < EVENTS_MOST)
         agent_edit(registry, number)->events = now->events;
     return best;
@@ -245,7 +244,7 @@ void evidence_record(struct registry *registry, uint32_t number, struct evidence
     bool basis = agent->first != NONE && needs_basis(now, agent->first);
     agent->events = now->events < EVENTS_MOST ? now->events : UINT32_MAX;
     agent->since = evidence.since;
-    agent->hash_reason = (agent->hash_reason & (((uint32_t)1 << INDEX_HASH_BITS) - 1)) | (uint32_t)evidence.reason
+    agent->hash_reason = (agent->hash_reason & INDEX_HASH_MASK) | (uint32_t)evidence.reason
                                                                                              << INDEX_HASH_BITS;
     agent->name[AGENT_META] = (char)((agent_meta(agent) & AGENT_NAME_LONG) |
                                      (int)evidence.status << AGENT_STATUS_SHIFT | (basis ? AGENT_BASIS : 0));

@@ -34,7 +34,7 @@ static void prefetch_rows(const struct presence_recorder *recorder, const struct
         if (!index_probe_next(&probe, &rows[i]))
             continue;
         memory_prefetch(row_get(now, rows[i]));
-        shelf_prefetch_side(&now->rows, rows[i], true);
+        memory_prefetch(shelf_owner_place(&now->rows, rows[i]));
     }
     for (size_t i = 0; i < count && removing; i++) {
         if (rows[i] == NONE)

@@ -23,11 +23,9 @@ void recorder_prefetch_agent(const struct presence_recorder *recorder, const str
     uint32_t model = registry_model(now, facts->model, facts->model_hash);
     if (model == NONE)
         return;
-    uint32_t open = model_get(now, model)->agents.open;
-    if (open) {
-        unsigned slot = (unsigned)__builtin_popcount(pv_side(&now->agents.pv, open - 1)->used) & (SHELF_SLOTS - 1);
-        recorder_prefetch_agent_record(now, (open - 1) << SHELF_SLOT_BITS | slot);
-    }
+    uint32_t next = shelf_next_taken(&now->agents, &model_get(now, model)->agents);
+    if (next != NONE)
+        recorder_prefetch_agent_record(now, next);
 }
 
 /* An agent's record; it may lie on two lines. */
@@ -60,8 +58,8 @@ void recorder_prefetch_handle(const struct presence_recorder *recorder, const pr
     if (handle->opaque[3] >> INDEX_HASH_BITS != recorder->instance || !shelf_in_use(&now->rows, row))
         return;
     const struct row_page *page = shelf_page(&now->rows, row);
-    memory_prefetch(&page->generation[shelf_slot(row)]);
-    memory_prefetch(&page->at[shelf_slot(row)]);
+    memory_prefetch(&page->generation[row & (ROW_PAGE_SLOTS - 1)]);
+    memory_prefetch(&page->at[row & (ROW_PAGE_SLOTS - 1)]);
     if (!removing)
         return;
     index_prefetch(&now->by_agent, (uint32_t)handle->opaque[3]);

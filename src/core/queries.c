@@ -116,10 +116,10 @@ int presence_recorder_server_counts(presence_recorder *recorder, const char *ser
 static void count_visible(const struct roots *roots, uint32_t model, size_t *connections, size_t *agents)
 {
     const struct shelf_list *list = &model_get(roots, model)->agents;
-    for (uint32_t page = shelf_first(list); page;) {
-        const struct pv_side *side = pv_side(&roots->agents.pv, page - 1);
-        for (uint32_t used = side->used; used; used &= used - 1) {
-            uint32_t number = (page - 1) << SHELF_SLOT_BITS | (uint32_t)__builtin_ctz(used);
+    for (uint32_t next = shelf_first(list); next;) {
+        uint32_t unit = next - 1;
+        for (uint32_t used = shelf_used(&roots->agents, unit); used; used &= used - 1) {
+            uint32_t number = unit << AGENT_UNIT_BITS | (uint32_t)__builtin_ctz(used);
             size_t visible = 0;
             for (uint32_t at = agent_get(roots, number)->first; at != NONE;) {
                 uint64_t stamp = row_stamp(roots, at);
@@ -129,7 +129,7 @@ static void count_visible(const struct roots *roots, uint32_t model, size_t *con
             *connections += visible;
             *agents += visible > 0;
         }
-        page = shelf_next(list, &roots->agents, side);
+        next = shelf_next(list, &roots->agents, unit);
     }
 }
 
@@ -212,7 +212,7 @@ void presence_recorder_trim(presence_recorder *recorder)
         shelf_compact(&now->agents, &registry->versions);
         shelf_compact(&now->models, &registry->versions);
         shelf_compact(&now->servers, &registry->versions);
-        uint32_t pages = now->extras.pages < now->rows.pv.pages ? now->extras.pages : now->rows.pv.pages;
+        uint32_t pages = now->extras.pages < now->rows.units ? now->extras.pages : now->rows.units;
         pv_truncate(&now->extras, &registry->versions, pages);
         index_compact(&now->by_connection, &registry->versions);
         index_compact(&now->by_agent, &registry->versions);

@@ -11,11 +11,10 @@
 
 #include <assert.h>
 
-_Static_assert(sizeof(struct row_page) == 576 && sizeof(struct agent_page) == 768, "whole cache lines");
-_Static_assert(sizeof(struct extra) == 24, "16 to a page of 384 bytes");
-_Static_assert(sizeof(struct model) == 48 && sizeof(struct server) == 256, "pages of 384 and 512 bytes");
-
-enum { INDEX_HASH_MASK = (1 << INDEX_HASH_BITS) - 1 };
+/* arena.c counts on these */
+_Static_assert(sizeof(struct row_page) == 2304 && sizeof(struct agent_page) == 1536, "whole cache lines");
+_Static_assert(sizeof(struct extra_page) == 392 && sizeof(struct shelf_side_page) == 512, "");
+_Static_assert(sizeof(struct model) == 64 && sizeof(struct server) == 256, "pages of 1024 and 512 bytes");
 
 /* ---------------------------------------------------------------------------------------------------- look-ups -- */
 
@@ -52,7 +51,7 @@ uint32_t registry_model(const struct roots *roots, struct span name, uint64_t ha
     struct index_probe probe = index_probe_start(&roots->model_names, hash);
     uint32_t model;
     while (index_probe_next(&probe, &model))
-        if (text_equals(model_get(roots, model)->name, name.bytes, name.length))
+        if (span_equals(model_name(model_get(roots, model)), name))
             return model;
     return NONE;
 }
@@ -82,7 +81,7 @@ uint32_t registry_row(const struct registry *registry, const struct roots *roots
     uint32_t number;
     while (index_probe_next(&probe, &number)) {
         const struct row *row = row_get(roots, number);
-        shelf_prefetch_side(&roots->rows, number, true);
+        memory_prefetch(shelf_owner_place(&roots->rows, number));
         if (row->id != id || row_server(roots, number) != server)
             continue;
         if (__builtin_expect(record->bulk == BULK_NONE, 1) ||
@@ -98,7 +97,7 @@ void registry_value(const struct roots *roots, uint32_t number, presence_value *
     const struct server *server = server_get(roots, row_server(roots, number));
     const struct agent *agent = agent_get(roots, row.agent);
     *value = (presence_value){
-        .model = model_get(roots, agent->model)->name->bytes,
+        .model = model_name(model_get(roots, agent->model)).bytes,
         .server = server->name->bytes,
         .agent = agent_name(agent).bytes,
         .user_data = row_data(roots, number, row.stamp),
@@ -112,7 +111,7 @@ void registry_value(const struct roots *roots, uint32_t number, presence_value *
 bool registry_names_agent(const struct roots *roots, uint32_t agent, const struct facts *facts)
 {
     return span_equals(agent_name(agent_get(roots, agent)), facts->agent) &&
-           span_equals(text_span(model_get(roots, agent_get(roots, agent)->model)->name), facts->model);
+           span_equals(model_name(model_get(roots, agent_get(roots, agent)->model)), facts->model);
 }
 
 bool registry_same_facts(const struct roots *roots, uint32_t number, const struct facts *facts)
@@ -155,14 +154,14 @@ static uint32_t hash_of_server(const void *context, uint32_t number)
 
 struct row *row_edit(struct registry *registry, uint32_t row)
 {
-    struct row_page *page = shelf_edit_page(&registry->now.rows, &registry->versions, row);
-    return &page->at[shelf_slot(row)];
+    struct row_page *page = pv_edit_page(&registry->now.rows.pages, &registry->versions, row >> ROW_PAGE_BITS);
+    return &page->at[row & (ROW_PAGE_SLOTS - 1)];
 }
 
 struct agent *agent_edit(struct registry *registry, uint32_t agent)
 {
-    struct agent_page *page = shelf_edit_page(&registry->now.agents, &registry->versions, agent);
-    return &page->at[shelf_slot(agent)];
+    struct agent_page *page = pv_edit_page(&registry->now.agents.pages, &registry->versions, agent >> AGENT_PAGE_BITS);
+    return &page->at[agent & (AGENT_PAGE_SLOTS - 1)];
 }
 
 struct model *model_edit(struct registry *registry, uint32_t model)
@@ -179,27 +178,25 @@ struct extra *extra_edit(struct registry *registry, uint32_t number)
 {
     struct pv *extras = &registry->now.extras;
     struct versions *versions = &registry->versions;
-    uint32_t page = number >> SHELF_SLOT_BITS;
-    uint32_t bit = (uint32_t)1 << shelf_slot(number);
-    pv_reach(extras, versions, page);
-    struct extra *extra =
-        pv_page_or_null(extras, page) ? pv_edit_page(extras, versions, page) : pv_fill(extras, versions, page, true);
-    extra += shelf_slot(number);
-    if (!(pv_side(extras, page)->used & bit)) {
-        pv_edit_side(extras, versions, page)->used |= bit;
-        *extra = (struct extra){NULL, NONE, NONE, 0};
+    uint32_t at = number >> ROW_UNIT_BITS, slot = number & (EXTRA_PAGE_SLOTS - 1);
+    pv_reach(extras, versions, at);
+    struct extra_page *page =
+        pv_page_or_null(extras, at) ? pv_edit_page(extras, versions, at) : pv_fill(extras, versions, at, true);
+    if (!(page->used >> slot & 1)) {
+        page->used |= (uint64_t)1 << slot;
+        page->at[slot] = (struct extra){NULL, NONE, NONE, 0};
         row_edit(registry, number)->stamp = row_stamp(&registry->now, number) | ROW_EXTRA;
     }
-    return extra;
+    return &page->at[slot];
 }
 
 static void extra_drop(struct registry *registry, uint32_t number)
 {
-    uint32_t page = number >> SHELF_SLOT_BITS;
-    struct pv_side *side = pv_edit_side(&registry->now.extras, &registry->versions, page);
-    side->used &= ~((uint32_t)1 << shelf_slot(number));
-    if (!side->used)
-        pv_drop(&registry->now.extras, &registry->versions, page);
+    struct pv *extras = &registry->now.extras;
+    struct extra_page *page = pv_edit_page(extras, &registry->versions, number >> ROW_UNIT_BITS);
+    page->used &= ~((uint64_t)1 << (number & (EXTRA_PAGE_SLOTS - 1)));
+    if (!page->used)
+        pv_drop(extras, &registry->versions, number >> ROW_UNIT_BITS);
 }
 
 /* ------------------------------------------------------------------------------------------------------- texts -- */
@@ -264,6 +261,28 @@ static void set_agent_name(struct registry *registry, struct agent *agent, struc
         memcpy(agent->name, &text, sizeof text);
         agent->name[AGENT_META] = AGENT_NAME_LONG;
     }
+}
+
+static void set_model_name(struct registry *registry, struct model *model, struct span name)
+{
+    if (name.length <= MODEL_NAME_SHORT) {
+        memcpy(model->name, name.bytes, name.length);
+        model->name[MODEL_NAME_BYTES - 1] = (char)name.length;
+        registry->name_bytes += name.length;
+    } else {
+        const void *text = new_name(registry, name);
+        memcpy(model->name, &text, sizeof text);
+        model->name[MODEL_NAME_BYTES - 1] = (char)MODEL_NAME_LONG;
+    }
+}
+
+static void retire_model_name(struct registry *registry, const struct model *model)
+{
+    struct text *text = model_long_name(model);
+    if (text)
+        retire_name(registry, text);
+    else
+        registry->name_bytes -= model_name(model).length;
 }
 
 static void retire_agent_name(struct registry *registry, const struct agent *agent)
@@ -338,7 +357,9 @@ static int add_model(struct registry *registry, struct span name, uint64_t hash,
     uint32_t number = shelf_take(&now->models, &registry->versions, &now->all_models, 0);
     if (number == NONE)
         return PRESENCE_E_LIMIT;
-    *model_edit(registry, number) = (struct model){.name = new_name(registry, name), .hash = hash};
+    struct model *fresh = model_edit(registry, number);
+    *fresh = (struct model){.hash = hash};
+    set_model_name(registry, fresh, name);
     index_insert(&now->model_names, &registry->versions, hash, number, hash_of_model, registry);
     *model = number;
     return PRESENCE_OK;
@@ -346,10 +367,9 @@ static int add_model(struct registry *registry, struct span name, uint64_t hash,
 
 static void drop_model(struct registry *registry, uint32_t number)
 {
-    struct text *name = model_get(&registry->now, number)->name;
-    uint64_t hash = model_get(&registry->now, number)->hash;
-    index_remove(&registry->now.model_names, &registry->versions, hash, number);
-    retire_name(registry, name);
+    const struct model *model = model_get(&registry->now, number);
+    index_remove(&registry->now.model_names, &registry->versions, model->hash, number);
+    retire_model_name(registry, model);
     shelf_give(&registry->now.models, &registry->versions, &registry->now.all_models, number);
 }
 
@@ -397,9 +417,7 @@ static void drop_agent(struct registry *registry, uint32_t number)
     struct roots *now = &registry->now;
     const struct agent *agent = agent_get(now, number);
     uint32_t model = agent->model;
-    /* The index needs the whole hash for the tag; it is not kept, so it is computed again from the name. */
-    uint64_t hash = agent_hash(registry, model_get(now, model)->hash, name_hash(registry, agent_name(agent)));
-    index_remove(&now->by_agent, &registry->versions, hash, number);
+    index_remove(&now->by_agent, &registry->versions, agent->hash_reason, number);
     retire_agent_name(registry, agent);
     struct model *record = model_edit(registry, model);
     shelf_give(&now->agents, &registry->versions, &record->agents, number);
@@ -461,12 +479,13 @@ uint32_t registry_add_row(struct registry *registry, uint32_t server, uint32_t a
     record->physical++;
     server_settle(registry, server, record);
     struct row_page *page = shelf_edit_page(&now->rows, &registry->versions, number);
-    page->generation[shelf_slot(number)] = ++registry->generation;
-    page->at[shelf_slot(number)] = (struct row){.id = id,
-                                                .last_seen = last_seen,
-                                                .stamp = stamp_bits & ~(uint64_t)ROW_EXTRA,
-                                                .agent = agent,
-                                                .agent_hash = agent_get(now, agent)->hash_reason & INDEX_HASH_MASK};
+    uint32_t slot = number & (ROW_PAGE_SLOTS - 1);
+    page->generation[slot] = ++registry->generation;
+    page->at[slot] = (struct row){.id = id,
+                                  .last_seen = last_seen,
+                                  .stamp = stamp_bits & ~(uint64_t)ROW_EXTRA,
+                                  .agent = agent,
+                                  .agent_hash = agent_get(now, agent)->hash_reason & INDEX_HASH_MASK};
     link_row(registry, agent, number);
     model_edit(registry, agent_get(now, agent)->model)->rows++;
     if (data)
@@ -510,13 +529,13 @@ uint64_t registry_row_digest(const struct roots *roots, const struct server *ser
 {
     struct row row = *row_get(roots, number);
     struct span agent = agent_name(agent_get(roots, row.agent));
-    const struct text *model = model_get(roots, agent_get(roots, row.agent)->model)->name;
+    struct span model = model_name(model_get(roots, agent_get(roots, row.agent)->model));
     const char *data = row_data(roots, number, row.stamp);
     uint64_t key[2] = {server->claim.epoch ^ server->claim.random, server->claim.turn + server->claim.random};
     /* Each part is hashed with the one before as its key, so parts cannot run into each other. */
     key[0] ^= row.id;
     key[1] ^= (row.stamp & ROW_CONTROLLER) ? 1 : 0;
-    key[0] = text_sip_hash(key, model->bytes, text_length(model));
+    key[0] = text_sip_hash(key, model.bytes, model.length);
     key[0] = text_sip_hash(key, agent.bytes, agent.length);
     return text_sip_hash(key, data, strlen(data));
 }

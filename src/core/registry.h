@@ -28,7 +28,19 @@
 #include <presence/replica.h>
 #include <stdatomic.h>
 
-enum { SERVERS_A_PAGE = 2, MODELS_A_PAGE = 8 };
+/* log2 of records a unit, which is what one owner takes, and a page, which is what a change copies where a view sees it
+ * (store/shelf.h). */
+enum {
+    ROW_UNIT_BITS = 4,
+    ROW_PAGE_BITS = 6,
+    AGENT_UNIT_BITS = 3,
+    AGENT_PAGE_BITS = 5,
+    MODEL_UNIT_BITS = 4,
+    MODEL_PAGE_BITS = 4,
+    SERVER_UNIT_BITS = 1,
+    SERVER_PAGE_BITS = 1
+};
+enum { ROW_PAGE_SLOTS = 1 << ROW_PAGE_BITS, AGENT_PAGE_SLOTS = 1 << AGENT_PAGE_BITS };
 #define NONE ((uint32_t)SHELF_NONE)
 
 /* ---------------------------------------------------------------------------------------------------- records -- */
@@ -61,15 +73,21 @@ struct row {
 /* Generations tell one use of a row from the next; handles carry them. They stand apart, so that an activity by handle
  * has to read one of few lines, and of the row only writes. */
 struct row_page {
-    struct row at[SHELF_SLOTS];
-    uint32_t generation[SHELF_SLOTS];
+    struct row at[ROW_PAGE_SLOTS];
+    uint32_t generation[ROW_PAGE_SLOTS];
 };
 
-/* What few rows have; in pages parallel to the rows'. */
+/* What few rows have; in pages parallel to the rows' units. */
+enum { EXTRA_PAGE_SLOTS = 1 << ROW_UNIT_BITS };
 struct extra {
     struct text *data;   /* NULL: "" */
     uint32_t next, prev; /* other rows of the agent */
     uint64_t basis;      /* first row of an agent with AGENT_BASIS: see evidence.h */
+};
+
+struct extra_page {
+    struct extra at[EXTRA_PAGE_SLOTS];
+    uint64_t used; /* a bit for each slot */
 };
 
 /* An agent's name is kept in its record, if it is short, so that finding an agent by name is one cache miss less.
@@ -89,15 +107,18 @@ struct agent {
 };
 
 struct agent_page {
-    struct agent at[SHELF_SLOTS];
+    struct agent at[AGENT_PAGE_SLOTS];
 };
 
+/* A model's name lies in its record too: one of up to 38 bytes, as UUIDs are. The last byte: the length, or
+ * MODEL_NAME_LONG, and then a text's address stands in the first bytes. Unused bytes are zero. One cache line in all. */
+enum { MODEL_NAME_BYTES = 40, MODEL_NAME_SHORT = 38, MODEL_NAME_LONG = 255 };
 struct model {
-    struct text *name;
+    char name[MODEL_NAME_BYTES];
     uint64_t hash; /* of the name */
     struct shelf_list agents;
-    uint64_t rows; /* of all its agents, whatever their visibility */
-    uint32_t agent_count, unused[3];
+    uint32_t rows; /* of all its agents, whatever their visibility */
+    uint32_t agent_count;
 };
 
 enum { DOWNS_MOST = 16 };
@@ -222,14 +243,14 @@ static inline bool registry_drains(const struct registry *registry)
 
 static inline const struct row *row_get(const struct roots *roots, uint32_t row)
 {
-    const struct row_page *page = shelf_page(&roots->rows, row);
-    return &page->at[shelf_slot(row)];
+    const struct row_page *page = pv_page(&roots->rows.pages, row >> ROW_PAGE_BITS);
+    return &page->at[row & (ROW_PAGE_SLOTS - 1)];
 }
 
 static inline uint32_t row_generation(const struct roots *roots, uint32_t row)
 {
-    const struct row_page *page = shelf_page(&roots->rows, row);
-    return page->generation[shelf_slot(row)];
+    const struct row_page *page = pv_page(&roots->rows.pages, row >> ROW_PAGE_BITS);
+    return page->generation[row & (ROW_PAGE_SLOTS - 1)];
 }
 
 static inline uint64_t row_stamp(const struct roots *roots, uint32_t row)
@@ -261,8 +282,8 @@ static inline bool row_is_fresh(uint64_t stamp)
 
 static inline const struct agent *agent_get(const struct roots *roots, uint32_t agent)
 {
-    const struct agent_page *page = shelf_page(&roots->agents, agent);
-    return &page->at[shelf_slot(agent)];
+    const struct agent_page *page = pv_page(&roots->agents.pages, agent >> AGENT_PAGE_BITS);
+    return &page->at[agent & (AGENT_PAGE_SLOTS - 1)];
 }
 
 static inline uint8_t agent_meta(const struct agent *agent)
@@ -307,10 +328,26 @@ static inline const struct model *model_get(const struct roots *roots, uint32_t 
     return shelf_get(&roots->models, model);
 }
 
+/* NULL: the name is short and lies in the record. */
+static inline struct text *model_long_name(const struct model *model)
+{
+    void *text = NULL;
+    if ((uint8_t)model->name[MODEL_NAME_BYTES - 1] == MODEL_NAME_LONG)
+        memcpy(&text, model->name, sizeof text);
+    return text;
+}
+
+/* As agent_name. */
+static inline struct span model_name(const struct model *model)
+{
+    const struct text *text = model_long_name(model);
+    return text ? text_span(text) : (struct span){model->name, (uint8_t)model->name[MODEL_NAME_BYTES - 1]};
+}
+
 static inline const struct extra *extra_get(const struct roots *roots, uint32_t row)
 {
-    const struct extra *page = pv_page(&roots->extras, row >> SHELF_SLOT_BITS);
-    return &page[row & (SHELF_SLOTS - 1)];
+    const struct extra_page *page = pv_page(&roots->extras, row >> ROW_UNIT_BITS);
+    return &page->at[row & (EXTRA_PAGE_SLOTS - 1)];
 }
 
 /* The next row of the same agent, or NONE. */

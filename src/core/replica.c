@@ -97,7 +97,7 @@ int presence_replica_servers(presence_recorder *recorder, char ***names, size_t 
     const struct roots *now = &recorder->registry->now;
     size_t room = now->servers.count + 1, found = 0;
     const char **list = memory_take(&recorder->memory, room * sizeof *list);
-    for (uint32_t number = 0; list && number >> SHELF_SLOT_BITS < now->servers.pv.pages; number++)
+    for (uint32_t number = 0; list && number < shelf_end(&now->servers); number++)
         if (shelf_in_use(&now->servers, number) && server_is_known(server_get(now, number)))
             list[found++] = server_get(now, number)->name->bytes;
     int code = list ? names_make(&recorder->memory, list, found, names, count) : PRESENCE_E_NO_MEMORY;
@@ -320,7 +320,7 @@ size_t presence_replica_bury(presence_recorder *recorder, presence_time before)
     size_t buried = 0;
     recorder_lock(recorder);
     struct registry *registry = recorder->registry;
-    for (uint32_t number = 0; number >> SHELF_SLOT_BITS < registry->now.servers.pv.pages; number++) {
+    for (uint32_t number = 0; number < shelf_end(&registry->now.servers); number++) {
         if (recorder_begin(recorder))
             break;
         if (!shelf_in_use(&registry->now.servers, number))

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * index.h - a hash index from a 64-bit hash to 32-bit references, by linear hashing over a persistent vector.
+ * index.h - a hash index from a 28-bit hash to 32-bit references, by linear hashing over a persistent vector.
  *
- * A bucket is one cache line: twelve one-byte tags, twelve references, a link to an overflow bucket. The index grows
- * and
+ * A bucket is one cache line: ten tags of two bytes, ten references, a link to an overflow bucket. The index grows and
  * shrinks by one bucket at a time, beside the inserts and removals, so there is never a rehash pause. It knows no keys:
  * a probe gives the references whose tag fits, and the caller compares. Copying a struct index is taking a snapshot.
  *
+ * A tag is bits 12 to 27 of the hash. So it tells more than one byte would, where the index is small; and where it has
+ * 2^12 buckets or more, it holds the bit by which a split decides, which then touches nothing but buckets.
+ *
  * References with one hash may stand in it more than once; a reference is removed by (hash, reference).
- * Readers of a snapshot use the probe only. Cost of a probe: one cache miss, rarely two. 9 to 10 bytes an entry.
+ * Readers of a snapshot use the probe only. Cost of a probe: one cache miss, rarely two. About 11 bytes an entry.
  */
 #ifndef INDEX_H
 #define INDEX_H
@@ -20,10 +22,12 @@
 #include <emmintrin.h>
 #endif
 
-enum { INDEX_BUCKET_ENTRIES = 12, INDEX_PAGE_BUCKETS = 8, INDEX_PAGE_BITS = 3 };
+enum { INDEX_BUCKET_ENTRIES = 10, INDEX_PAGE_BITS = 4, INDEX_PAGE_BUCKETS = 1 << INDEX_PAGE_BITS };
+enum { INDEX_HASH_BITS = 28, INDEX_TAG_SHIFT = 12, INDEX_ALL_SLOTS = (1 << INDEX_BUCKET_ENTRIES) - 1 };
+#define INDEX_HASH_MASK (((uint32_t)1 << INDEX_HASH_BITS) - 1)
 
 struct index_bucket {
-    uint8_t tag[INDEX_BUCKET_ENTRIES]; /* 0: empty */
+    uint16_t tag[INDEX_BUCKET_ENTRIES]; /* 0: empty */
     uint32_t ref[INDEX_BUCKET_ENTRIES];
     uint32_t next; /* overflow bucket + 1; 0: none */
 };
@@ -37,12 +41,11 @@ struct index {
     uint32_t used_overflow;
 };
 
-/* The low 28 bits of a reference's hash, for splits. */
+/* The hash of a reference, for splits of small indexes and for checks: its low 28 bits. */
 typedef uint32_t index_hash_of(const void *context, uint32_t ref);
-enum { INDEX_HASH_BITS = 28 };
 
 void index_init(struct index *index);
-/* Under a reserve; never fail. */
+/* Of a hash only the low 28 bits count. Under a reserve; never fail. */
 void index_insert(struct index *index, struct versions *versions, uint64_t hash, uint32_t ref, index_hash_of *hash_of,
                   const void *context);
 /* False: not there, a broken promise of the caller. */
@@ -53,9 +56,9 @@ void index_compact(struct index *index, struct versions *versions);
 const char *index_check(const struct index *index, const struct versions *versions, index_hash_of *hash_of,
                         const void *context);
 
-static inline uint8_t index_tag(uint64_t hash)
+static inline uint16_t index_tag(uint64_t hash)
 {
-    uint8_t tag = (uint8_t)(hash >> 56);
+    uint16_t tag = (uint16_t)(hash >> INDEX_TAG_SHIFT);
     return tag ? tag : 1;
 }
 
@@ -72,11 +75,15 @@ static inline const struct index_bucket *index_bucket_at(const struct pv *pv, ui
 }
 
 /* A bit for each slot whose tag equals `tag`. */
-static inline uint32_t index_match(const struct index_bucket *bucket, uint8_t tag)
+static inline uint32_t index_match(const struct index_bucket *bucket, uint16_t tag)
 {
 #ifdef __SSE2__
-    __m128i tags = _mm_loadu_si128((const __m128i *)(const void *)bucket->tag);
-    return (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(tags, _mm_set1_epi8((char)tag))) & 0xfff;
+    __m128i wanted = _mm_set1_epi16((short)tag);
+    __m128i first = _mm_loadu_si128((const __m128i *)(const void *)bucket->tag);
+    __m128i last = _mm_loadu_si128((const __m128i *)(const void *)(bucket->tag + 2)); /* slots 2 to 9 */
+    __m128i equal = _mm_packs_epi16(_mm_cmpeq_epi16(first, wanted), _mm_cmpeq_epi16(last, wanted));
+    uint32_t bits = (uint32_t)_mm_movemask_epi8(equal);
+    return (bits & 0xff) | (bits >> 6 & 0x300);
 #else
     uint32_t bits = 0;
     for (unsigned i = 0; i < INDEX_BUCKET_ENTRIES; i++)
@@ -89,15 +96,14 @@ struct index_probe {
     const struct index *index;
     const struct index_bucket *bucket;
     uint32_t matches;
-    uint8_t tag;
+    uint16_t tag;
 };
 
 static inline struct index_probe index_probe_start(const struct index *index, uint64_t hash)
 {
     struct index_probe probe = {.index = index, .tag = index_tag(hash)};
     if (index->buckets) {
-        uint32_t low = (uint32_t)hash & (((uint32_t)1 << INDEX_HASH_BITS) - 1);
-        probe.bucket = index_bucket_at(&index->primary, index_place(index, low));
+        probe.bucket = index_bucket_at(&index->primary, index_place(index, (uint32_t)hash & INDEX_HASH_MASK));
         probe.matches = index_match(probe.bucket, probe.tag);
     }
     return probe;
@@ -123,10 +129,15 @@ static inline bool index_probe_next(struct index_probe *probe, uint32_t *ref)
 
 static inline void index_prefetch(const struct index *index, uint64_t hash)
 {
-    if (index->buckets) {
-        uint32_t low = (uint32_t)hash & (((uint32_t)1 << INDEX_HASH_BITS) - 1);
-        memory_prefetch(index_bucket_at(&index->primary, index_place(index, low)));
-    }
+    if (index->buckets)
+        memory_prefetch(index_bucket_at(&index->primary, index_place(index, (uint32_t)hash & INDEX_HASH_MASK)));
+}
+
+/* The bucket that the next split takes apart: soon to be needed by whoever inserts. */
+static inline void index_prefetch_split(const struct index *index)
+{
+    if (index->buckets)
+        memory_prefetch(index_bucket_at(&index->primary, index->buckets & index->mask));
 }
 
 #endif

@@ -11,8 +11,7 @@
 #include <assert.h>
 #include <string.h>
 
-_Static_assert(sizeof(struct pv_leaf) == PV_NODE_BYTES, "a leaf is one node");
-_Static_assert(sizeof(struct pv_inner) == PV_NODE_BYTES, "an inner node is one node");
+_Static_assert(sizeof(struct pv_node) == PV_NODE_BYTES, "arena.c counts on it");
 
 void pv_init(struct pv *pv, size_t page_bytes)
 {
@@ -21,7 +20,7 @@ void pv_init(struct pv *pv, size_t page_bytes)
 
 static uint64_t capacity(const struct pv *pv)
 {
-    return pv->root ? (uint64_t)1 << (PV_LEAF_BITS + PV_INNER_BITS * pv->depth) : 0;
+    return pv->root ? (uint64_t)1 << (PV_NODE_BITS * (pv->depth + 1)) : 0;
 }
 
 static void *copy_block(struct versions *versions, void *block, size_t bytes, uint64_t born)
@@ -32,47 +31,44 @@ static void *copy_block(struct versions *versions, void *block, size_t bytes, ui
     return copy;
 }
 
-static void own_node(struct versions *versions, void **node, uint64_t *born)
+static struct pv_node *fresh_node(struct versions *versions)
 {
-    if (__builtin_expect(!versions_owns(versions, *born), 0)) {
-        *node = copy_block(versions, *node, PV_NODE_BYTES, *born);
-        *born = versions->epoch;
-    }
-}
-
-static void *fresh_node(struct versions *versions)
-{
-    void *node = arena_take(versions->arena, PV_NODE_BYTES);
+    struct pv_node *node = arena_take(versions->arena, PV_NODE_BYTES);
     memset(node, 0, PV_NODE_BYTES);
     return node;
 }
 
-struct pv_leaf *pv_own_leaf(struct pv *pv, struct versions *versions, uint32_t page)
+/* The node that holds the address of a page, writable, with all above it. */
+static struct pv_node *own_last_node(struct pv *pv, struct versions *versions, uint32_t page)
 {
-    own_node(versions, &pv->root, &pv->root_born);
-    void *node = pv->root;
+    if (!versions_owns(versions, pv->root_born)) {
+        pv->root = copy_block(versions, pv->root, PV_NODE_BYTES, pv->root_born);
+        pv->root_born = versions->epoch;
+    }
+    struct pv_node *node = pv->root;
     for (unsigned level = pv->depth; level > 0; level--) {
-        struct pv_inner *inner = node;
-        unsigned slot = pv_inner_slot(page, level);
-        if (!inner->node[slot]) { /* the vector grew to here */
-            inner->node[slot] = fresh_node(versions);
-            inner->born[slot] = versions->epoch;
+        unsigned slot = pv_slot(page, level);
+        if (!node->at[slot]) { /* the vector grew to here */
+            node->at[slot] = fresh_node(versions);
+            node->born[slot] = versions->epoch;
+        } else if (!versions_owns(versions, node->born[slot])) {
+            node->at[slot] = copy_block(versions, node->at[slot], PV_NODE_BYTES, node->born[slot]);
+            node->born[slot] = versions->epoch;
         }
-        own_node(versions, &inner->node[slot], &inner->born[slot]);
-        node = inner->node[slot];
+        node = node->at[slot];
     }
     return node;
 }
 
 void *pv_own_page(struct pv *pv, struct versions *versions, uint32_t page)
 {
-    struct pv_leaf *leaf = pv_own_leaf(pv, versions, page);
-    unsigned slot = pv_leaf_slot(page);
-    if (!versions_owns(versions, leaf->born[slot])) {
-        leaf->page[slot] = copy_block(versions, leaf->page[slot], pv->page_bytes, leaf->born[slot]);
-        leaf->born[slot] = versions->epoch;
+    struct pv_node *node = own_last_node(pv, versions, page);
+    unsigned slot = pv_slot(page, 0);
+    if (!versions_owns(versions, node->born[slot])) {
+        node->at[slot] = copy_block(versions, node->at[slot], pv->page_bytes, node->born[slot]);
+        node->born[slot] = versions->epoch;
     }
-    return leaf->page[slot];
+    return node->at[slot];
 }
 
 void pv_reach(struct pv *pv, struct versions *versions, uint32_t page)
@@ -82,8 +78,8 @@ void pv_reach(struct pv *pv, struct versions *versions, uint32_t page)
         pv->root_born = versions->epoch;
     }
     while (page >= capacity(pv)) {
-        struct pv_inner *root = fresh_node(versions);
-        root->node[0] = pv->root;
+        struct pv_node *root = fresh_node(versions);
+        root->at[0] = pv->root;
         root->born[0] = pv->root_born;
         pv->root = root;
         pv->root_born = versions->epoch;
@@ -97,31 +93,29 @@ uint32_t pv_extend(struct pv *pv, struct versions *versions)
 {
     uint32_t page = pv->pages;
     pv_reach(pv, versions, page);
-    struct pv_leaf *leaf = pv_edit_leaf(pv, versions, page);
-    leaf->page[pv_leaf_slot(page)] = NULL;
-    leaf->side[pv_leaf_slot(page)] = (struct pv_side){0};
+    own_last_node(pv, versions, page)->at[pv_slot(page, 0)] = NULL;
     return page;
 }
 
 void *pv_fill(struct pv *pv, struct versions *versions, uint32_t page, bool zero)
 {
-    struct pv_leaf *leaf = pv_edit_leaf(pv, versions, page);
-    unsigned slot = pv_leaf_slot(page);
-    assert(!leaf->page[slot]);
-    leaf->page[slot] = arena_take(versions->arena, pv->page_bytes);
-    leaf->born[slot] = versions->epoch;
+    struct pv_node *node = own_last_node(pv, versions, page);
+    unsigned slot = pv_slot(page, 0);
+    assert(!node->at[slot]);
+    node->at[slot] = arena_take(versions->arena, pv->page_bytes);
+    node->born[slot] = versions->epoch;
     if (zero)
-        memset(leaf->page[slot], 0, pv->page_bytes);
-    return leaf->page[slot];
+        memset(node->at[slot], 0, pv->page_bytes);
+    return node->at[slot];
 }
 
 void pv_drop(struct pv *pv, struct versions *versions, uint32_t page)
 {
-    struct pv_leaf *leaf = pv_edit_leaf(pv, versions, page);
-    unsigned slot = pv_leaf_slot(page);
-    if (leaf->page[slot])
-        versions_retire(versions, leaf->page[slot], pv->page_bytes, leaf->born[slot]);
-    leaf->page[slot] = NULL;
+    struct pv_node *node = own_last_node(pv, versions, page);
+    unsigned slot = pv_slot(page, 0);
+    if (node->at[slot])
+        versions_retire(versions, node->at[slot], pv->page_bytes, node->born[slot]);
+    node->at[slot] = NULL;
 }
 
 /* The nodes that held the page number stay: they are used again when the vector grows back. */
@@ -132,15 +126,12 @@ void pv_shrink(struct pv *pv, struct versions *versions)
 }
 
 /* Frees what of this node lies at or beyond `pages`; true if all of it did. first: its first page number. */
-static bool cut_node(struct versions *versions, void *node, unsigned level, uint64_t first, uint32_t pages)
+static bool cut_node(struct versions *versions, struct pv_node *node, unsigned level, uint64_t first, uint32_t pages)
 {
-    if (level > 0) {
-        struct pv_inner *inner = node;
-        uint64_t below = (uint64_t)1 << (PV_LEAF_BITS + PV_INNER_BITS * (level - 1));
-        for (size_t i = 0; i < PV_INNER_SLOTS; i++)
-            if (inner->node[i] && cut_node(versions, inner->node[i], level - 1, first + i * below, pages))
-                inner->node[i] = NULL;
-    }
+    uint64_t below = (uint64_t)1 << (PV_NODE_BITS * level);
+    for (size_t i = 0; level > 0 && i < PV_NODE_SLOTS; i++)
+        if (node->at[i] && cut_node(versions, node->at[i], level - 1, first + i * below, pages))
+            node->at[i] = NULL;
     if (first < pages)
         return false;
     arena_give(versions->arena, node, PV_NODE_BYTES);
@@ -159,27 +150,19 @@ void pv_truncate(struct pv *pv, struct versions *versions, uint32_t pages)
 
 /* ------------------------------------------------------------------------------------------------------- check -- */
 
-static const char *check_node(const void *node, uint64_t born, unsigned level, const struct versions *versions)
+static const char *check_node(const struct pv_node *node, uint64_t born, unsigned level,
+                              const struct versions *versions)
 {
     if (born == 0 || born > versions->epoch)
         return "a node was born in no epoch so far";
-    if (level == 0) {
-        const struct pv_leaf *leaf = node;
-        for (size_t i = 0; i < PV_LEAF_ENTRIES; i++) {
-            if (leaf->page[i] && (leaf->born[i] == 0 || leaf->born[i] > versions->epoch))
-                return "a page was born in no epoch so far";
-            if (leaf->page[i] && versions_owns(versions, leaf->born[i]) && !versions_owns(versions, born))
-                return "a page is the writer's own, and the leaf above it is not";
-        }
-        return NULL;
-    }
-    const struct pv_inner *inner = node;
-    for (size_t i = 0; i < PV_INNER_SLOTS; i++) {
-        if (!inner->node[i])
+    for (size_t i = 0; i < PV_NODE_SLOTS; i++) {
+        if (!node->at[i])
             continue;
-        if (versions_owns(versions, inner->born[i]) && !versions_owns(versions, born))
-            return "a node is the writer's own, and the node above it is not";
-        const char *wrong = check_node(inner->node[i], inner->born[i], level - 1, versions);
+        if (node->born[i] == 0 || node->born[i] > versions->epoch)
+            return "a page or node was born in no epoch so far";
+        if (versions_owns(versions, node->born[i]) && !versions_owns(versions, born))
+            return "a page or node is the writer's own, and the node above it is not";
+        const char *wrong = level ? check_node(node->at[i], node->born[i], level - 1, versions) : NULL;
         if (wrong)
             return wrong;
     }

@@ -2,123 +2,174 @@
 /*
  * shelf.c - taking and giving records; shelf.h says what a shelf is.
  *
- * Keeps true: a page with an owner has at least one used slot; it is on its owner's `open` list if it has a free one,
- * else on `full`; a page number without a page is on the free list. O(1) each. Under the recorder's mutex.
+ * Keeps true: a unit with an owner has at least one used slot; it is on its owner's `open` list if it has a free one,
+ * else on `full`; a unit without an owner is on the free list; a page is there if any of its units has an owner.
+ * O(1) each. Under the recorder's mutex.
  */
 #include "store/shelf.h"
 
 #include <assert.h>
 
-void shelf_init(struct shelf *shelf, size_t page_bytes, size_t slot_bytes, unsigned slots)
+void shelf_init(struct shelf *shelf, size_t page_bytes, size_t slot_bytes, unsigned unit_bits, unsigned page_bits)
 {
-    *shelf = (struct shelf){.slot_bytes = (uint16_t)slot_bytes, .slots = (uint16_t)slots};
-    pv_init(&shelf->pv, page_bytes);
+    assert(unit_bits <= 5 && unit_bits <= page_bits && slot_bytes << page_bits <= page_bytes);
+    *shelf = (struct shelf){
+        .slot_bytes = (uint16_t)slot_bytes, .unit_bits = (uint8_t)unit_bits, .page_bits = (uint8_t)page_bits};
+    pv_init(&shelf->pages, page_bytes);
+    pv_init(&shelf->sides, sizeof(struct shelf_side_page));
 }
 
-static uint32_t all_slots(const struct shelf *shelf)
+static uint32_t page_of_unit(const struct shelf *shelf, uint32_t unit)
 {
-    return ((uint32_t)1 << shelf->slots) - 1;
+    return unit >> (shelf->page_bits - shelf->unit_bits);
 }
 
-static void link_page(struct shelf *shelf, struct versions *versions, uint32_t *head, uint32_t page)
+static struct shelf_side_page *edit_side_page(struct shelf *shelf, struct versions *versions, uint32_t unit)
+{
+    return pv_edit_page(&shelf->sides, versions, unit >> SHELF_SIDE_BITS);
+}
+
+static struct shelf_links *edit_links(struct shelf *shelf, struct versions *versions, uint32_t unit)
+{
+    return &edit_side_page(shelf, versions, unit)->links[unit & (SHELF_SIDES - 1)];
+}
+
+static void link_unit(struct shelf *shelf, struct versions *versions, uint32_t *head, uint32_t unit)
 {
     if (*head)
-        pv_edit_side(&shelf->pv, versions, *head - 1)->prev = page + 1;
-    struct pv_side *side = pv_edit_side(&shelf->pv, versions, page);
-    side->prev = 0;
-    side->next = *head;
-    *head = page + 1;
+        edit_links(shelf, versions, *head - 1)->prev = unit + 1;
+    struct shelf_links *links = edit_links(shelf, versions, unit);
+    links->prev = 0;
+    links->next = *head;
+    *head = unit + 1;
 }
 
-static void unlink_page(struct shelf *shelf, struct versions *versions, uint32_t *head, uint32_t page)
+static void unlink_unit(struct shelf *shelf, struct versions *versions, uint32_t *head, uint32_t unit)
 {
-    const struct pv_side *side = pv_side(&shelf->pv, page);
-    uint32_t next = side->next, prev = side->prev;
-    if (prev)
-        pv_edit_side(&shelf->pv, versions, prev - 1)->next = next;
+    struct shelf_links links = *shelf_links(shelf, unit);
+    if (links.prev)
+        edit_links(shelf, versions, links.prev - 1)->next = links.next;
     else
-        *head = next;
-    if (next)
-        pv_edit_side(&shelf->pv, versions, next - 1)->prev = prev;
+        *head = links.next;
+    if (links.next)
+        edit_links(shelf, versions, links.next - 1)->prev = links.prev;
 }
 
-static uint32_t take_page(struct shelf *shelf, struct versions *versions, uint32_t owner)
+/* A new unit number at the end, or SHELF_NONE. */
+static uint32_t add_unit(struct shelf *shelf, struct versions *versions)
 {
-    uint32_t page;
-    if (shelf->free_page) {
-        page = shelf->free_page - 1;
-        shelf->free_page = pv_side(&shelf->pv, page)->next;
-    } else if (shelf->pv.pages >= SHELF_NONE >> SHELF_SLOT_BITS) {
+    uint32_t unit = shelf->units;
+    if (unit >= SHELF_NONE >> shelf->unit_bits)
         return SHELF_NONE;
+    if (unit >> SHELF_SIDE_BITS == shelf->sides.pages)
+        pv_fill(&shelf->sides, versions, pv_extend(&shelf->sides, versions), true);
+    if (page_of_unit(shelf, unit) == shelf->pages.pages)
+        pv_extend(&shelf->pages, versions);
+    shelf->units++;
+    return unit;
+}
+
+static uint32_t take_unit(struct shelf *shelf, struct versions *versions, uint32_t owner)
+{
+    uint32_t unit;
+    if (shelf->free_unit) {
+        unit = shelf->free_unit - 1;
+        shelf->free_unit = shelf_links(shelf, unit)->next;
     } else {
-        page = pv_extend(&shelf->pv, versions);
+        unit = add_unit(shelf, versions);
+        if (unit == SHELF_NONE)
+            return SHELF_NONE;
     }
-    pv_fill(&shelf->pv, versions, page, false);
-    struct pv_side *side = pv_edit_side(&shelf->pv, versions, page);
-    side->owner = owner;
-    side->used = 0;
-    return page;
+    uint32_t page = page_of_unit(shelf, unit);
+    if (!pv_page(&shelf->pages, page))
+        pv_fill(&shelf->pages, versions, page, false);
+    struct shelf_side_page *side = edit_side_page(shelf, versions, unit);
+    side->owner[unit & (SHELF_SIDES - 1)] = owner;
+    side->links[unit & (SHELF_SIDES - 1)].used = 0;
+    return unit;
 }
 
 uint32_t shelf_take(struct shelf *shelf, struct versions *versions, struct shelf_list *list, uint32_t owner)
 {
-    uint32_t page;
+    uint32_t unit;
     if (list->open) {
-        page = list->open - 1;
+        unit = list->open - 1;
     } else {
-        page = take_page(shelf, versions, owner);
-        if (page == SHELF_NONE)
+        unit = take_unit(shelf, versions, owner);
+        if (unit == SHELF_NONE)
             return SHELF_NONE;
-        link_page(shelf, versions, &list->open, page);
+        link_unit(shelf, versions, &list->open, unit);
     }
-    struct pv_side *side = pv_edit_side(&shelf->pv, versions, page);
-    unsigned slot = (unsigned)__builtin_ctz(~side->used);
-    side->used |= (uint32_t)1 << slot;
-    if (side->used == all_slots(shelf)) {
-        unlink_page(shelf, versions, &list->open, page);
-        link_page(shelf, versions, &list->full, page);
+    struct shelf_links *links = edit_links(shelf, versions, unit);
+    uint32_t slot = (uint32_t)__builtin_ctz(~links->used);
+    links->used |= (uint32_t)1 << slot;
+    if (links->used == shelf_all_slots(shelf)) {
+        unlink_unit(shelf, versions, &list->open, unit);
+        link_unit(shelf, versions, &list->full, unit);
     }
     shelf->count++;
-    return page << SHELF_SLOT_BITS | slot;
+    return shelf_number(shelf, unit, slot);
+}
+
+/* Has no unit of this page an owner? */
+static bool page_is_free(const struct shelf *shelf, uint32_t page)
+{
+    unsigned bits = shelf->page_bits - shelf->unit_bits;
+    uint32_t first = page << bits;
+    for (uint32_t unit = first; unit < first + ((uint32_t)1 << bits) && unit < shelf->units; unit++)
+        if (shelf_side_page(shelf, unit)->owner[unit & (SHELF_SIDES - 1)] != SHELF_NONE)
+            return false;
+    return true;
+}
+
+/* Puts a unit without records on the free list, and drops its page if that was the last one in it. */
+static void free_unit(struct shelf *shelf, struct versions *versions, uint32_t unit)
+{
+    struct shelf_side_page *side = edit_side_page(shelf, versions, unit);
+    side->owner[unit & (SHELF_SIDES - 1)] = SHELF_NONE;
+    side->links[unit & (SHELF_SIDES - 1)] = (struct shelf_links){.next = shelf->free_unit};
+    shelf->free_unit = unit + 1;
+    if (page_is_free(shelf, page_of_unit(shelf, unit)))
+        pv_drop(&shelf->pages, versions, page_of_unit(shelf, unit));
 }
 
 void shelf_give(struct shelf *shelf, struct versions *versions, struct shelf_list *list, uint32_t number)
 {
-    uint32_t page = number >> SHELF_SLOT_BITS;
-    struct pv_side *side = pv_edit_side(&shelf->pv, versions, page);
-    uint32_t bit = (uint32_t)1 << shelf_slot(number);
-    assert(side->used & bit);
-    bool was_full = side->used == all_slots(shelf);
-    side->used &= ~bit;
+    uint32_t unit = shelf_unit(shelf, number), bit = (uint32_t)1 << (number & (shelf_slots(shelf) - 1));
+    struct shelf_links *links = edit_links(shelf, versions, unit);
+    assert(links->used & bit);
+    bool was_full = links->used == shelf_all_slots(shelf);
+    links->used &= ~bit;
+    bool empty = links->used == 0;
     shelf->count--;
-    bool empty = side->used == 0;
     if (was_full || empty)
-        unlink_page(shelf, versions, was_full ? &list->full : &list->open, page);
-    if (empty) {
-        pv_drop(&shelf->pv, versions, page);
-        side = pv_edit_side(&shelf->pv, versions, page);
-        side->owner = SHELF_NONE;
-        side->prev = 0;
-        side->next = shelf->free_page;
-        shelf->free_page = page + 1;
-    } else if (was_full) {
-        link_page(shelf, versions, &list->open, page);
-    }
+        unlink_unit(shelf, versions, was_full ? &list->full : &list->open, unit);
+    if (empty)
+        free_unit(shelf, versions, unit);
+    else if (was_full)
+        link_unit(shelf, versions, &list->open, unit);
 }
 
 void shelf_compact(struct shelf *shelf, struct versions *versions)
 {
-    uint32_t pages = shelf->pv.pages;
-    while (pages > 0 && !pv_page(&shelf->pv, pages - 1))
+    uint32_t pages = shelf->pages.pages;
+    while (pages > 0 && !pv_page(&shelf->pages, pages - 1))
         pages--;
-    pv_truncate(&shelf->pv, versions, pages);
-    shelf->free_page = 0;
-    while (pages-- > 0) {
-        if (pv_page(&shelf->pv, pages))
-            continue;
+    pv_truncate(&shelf->pages, versions, pages);
+    uint32_t most = pages << (shelf->page_bits - shelf->unit_bits);
+    if (shelf->units > most)
+        shelf->units = most;
+    while ((shelf->units + SHELF_SIDES - 1) >> SHELF_SIDE_BITS < shelf->sides.pages)
+        pv_shrink(&shelf->sides, versions);
+    pv_truncate(&shelf->sides, versions, shelf->sides.pages);
+    shelf->free_unit = 0;
+    for (uint32_t unit = shelf->units; unit-- > 0;) {
         /* without a copy: nobody else sees it, and there may be no memory */
-        ((struct pv_side *)(uintptr_t)pv_side(&shelf->pv, pages))->next = shelf->free_page;
-        shelf->free_page = pages + 1;
+        struct shelf_side_page *side = (struct shelf_side_page *)(uintptr_t)shelf_side_page(shelf, unit);
+        if (side->owner[unit & (SHELF_SIDES - 1)] != SHELF_NONE)
+            continue;
+        side->links[unit & (SHELF_SIDES - 1)].next = shelf->free_unit;
+        shelf->free_unit = unit + 1;
     }
 }
 
@@ -126,26 +177,29 @@ void shelf_compact(struct shelf *shelf, struct versions *versions)
 
 const char *shelf_check(const struct shelf *shelf, const struct versions *versions)
 {
-    const char *wrong = pv_check(&shelf->pv, versions);
+    const char *wrong = pv_check(&shelf->pages, versions);
+    wrong = wrong ? wrong : pv_check(&shelf->sides, versions);
     if (wrong)
         return wrong;
     uint64_t used = 0, empty = 0, listed = 0;
-    for (uint32_t page = 0; page < shelf->pv.pages; page++) {
-        const struct pv_side *side = pv_side(&shelf->pv, page);
-        if (!pv_page(&shelf->pv, page) != !side->used)
-            return "a shelf page is kept without records, or records without a page";
-        if (side->used & ~all_slots(shelf))
-            return "a shelf page uses slots that it does not have";
-        used += (uint64_t)__builtin_popcount(side->used);
-        empty += !side->used;
+    for (uint32_t unit = 0; unit < shelf->units; unit++) {
+        uint32_t slots = shelf_used(shelf, unit);
+        if (!slots != (shelf_owner(shelf, shelf_number(shelf, unit, 0)) == SHELF_NONE))
+            return "a shelf unit is kept without records, or has records and no owner";
+        if (slots & ~shelf_all_slots(shelf))
+            return "a shelf unit uses slots that it does not have";
+        used += (uint64_t)__builtin_popcount(slots);
+        empty += !slots;
     }
-    for (uint32_t page = shelf->free_page; page && listed <= empty; listed++) {
-        const struct pv_side *side = pv_side(&shelf->pv, page - 1);
-        if (side->used)
-            return "a shelf page is free and in use";
-        page = side->next;
+    for (uint32_t page = 0; page < shelf->pages.pages; page++)
+        if (!pv_page(&shelf->pages, page) != page_is_free(shelf, page))
+            return "a shelf page is kept without records, or records without a page";
+    for (uint32_t unit = shelf->free_unit; unit && listed <= empty; listed++) {
+        if (shelf_used(shelf, unit - 1))
+            return "a shelf unit is free and in use";
+        unit = shelf_links(shelf, unit - 1)->next;
     }
     if (listed != empty)
-        return "a shelf's free pages are not all on its free list";
+        return "a shelf's free units are not all on its free list";
     return used == shelf->count ? NULL : "a shelf holds another number of records than it counts";
 }

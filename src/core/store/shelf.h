@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * shelf.h - fixed-size records in pages that each belong to one owner.
+ * shelf.h - fixed-size records in units that each belong to one owner.
  *
- * A persistent vector whose pages are handed to owners (rows to servers, agents to models), so that an owner's records
- * lie together, no record needs to name its owner, and no posting list is needed to find them. A record's number is
- * page * SHELF_SLOTS + slot and never changes while it is in use. Free slots are a bitmap beside the page.
+ * A persistent vector of records, cut into units of a few slots that are handed to owners (rows to servers, agents to
+ * models), so that an owner's records lie together, no record needs to name its owner, and no posting list is needed to
+ * find them. A record's number is unit * slots a unit + slot and never changes while it is in use.
  *
- * An owner keeps a struct shelf_list: its pages with a free slot, and its full ones, each doubly linked.
+ * Units and pages are different things. A page is what is copied when a snapshot sees it, and what has an address in
+ * the tree: large enough (32 or 64 records) that all addresses stay in a near cache. A unit is what an owner takes: small
+ * enough that an owner of one record wastes little. Several units, of different owners, share a page. What is kept
+ * beside a unit, its side, lies in a vector of its own: the owner, two links, a bitmap of used slots.
+ *
+ * An owner keeps a struct shelf_list: its units with a free slot, and its full ones, each doubly linked.
  * Copying a struct shelf (and the owners' lists, which are versioned where they stand) is taking a snapshot.
  */
 #ifndef SHELF_H
@@ -14,90 +19,151 @@
 
 #include "store/pv.h"
 
-enum { SHELF_SLOTS = 16, SHELF_SLOT_BITS = 4 };
 #define SHELF_NONE UINT32_MAX
 
+enum { SHELF_SIDE_BITS = 5, SHELF_SIDES = 1 << SHELF_SIDE_BITS };
+
+struct shelf_links {
+    uint32_t next, prev; /* unit + 1 in the owner's list; 0: none. next: of the free units, too */
+    uint32_t used;       /* a bit for each slot */
+};
+
+/* Owners stand together: they are what a look-up needs. SHELF_NONE: the unit is free. */
+struct shelf_side_page {
+    uint32_t owner[SHELF_SIDES];
+    struct shelf_links links[SHELF_SIDES];
+};
+
 struct shelf_list {
-    uint32_t open, full; /* first page + 1; 0: none */
+    uint32_t open, full; /* first unit + 1; 0: none */
 };
 
 struct shelf {
-    struct pv pv;
+    struct pv pages, sides;
     uint64_t count;
-    uint32_t free_page; /* page number + 1 without a page, linked through `next` */
-    uint16_t slot_bytes, slots;
+    uint32_t units;     /* unit numbers ever in use: 0 to units - 1 */
+    uint32_t free_unit; /* unit + 1, linked through `next` */
+    uint16_t slot_bytes;
+    uint8_t unit_bits, page_bits; /* log2 of slots a unit (at most 5), and a page */
 };
 
-/* A page of page_bytes begins with `slots` records (at most SHELF_SLOTS); what follows them is its user's. */
-void shelf_init(struct shelf *shelf, size_t page_bytes, size_t slot_bytes, unsigned slots);
+/* A page of page_bytes begins with its records; what follows them is its user's. */
+void shelf_init(struct shelf *shelf, size_t page_bytes, size_t slot_bytes, unsigned unit_bits, unsigned page_bits);
 
-static inline const void *shelf_page(const struct shelf *shelf, uint32_t number)
+/* All numbers in use are below this. */
+static inline uint64_t shelf_end(const struct shelf *shelf)
 {
-    return pv_page(&shelf->pv, number >> SHELF_SLOT_BITS);
+    return (uint64_t)shelf->units << shelf->unit_bits;
 }
 
-static inline unsigned shelf_slot(uint32_t number)
+static inline uint32_t shelf_slots(const struct shelf *shelf)
 {
-    return number & (SHELF_SLOTS - 1);
+    return (uint32_t)1 << shelf->unit_bits;
+}
+
+static inline uint32_t shelf_unit(const struct shelf *shelf, uint32_t number)
+{
+    return number >> shelf->unit_bits;
+}
+
+static inline uint32_t shelf_number(const struct shelf *shelf, uint32_t unit, uint32_t slot)
+{
+    return unit << shelf->unit_bits | slot;
+}
+
+static inline const struct shelf_side_page *shelf_side_page(const struct shelf *shelf, uint32_t unit)
+{
+    return pv_page(&shelf->sides, unit >> SHELF_SIDE_BITS);
+}
+
+static inline const struct shelf_links *shelf_links(const struct shelf *shelf, uint32_t unit)
+{
+    return &shelf_side_page(shelf, unit)->links[unit & (SHELF_SIDES - 1)];
+}
+
+static inline uint32_t shelf_used(const struct shelf *shelf, uint32_t unit)
+{
+    return shelf_links(shelf, unit)->used;
+}
+
+/* Where the owner of a record stands: to be asked for ahead, too. */
+static inline const uint32_t *shelf_owner_place(const struct shelf *shelf, uint32_t number)
+{
+    uint32_t unit = shelf_unit(shelf, number);
+    return &shelf_side_page(shelf, unit)->owner[unit & (SHELF_SIDES - 1)];
 }
 
 static inline uint32_t shelf_owner(const struct shelf *shelf, uint32_t number)
 {
-    return pv_side(&shelf->pv, number >> SHELF_SLOT_BITS)->owner;
+    return *shelf_owner_place(shelf, number);
+}
+
+/* Number below shelf_end; NULL where no unit of the page is in use. */
+static inline const void *shelf_page(const struct shelf *shelf, uint32_t number)
+{
+    return pv_page(&shelf->pages, number >> shelf->page_bits);
+}
+
+static inline unsigned shelf_slot_in_page(const struct shelf *shelf, uint32_t number)
+{
+    return number & (((uint32_t)1 << shelf->page_bits) - 1);
 }
 
 static inline const void *shelf_get(const struct shelf *shelf, uint32_t number)
 {
-    return (const char *)shelf_page(shelf, number) + (size_t)shelf_slot(number) * shelf->slot_bytes;
+    return (const char *)shelf_page(shelf, number) + (size_t)shelf_slot_in_page(shelf, number) * shelf->slot_bytes;
 }
 
 static inline bool shelf_in_use(const struct shelf *shelf, uint32_t number)
 {
-    uint32_t page = number >> SHELF_SLOT_BITS;
-    return page < shelf->pv.pages && (pv_side(&shelf->pv, page)->used >> shelf_slot(number) & 1);
-}
-
-/* Hints: asks for what stands beside the record's page: its owner, and for the writer its birth. They are on lines of
- * their own, and the look at the record itself does not wait for them. */
-static inline void shelf_prefetch_side(const struct shelf *shelf, uint32_t number, bool writing)
-{
-    uint32_t page = number >> SHELF_SLOT_BITS;
-    const struct pv_leaf *leaf = pv_leaf(&shelf->pv, page);
-    memory_prefetch(&leaf->side[pv_leaf_slot(page)]);
-    if (writing)
-        memory_prefetch(&leaf->born[pv_leaf_slot(page)]);
+    uint32_t unit = shelf_unit(shelf, number);
+    return unit < shelf->units && (shelf_used(shelf, unit) >> (number & (shelf_slots(shelf) - 1)) & 1);
 }
 
 /* For the writer, under a reserve; never fail. */
 static inline void *shelf_edit_page(struct shelf *shelf, struct versions *versions, uint32_t number)
 {
-    return pv_edit_page(&shelf->pv, versions, number >> SHELF_SLOT_BITS);
+    return pv_edit_page(&shelf->pages, versions, number >> shelf->page_bits);
 }
 
 static inline void *shelf_edit(struct shelf *shelf, struct versions *versions, uint32_t number)
 {
-    return (char *)shelf_edit_page(shelf, versions, number) + (size_t)shelf_slot(number) * shelf->slot_bytes;
+    return (char *)shelf_edit_page(shelf, versions, number) +
+           (size_t)shelf_slot_in_page(shelf, number) * shelf->slot_bytes;
 }
 
 /* A free record of that owner; its contents are whatever was there. SHELF_NONE: all numbers are in use. */
 uint32_t shelf_take(struct shelf *shelf, struct versions *versions, struct shelf_list *list, uint32_t owner);
 void shelf_give(struct shelf *shelf, struct versions *versions, struct shelf_list *list, uint32_t number);
 
-/* Walks an owner's pages: page = shelf_first(list); then the next. 0: no more, else page number + 1. */
+/* The record that shelf_take would give this owner next, if it needs no new unit; else SHELF_NONE. A hint. */
+static inline uint32_t shelf_next_taken(const struct shelf *shelf, const struct shelf_list *list)
+{
+    if (!list->open)
+        return SHELF_NONE;
+    return shelf_number(shelf, list->open - 1, (uint32_t)__builtin_ctz(~shelf_used(shelf, list->open - 1)));
+}
+
+/* Walks an owner's units: unit = shelf_first(list); then the next. 0: no more, else unit + 1. */
 static inline uint32_t shelf_first(const struct shelf_list *list)
 {
     return list->full ? list->full : list->open;
 }
 
-static inline uint32_t shelf_next(const struct shelf_list *list, const struct shelf *shelf, const struct pv_side *side)
+static inline uint32_t shelf_all_slots(const struct shelf *shelf)
 {
-    uint32_t all = ((uint32_t)1 << shelf->slots) - 1;
-    if (side->next)
-        return side->next;
-    return side->used == all ? list->open : 0;
+    return (uint32_t)(((uint64_t)1 << shelf_slots(shelf)) - 1);
 }
 
-/* Gives back what numbers at the end need that nobody uses. Only where there is no snapshot. O(pages). */
+static inline uint32_t shelf_next(const struct shelf_list *list, const struct shelf *shelf, uint32_t unit)
+{
+    const struct shelf_links *links = shelf_links(shelf, unit);
+    if (links->next)
+        return links->next;
+    return links->used == shelf_all_slots(shelf) ? list->open : 0;
+}
+
+/* Gives back what numbers at the end need that nobody uses. Only where there is no snapshot. O(units). */
 void shelf_compact(struct shelf *shelf, struct versions *versions);
 
 const char *shelf_check(const struct shelf *shelf, const struct versions *versions);
