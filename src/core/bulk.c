@@ -268,38 +268,27 @@ static bool stays(const struct bulk *bulk, uint64_t stamp)
     }
 }
 
-/* One unit after the other of the server's, full ones first; units that a step frees or moves are behind us by then. */
-struct unit_walk {
-    uint32_t next; /* unit + 1 */
-    bool open;     /* on the list of units with free slots */
-};
-
-static uint32_t walk_unit(struct bulk *bulk, struct unit_walk *walk)
+/* One unit after the other of the server's; `next` (unit + 1) is ahead of what a step may free. NONE: through. */
+static uint32_t walk_start(const struct bulk *bulk)
 {
-    const struct shelf_list *list = &server_get(&bulk->registry->now, bulk->server)->rows;
-    if (!walk->next && !walk->open) {
-        walk->open = true;
-        walk->next = list->open;
-    }
-    if (!walk->next)
-        return NONE;
-    uint32_t unit = walk->next - 1;
-    walk->next = shelf_links(&bulk->registry->now.rows, unit)->next;
-    return unit;
+    return server_get(&bulk->registry->now, bulk->server)->rows.all;
 }
 
-static struct unit_walk walk_start(const struct bulk *bulk)
+static uint32_t walk_unit(const struct bulk *bulk, uint32_t *next)
 {
-    return (struct unit_walk){server_get(&bulk->registry->now, bulk->server)->rows.full, false};
+    if (!*next)
+        return NONE;
+    uint32_t unit = *next - 1;
+    *next = shelf_next(&bulk->registry->now.rows, unit);
+    return unit;
 }
 
 /* Every row that the list did not mark: it stays and counts, or it is marked as dropped. */
 static int stage_rest(struct bulk *bulk)
 {
     struct registry *registry = bulk->registry;
-    struct unit_walk walk = walk_start(bulk);
-    uint32_t unit;
-    for (size_t steps = 1; (unit = walk_unit(bulk, &walk)) != NONE; steps++) {
+    uint32_t next = walk_start(bulk), unit;
+    for (size_t steps = 1; (unit = walk_unit(bulk, &next)) != NONE; steps++) {
         for (uint32_t slot = 0; slot < (uint32_t)1 << ROW_UNIT_BITS; slot++) {
             int code = arena_reserve(&registry->arena);
             if (code)
@@ -326,9 +315,8 @@ static int stage_rest(struct bulk *bulk)
 static int stage_unstated(struct bulk *bulk)
 {
     struct registry *registry = bulk->registry;
-    struct unit_walk walk = walk_start(bulk);
-    uint32_t unit;
-    for (size_t steps = 1; (unit = walk_unit(bulk, &walk)) != NONE; steps++) {
+    uint32_t next = walk_start(bulk), unit;
+    for (size_t steps = 1; (unit = walk_unit(bulk, &next)) != NONE; steps++) {
         for (uint32_t slot = 0; slot < (uint32_t)1 << ROW_UNIT_BITS; slot++) {
             uint32_t row = unit << ROW_UNIT_BITS | slot;
             if (!shelf_in_use(&registry->now.rows, row))
@@ -571,9 +559,8 @@ static int sweep(struct bulk *bulk, bool may_give_way)
     int code = recorder_begin(bulk->recorder);
     if (code)
         return code;
-    struct unit_walk walk = walk_start(bulk);
-    uint32_t unit;
-    for (size_t steps = 1; (unit = walk_unit(bulk, &walk)) != NONE; steps++) {
+    uint32_t next = walk_start(bulk), unit;
+    for (size_t steps = 1; (unit = walk_unit(bulk, &next)) != NONE; steps++) {
         code = sweep_unit(bulk, unit);
         if (code)
             return code;

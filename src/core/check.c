@@ -101,11 +101,15 @@ static const char *check_server(const struct registry *registry, uint32_t number
     uint64_t units = 0;
     if (server->hash != name_hash(registry, text_span(server->name)))
         return "a server's hash does not fit its name";
-    for (uint32_t next = shelf_first(&server->rows); next; units++) {
+    for (uint32_t next = server->rows.all; next; units++) {
         uint32_t unit = next - 1;
         if (row_server(now, unit << ROW_UNIT_BITS) != number || !shelf_used(&now->rows, unit) ||
             units > now->rows.units)
             return "a server's list of units is broken";
+        for (uint32_t slot = 0; slot < (uint32_t)1 << ROW_UNIT_BITS; slot++)
+            if (!row_generation(now, unit << ROW_UNIT_BITS | slot) !=
+                !shelf_in_use(&now->rows, unit << ROW_UNIT_BITS | slot))
+                return "a row has a generation and is not in use, or has none";
         for (uint32_t used = shelf_used(&now->rows, unit); used; used &= used - 1) {
             uint32_t row = unit << ROW_UNIT_BITS | (uint32_t)__builtin_ctz(used);
             const char *wrong = check_row(registry, row, server);
@@ -113,7 +117,7 @@ static const char *check_server(const struct registry *registry, uint32_t number
                 return wrong;
             sum_row(registry, row, server, &sums);
         }
-        next = shelf_next(&server->rows, &now->rows, unit);
+        next = shelf_next(&now->rows, unit);
     }
     if (server->idle == server_is_known(server))
         return "a server is counted as idle and known, or as neither";
@@ -174,7 +178,7 @@ static const char *check_model(const struct registry *registry, uint32_t number)
     struct span name = model_name(model);
     if (name.bytes[name.length] || (name.length <= MODEL_NAME_SHORT) != !model_long_name(model))
         return "a model's name is not kept where its length says";
-    for (uint32_t next = shelf_first(&model->agents); next; units++) {
+    for (uint32_t next = model->agents.all; next; units++) {
         uint32_t unit = next - 1;
         if (shelf_owner(&now->agents, unit << AGENT_UNIT_BITS) != number || !shelf_used(&now->agents, unit) ||
             units > now->agents.units)
@@ -185,7 +189,7 @@ static const char *check_model(const struct registry *registry, uint32_t number)
             if (wrong)
                 return wrong;
         }
-        next = shelf_next(&model->agents, &now->agents, unit);
+        next = shelf_next(&now->agents, unit);
     }
     if (agents != model->agent_count || agents == 0)
         return "a model counts other agents than it has";

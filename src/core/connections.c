@@ -228,7 +228,7 @@ static uint32_t next_in_model(const presence_connections *connections, presence_
             return row;
         if (!cursor->at[3]) {
             cursor->at[3] = CURSOR_STARTED;
-            cursor->at[0] = shelf_first(list);
+            cursor->at[0] = list->all;
             cursor->at[1] = 0;
         }
         if (!cursor->at[0])
@@ -238,7 +238,7 @@ static uint32_t next_in_model(const presence_connections *connections, presence_
             prefetch_agents(roots, used, unit);
         unsigned left = used >> cursor->at[1];
         if (!left) {
-            cursor->at[0] = shelf_next(list, &roots->agents, unit);
+            cursor->at[0] = shelf_next(&roots->agents, unit);
             cursor->at[1] = 0;
             continue;
         }
@@ -263,7 +263,7 @@ static uint32_t next_in_units(const presence_connections *connections, presence_
     const struct shelf_list *list = all ? NULL : &server_get(roots, connections->server)->rows;
     if (!cursor->at[3]) {
         cursor->at[3] = CURSOR_STARTED;
-        cursor->at[0] = all ? roots->rows.units > 0 : shelf_first(list);
+        cursor->at[0] = all ? roots->rows.units > 0 : list->all;
         cursor->at[1] = 0;
     }
     while (cursor->at[0]) {
@@ -279,7 +279,7 @@ static uint32_t next_in_units(const presence_connections *connections, presence_
         }
         cursor->at[1] = 0;
         if (!all)
-            cursor->at[0] = shelf_next(list, &roots->rows, unit);
+            cursor->at[0] = shelf_next(&roots->rows, unit);
         else
             cursor->at[0] = unit + 1 < roots->rows.units ? (uint64_t)unit + 2 : 0;
     }

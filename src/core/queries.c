@@ -20,17 +20,12 @@ static uint32_t find_agent(const struct presence_recorder *recorder, struct span
 {
     const struct registry *registry = recorder->registry;
     uint64_t model_hash = text_hash(recorder->secret, model.bytes, model.length);
-    uint64_t agent_name_hash = text_hash(recorder->secret, agent.bytes, agent.length);
-    /* Only a guess, before the model is found: the agent's record is on its way meanwhile. */
-    struct index_probe probe =
-        index_probe_start(&registry->now.by_agent, agent_hash(registry, model_hash, agent_name_hash));
-    uint32_t guess;
-    if (index_probe_next(&probe, &guess))
-        memory_prefetch(agent_get(&registry->now, guess));
+    uint64_t hash =
+        agent_hash(registry, model_hash, text_hash(recorder->secret, agent.bytes, agent.length));
+    /* The agent's bucket does not wait for the model, nor its record for more than the bucket. */
+    index_prefetch(&registry->now.by_agent, hash);
     uint32_t number = registry_model(&registry->now, model, model_hash);
-    if (number == NONE)
-        return NONE;
-    return registry_agent(registry, &registry->now, number, agent, agent_name_hash);
+    return number == NONE ? NONE : registry_agent_by_hash(&registry->now, hash, number, agent);
 }
 
 int presence_recorder_agent_status(presence_recorder *recorder, const char *model, const char *agent,
@@ -39,14 +34,17 @@ int presence_recorder_agent_status(presence_recorder *recorder, const char *mode
     if (!recorder_enabled(recorder))
         return PRESENCE_E_DISABLED;
     struct span model_name, name;
-    if (text_check_name(model, &model_name) || text_check_name(agent, &name) || !status)
+    if (!text_measure_name(model, &model_name) || !text_measure_name(agent, &name) || !status)
         return PRESENCE_E_INVALID;
     int code = lock_enabled(recorder);
     if (code)
         return code;
     uint32_t number = find_agent(recorder, model_name, name);
-    *status = number == NONE ? PRESENCE_UNKNOWN : evidence_best_live(recorder->registry, number);
+    presence_status found = number == NONE ? PRESENCE_UNKNOWN : evidence_best_live(recorder->registry, number);
     recorder_unlock(recorder);
+    if (number == NONE && (text_check_name(model, &model_name) || text_check_name(agent, &name)))
+        return PRESENCE_E_INVALID;
+    *status = found;
     return PRESENCE_OK;
 }
 
@@ -116,7 +114,7 @@ int presence_recorder_server_counts(presence_recorder *recorder, const char *ser
 static void count_visible(const struct roots *roots, uint32_t model, size_t *connections, size_t *agents)
 {
     const struct shelf_list *list = &model_get(roots, model)->agents;
-    for (uint32_t next = shelf_first(list); next;) {
+    for (uint32_t next = list->all; next;) {
         uint32_t unit = next - 1;
         for (uint32_t used = shelf_used(&roots->agents, unit); used; used &= used - 1) {
             uint32_t number = unit << AGENT_UNIT_BITS | (uint32_t)__builtin_ctz(used);
@@ -129,7 +127,7 @@ static void count_visible(const struct roots *roots, uint32_t model, size_t *con
             *connections += visible;
             *agents += visible > 0;
         }
-        next = shelf_next(list, &roots->agents, unit);
+        next = shelf_next(&roots->agents, unit);
     }
 }
 

@@ -389,7 +389,8 @@ int recorder_connect_locked(struct presence_recorder *recorder, struct server_na
     code = recorder_add_server(recorder, server, &statement.server);
     if (code)
         return code;
-    statement.when = recorder_now(recorder);
+    statement.when = recorder_now(recorder); /* before the long misses: reading the clock waits for loads */
+    recorder_prefetch_agent_place(recorder, facts);
     uint32_t row;
     bool fresh;
     code = change_connect(recorder, &statement, facts, &row, &fresh);
@@ -476,14 +477,14 @@ static int touch_one(struct presence_recorder *recorder, const char *name, uint6
     if (!recorder_enabled(recorder))
         return PRESENCE_E_DISABLED;
     struct span span;
-    if (text_check_name(name, &span))
+    if (!text_measure_name(name, &span))
         return PRESENCE_E_INVALID;
     struct server_name server_name = recorder_server_name(recorder, span);
     recorder_lock(recorder);
     recorder_prefetch_connection(recorder, server_name, id);
     int code = recorder_touch_locked(recorder, server_name, id, removing);
     recorder_unlock(recorder);
-    return code;
+    return code && code != PRESENCE_E_DISABLED && text_check_name(name, &span) ? PRESENCE_E_INVALID : code;
 }
 
 int presence_recorder_disconnect(presence_recorder *recorder, const char *server, uint64_t id)
@@ -597,7 +598,8 @@ static int begin_handle(struct presence_recorder *recorder, const presence_handl
         const struct roots *now = &recorder->registry->now;
         uint32_t number = (uint32_t)(handle->opaque[1] >> 32), server = (uint32_t)(handle->opaque[2] >> 32);
         *row = NONE;
-        if (handle->opaque[3] >> INDEX_HASH_BITS != recorder->instance || !shelf_in_use(&now->rows, number))
+        if (handle->opaque[3] >> INDEX_HASH_BITS != recorder->instance || number >= shelf_end(&now->rows) ||
+            !shelf_page(&now->rows, number) || !(uint32_t)handle->opaque[1])
             return PRESENCE_E_NOT_FOUND;
         /* A generation is one use of one row. They repeat after 2^32 connects: what changes more than a stamp looks
          * twice. */

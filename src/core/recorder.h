@@ -167,6 +167,7 @@ void recorder_prefetch_connection(const struct presence_recorder *recorder, stru
 void recorder_prefetch_removal(const struct presence_recorder *recorder, uint32_t row);
 void recorder_prefetch_agent_record(const struct roots *now, uint32_t agent);
 void recorder_prefetch_agent(const struct presence_recorder *recorder, const struct facts *facts);
+void recorder_prefetch_agent_place(const struct presence_recorder *recorder, const struct facts *facts);
 void recorder_prefetch_handle(const struct presence_recorder *recorder, const presence_handle *handle, bool removing);
 int recorder_touch_handle(struct presence_recorder *recorder, const presence_handle *handle, bool removing,
                           presence_time when);

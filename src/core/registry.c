@@ -13,7 +13,7 @@
 
 /* arena.c counts on these */
 _Static_assert(sizeof(struct row_page) == 2304 && sizeof(struct agent_page) == 1536, "whole cache lines");
-_Static_assert(sizeof(struct extra_page) == 392 && sizeof(struct shelf_side_page) == 512, "");
+_Static_assert(sizeof(struct extra_page) == 392 && sizeof(struct shelf_side_page) == 768, "");
 _Static_assert(sizeof(struct model) == 64 && sizeof(struct server) == 256, "pages of 1024 and 512 bytes");
 
 /* ---------------------------------------------------------------------------------------------------- look-ups -- */
@@ -65,7 +65,12 @@ static bool agent_is(const struct roots *roots, uint32_t number, uint32_t model,
 uint32_t registry_agent(const struct registry *registry, const struct roots *roots, uint32_t model, struct span name,
                         uint64_t agent_name_hash)
 {
-    uint64_t hash = agent_hash(registry, model_get(roots, model)->hash, agent_name_hash);
+    return registry_agent_by_hash(roots, agent_hash(registry, model_get(roots, model)->hash, agent_name_hash), model,
+                                  name);
+}
+
+uint32_t registry_agent_by_hash(const struct roots *roots, uint64_t hash, uint32_t model, struct span name)
+{
     struct index_probe probe = index_probe_start(&roots->by_agent, hash);
     uint32_t number;
     while (index_probe_next(&probe, &number))
@@ -81,8 +86,8 @@ uint32_t registry_row(const struct registry *registry, const struct roots *roots
     uint32_t number;
     while (index_probe_next(&probe, &number)) {
         const struct row *row = row_get(roots, number);
-        memory_prefetch(shelf_owner_place(&roots->rows, number));
-        if (row->id != id || row_server(roots, number) != server)
+        /* Two cache misses, which do not wait for each other. */
+        if ((row->id ^ id) | (row_server(roots, number) ^ server))
             continue;
         if (__builtin_expect(record->bulk == BULK_NONE, 1) ||
             row_status_in_bulk(row->stamp, record) != PRESENCE_UNKNOWN)
@@ -480,7 +485,8 @@ uint32_t registry_add_row(struct registry *registry, uint32_t server, uint32_t a
     server_settle(registry, server, record);
     struct row_page *page = shelf_edit_page(&now->rows, &registry->versions, number);
     uint32_t slot = number & (ROW_PAGE_SLOTS - 1);
-    page->generation[slot] = ++registry->generation;
+    registry->generation += registry->generation == UINT32_MAX ? 2 : 1; /* never 0 */
+    page->generation[slot] = registry->generation;
     page->at[slot] = (struct row){.id = id,
                                   .last_seen = last_seen,
                                   .stamp = stamp_bits & ~(uint64_t)ROW_EXTRA,
@@ -511,6 +517,8 @@ void registry_remove_row(struct registry *registry, uint32_t number)
     struct server *record = server_edit(registry, server);
     record->physical--;
     server_settle(registry, server, record);
+    struct row_page *page = pv_edit_page(&now->rows.pages, &registry->versions, number >> ROW_PAGE_BITS);
+    page->generation[number & (ROW_PAGE_SLOTS - 1)] = 0;
     shelf_give(&now->rows, &registry->versions, &record->rows, number);
     model_edit(registry, agent_get(now, row.agent)->model)->rows--;
     registry_drop_idle_agent(registry, row.agent);

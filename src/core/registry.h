@@ -70,8 +70,8 @@ struct row {
     uint32_t agent_hash; /* low 28 bits: the agent's bucket can be asked for together with the agent */
 };
 
-/* Generations tell one use of a row from the next; handles carry them. They stand apart, so that an activity by handle
- * has to read one of few lines, and of the row only writes. */
+/* Generations tell one use of a row from the next; handles carry them. 0: not in use. They stand apart, so that an
+ * activity by handle has to read one of few lines, and of the row only writes. */
 struct row_page {
     struct row at[ROW_PAGE_SLOTS];
     uint32_t generation[ROW_PAGE_SLOTS];
@@ -310,7 +310,7 @@ static inline struct span agent_name(const struct agent *agent)
 
 static inline bool span_equals(struct span a, struct span b)
 {
-    return a.length == b.length && memcmp(a.bytes, b.bytes, a.length) == 0;
+    return a.length == b.length && text_same_bytes(a.bytes, b.bytes, a.length);
 }
 
 static inline struct span text_span(const struct text *text)
@@ -441,6 +441,8 @@ uint32_t registry_server(const struct roots *roots, struct span name, uint64_t h
 uint32_t registry_model(const struct roots *roots, struct span name, uint64_t hash);
 uint32_t registry_agent(const struct registry *registry, const struct roots *roots, uint32_t model, struct span name,
                         uint64_t agent_name_hash);
+/* The same by agent_hash, which needs no look at the model's record. */
+uint32_t registry_agent_by_hash(const struct roots *roots, uint64_t hash, uint32_t model, struct span name);
 /* Visible rows only. */
 uint32_t registry_row(const struct registry *registry, const struct roots *roots, uint32_t server, uint64_t id);
 

@@ -9,6 +9,7 @@
 
 #include <presence/presence.h>
 
+#include <stdbool.h>
 #include <string.h>
 
 enum { TEXT_NAME_BYTES = 1024, TEXT_DATA_BYTES = 65535 };
@@ -33,9 +34,41 @@ static inline size_t text_block_bytes(size_t length)
     return sizeof(struct text) + length + 1;
 }
 
+static inline uint64_t text_word(const char *at)
+{
+    uint64_t word;
+    memcpy(&word, at, sizeof word);
+    return word;
+}
+
+static inline uint64_t text_half_word(const char *at)
+{
+    uint32_t word;
+    memcpy(&word, at, sizeof word);
+    return word;
+}
+
+/* As memcmp says it, without a call: names are short. The last word may overlap the one before. */
+static inline bool text_same_bytes(const char *a, const char *b, size_t length)
+{
+    if (length >= 8) {
+        for (size_t i = 0; i + 8 < length; i += 8)
+            if (text_word(a + i) != text_word(b + i))
+                return false;
+        return text_word(a + length - 8) == text_word(b + length - 8);
+    }
+    if (length >= 4)
+        return text_half_word(a) == text_half_word(b) &&
+               text_half_word(a + length - 4) == text_half_word(b + length - 4);
+    for (size_t i = 0; i < length; i++)
+        if (a[i] != b[i])
+            return false;
+    return true;
+}
+
 static inline bool text_equals(const struct text *text, const char *bytes, size_t length)
 {
-    return text_length(text) == length && memcmp(text->bytes, bytes, length) == 0;
+    return text_length(text) == length && text_same_bytes(text->bytes, bytes, length);
 }
 
 /* What a caller passes: bytes and length of a valid name or user data. */
@@ -48,6 +81,15 @@ struct span {
 const char *text_check_name(const char *name, struct span *out);
 const char *text_check_data(const char *data, struct span *out);
 
+/* For look-ups: the name as it is, not yet checked but for its length. What is found by it is known to be valid, and only
+ * what is not found need be checked. False: NULL, empty or too long. */
+static inline bool text_measure_name(const char *name, struct span *out)
+{
+    size_t length = name ? strnlen(name, TEXT_NAME_BYTES + 1) : 0;
+    *out = (struct span){name, length};
+    return length > 0 && length <= TEXT_NAME_BYTES;
+}
+
 /* SipHash-1-3 of the bytes under a 128-bit key: for digests, which nodes exchange. */
 uint64_t text_sip_hash(const uint64_t key[2], const void *bytes, size_t length);
 
@@ -55,13 +97,6 @@ static inline uint64_t text_fold(uint64_t a, uint64_t b)
 {
     __uint128_t product = (__uint128_t)a * b;
     return (uint64_t)product ^ (uint64_t)(product >> 64);
-}
-
-static inline uint64_t text_word(const char *at)
-{
-    uint64_t word;
-    memcpy(&word, at, sizeof word);
-    return word;
 }
 
 /* The hash of a name in the recorder's own indexes: folded 128-bit products under a secret that never leaves the
@@ -77,8 +112,11 @@ static inline uint64_t text_hash(const uint64_t key[2], const char *bytes, size_
             seed = text_fold(text_word(bytes) ^ key[1], text_word(bytes + 8) ^ seed);
         a = text_word(last);
         b = text_word(bytes);
-    } else {
-        memcpy(&a, bytes, length);
+    } else if (length >= 4) {
+        a = text_half_word(bytes);
+        b = text_half_word(bytes + length - 4);
+    } else if (length > 0) {
+        a = (uint64_t)(uint8_t)bytes[0] << 16 | (uint64_t)(uint8_t)bytes[length / 2] << 8 | (uint8_t)bytes[length - 1];
     }
     seed = text_fold(a ^ key[1], b ^ seed ^ 0x9e3779b97f4a7c15u);
     return text_fold(seed ^ 0xd6e8feb86659fd93u, key[1] ^ length);

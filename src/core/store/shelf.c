@@ -2,8 +2,8 @@
 /*
  * shelf.c - taking and giving records; shelf.h says what a shelf is.
  *
- * Keeps true: a unit with an owner has at least one used slot; it is on its owner's `open` list if it has a free one,
- * else on `full`; a unit without an owner is on the free list; a page is there if any of its units has an owner.
+ * Keeps true: a unit with an owner has at least one used slot and is on its owner's list, and on its `open` list if it
+ * has a free one; a unit without an owner is on the free list; a page is there if any of its units has an owner.
  * O(1) each. Under the recorder's mutex.
  */
 #include "store/shelf.h"
@@ -34,25 +34,51 @@ static struct shelf_links *edit_links(struct shelf *shelf, struct versions *vers
     return &edit_side_page(shelf, versions, unit)->links[unit & (SHELF_SIDES - 1)];
 }
 
-static void link_unit(struct shelf *shelf, struct versions *versions, uint32_t *head, uint32_t unit)
+static void link_unit(struct shelf *shelf, struct versions *versions, struct shelf_list *list, uint32_t unit)
 {
-    if (*head)
-        edit_links(shelf, versions, *head - 1)->prev = unit + 1;
+    if (list->all)
+        edit_links(shelf, versions, list->all - 1)->prev = unit + 1;
     struct shelf_links *links = edit_links(shelf, versions, unit);
     links->prev = 0;
-    links->next = *head;
-    *head = unit + 1;
+    links->next = list->all;
+    list->all = unit + 1;
 }
 
-static void unlink_unit(struct shelf *shelf, struct versions *versions, uint32_t *head, uint32_t unit)
+static void unlink_unit(struct shelf *shelf, struct versions *versions, struct shelf_list *list, uint32_t unit)
 {
     struct shelf_links links = *shelf_links(shelf, unit);
     if (links.prev)
         edit_links(shelf, versions, links.prev - 1)->next = links.next;
     else
-        *head = links.next;
+        list->all = links.next;
     if (links.next)
         edit_links(shelf, versions, links.next - 1)->prev = links.prev;
+}
+
+static void open_unit(struct shelf *shelf, struct versions *versions, struct shelf_list *list, uint32_t unit)
+{
+    if (list->open)
+        edit_links(shelf, versions, list->open - 1)->open_prev = unit + 1;
+    struct shelf_links *links = edit_links(shelf, versions, unit);
+    links->open_prev = 0;
+    links->open_next = list->open;
+    list->open = unit + 1;
+}
+
+static void close_unit(struct shelf *shelf, struct versions *versions, struct shelf_list *list, uint32_t unit)
+{
+    struct shelf_links links = *shelf_links(shelf, unit);
+    if (links.open_prev)
+        edit_links(shelf, versions, links.open_prev - 1)->open_next = links.open_next;
+    else
+        list->open = links.open_next;
+    if (links.open_next)
+        edit_links(shelf, versions, links.open_next - 1)->open_prev = links.open_prev;
+}
+
+static uint32_t all_slots(const struct shelf *shelf)
+{
+    return (uint32_t)(((uint64_t)1 << shelf_slots(shelf)) - 1);
 }
 
 /* A new unit number at the end, or SHELF_NONE. */
@@ -82,7 +108,7 @@ static uint32_t take_unit(struct shelf *shelf, struct versions *versions, uint32
     }
     uint32_t page = page_of_unit(shelf, unit);
     if (!pv_page(&shelf->pages, page))
-        pv_fill(&shelf->pages, versions, page, false);
+        pv_fill(&shelf->pages, versions, page, true);
     struct shelf_side_page *side = edit_side_page(shelf, versions, unit);
     side->owner[unit & (SHELF_SIDES - 1)] = owner;
     side->links[unit & (SHELF_SIDES - 1)].used = 0;
@@ -98,15 +124,14 @@ uint32_t shelf_take(struct shelf *shelf, struct versions *versions, struct shelf
         unit = take_unit(shelf, versions, owner);
         if (unit == SHELF_NONE)
             return SHELF_NONE;
-        link_unit(shelf, versions, &list->open, unit);
+        link_unit(shelf, versions, list, unit);
+        open_unit(shelf, versions, list, unit);
     }
     struct shelf_links *links = edit_links(shelf, versions, unit);
     uint32_t slot = (uint32_t)__builtin_ctz(~links->used);
     links->used |= (uint32_t)1 << slot;
-    if (links->used == shelf_all_slots(shelf)) {
-        unlink_unit(shelf, versions, &list->open, unit);
-        link_unit(shelf, versions, &list->full, unit);
-    }
+    if (links->used == all_slots(shelf))
+        close_unit(shelf, versions, list, unit);
     shelf->count++;
     return shelf_number(shelf, unit, slot);
 }
@@ -138,16 +163,17 @@ void shelf_give(struct shelf *shelf, struct versions *versions, struct shelf_lis
     uint32_t unit = shelf_unit(shelf, number), bit = (uint32_t)1 << (number & (shelf_slots(shelf) - 1));
     struct shelf_links *links = edit_links(shelf, versions, unit);
     assert(links->used & bit);
-    bool was_full = links->used == shelf_all_slots(shelf);
+    bool was_full = links->used == all_slots(shelf);
     links->used &= ~bit;
-    bool empty = links->used == 0;
     shelf->count--;
-    if (was_full || empty)
-        unlink_unit(shelf, versions, was_full ? &list->full : &list->open, unit);
-    if (empty)
+    if (links->used == 0) {
+        if (!was_full)
+            close_unit(shelf, versions, list, unit);
+        unlink_unit(shelf, versions, list, unit);
         free_unit(shelf, versions, unit);
-    else if (was_full)
-        link_unit(shelf, versions, &list->open, unit);
+    } else if (was_full) {
+        open_unit(shelf, versions, list, unit);
+    }
 }
 
 void shelf_compact(struct shelf *shelf, struct versions *versions)
@@ -186,7 +212,7 @@ const char *shelf_check(const struct shelf *shelf, const struct versions *versio
         uint32_t slots = shelf_used(shelf, unit);
         if (!slots != (shelf_owner(shelf, shelf_number(shelf, unit, 0)) == SHELF_NONE))
             return "a shelf unit is kept without records, or has records and no owner";
-        if (slots & ~shelf_all_slots(shelf))
+        if (slots & ~all_slots(shelf))
             return "a shelf unit uses slots that it does not have";
         used += (uint64_t)__builtin_popcount(slots);
         empty += !slots;

@@ -11,7 +11,9 @@
  * enough that an owner of one record wastes little. Several units, of different owners, share a page. What is kept
  * beside a unit, its side, lies in a vector of its own: the owner, two links, a bitmap of used slots.
  *
- * An owner keeps a struct shelf_list: its units with a free slot, and its full ones, each doubly linked.
+ * An owner keeps a struct shelf_list: all its units, and those with a free slot, each doubly linked. A unit comes on the
+ * second list at the front when it loses its first record, and goes from the front when it is full again, so that
+ * neighbours, which are cache misses, are touched only where a whole unit comes or goes.
  * Copying a struct shelf (and the owners' lists, which are versioned where they stand) is taking a snapshot.
  */
 #ifndef SHELF_H
@@ -24,8 +26,9 @@
 enum { SHELF_SIDE_BITS = 5, SHELF_SIDES = 1 << SHELF_SIDE_BITS };
 
 struct shelf_links {
-    uint32_t next, prev; /* unit + 1 in the owner's list; 0: none. next: of the free units, too */
-    uint32_t used;       /* a bit for each slot */
+    uint32_t used;                 /* a bit for each slot */
+    uint32_t next, prev;           /* unit + 1 in the owner's list; 0: none. next: of the free units, too */
+    uint32_t open_next, open_prev; /* the same in the list of those with a free slot */
 };
 
 /* Owners stand together: they are what a look-up needs. SHELF_NONE: the unit is free. */
@@ -35,7 +38,7 @@ struct shelf_side_page {
 };
 
 struct shelf_list {
-    uint32_t open, full; /* first unit + 1; 0: none */
+    uint32_t all, open; /* first unit + 1; 0: none */
 };
 
 struct shelf {
@@ -132,7 +135,7 @@ static inline void *shelf_edit(struct shelf *shelf, struct versions *versions, u
            (size_t)shelf_slot_in_page(shelf, number) * shelf->slot_bytes;
 }
 
-/* A free record of that owner; its contents are whatever was there. SHELF_NONE: all numbers are in use. */
+/* A free record of that owner; zero in a fresh page, else as it was left. SHELF_NONE: all numbers are in use. */
 uint32_t shelf_take(struct shelf *shelf, struct versions *versions, struct shelf_list *list, uint32_t owner);
 void shelf_give(struct shelf *shelf, struct versions *versions, struct shelf_list *list, uint32_t number);
 
@@ -144,23 +147,10 @@ static inline uint32_t shelf_next_taken(const struct shelf *shelf, const struct 
     return shelf_number(shelf, list->open - 1, (uint32_t)__builtin_ctz(~shelf_used(shelf, list->open - 1)));
 }
 
-/* Walks an owner's units: unit = shelf_first(list); then the next. 0: no more, else unit + 1. */
-static inline uint32_t shelf_first(const struct shelf_list *list)
+/* Walks an owner's units: list->all, then the next. 0: no more, else unit + 1. */
+static inline uint32_t shelf_next(const struct shelf *shelf, uint32_t unit)
 {
-    return list->full ? list->full : list->open;
-}
-
-static inline uint32_t shelf_all_slots(const struct shelf *shelf)
-{
-    return (uint32_t)(((uint64_t)1 << shelf_slots(shelf)) - 1);
-}
-
-static inline uint32_t shelf_next(const struct shelf_list *list, const struct shelf *shelf, uint32_t unit)
-{
-    const struct shelf_links *links = shelf_links(shelf, unit);
-    if (links->next)
-        return links->next;
-    return links->used == shelf_all_slots(shelf) ? list->open : 0;
+    return shelf_links(shelf, unit)->next;
 }
 
 /* Gives back what numbers at the end need that nobody uses. Only where there is no snapshot. O(units). */
