@@ -174,7 +174,6 @@ static void prefetch_wave(const struct presence_recorder *recorder, const struct
         if (!index_probe_next(&probe, &rows[i]))
             continue;
         memory_prefetch(row_get(now, rows[i]));
-        memory_prefetch(shelf_owner_place(&now->rows, rows[i]));
     }
     for (size_t i = 0; i < count; i++)
         if (rows[i] != NONE && changes[i].kind == PRESENCE_CHANGE_DISCONNECT)

@@ -25,7 +25,6 @@ static void prefetch_ids(const struct registry *registry, uint32_t server, const
             continue;
         }
         memory_prefetch(row_get(now, rows[i]));
-        memory_prefetch(shelf_owner_place(&now->rows, rows[i]));
     }
     for (size_t i = 0; i < count && removing; i++) {
         if (rows[i] == NONE)

@@ -501,7 +501,7 @@ static void sweep_marked(struct presence_recorder *recorder, const struct server
     /* A list that was no news took no revision of its own. */
     uint64_t restated = row_revision(row.stamp) == revision ? row.stamp & ROW_RESTATED : 0;
     struct row *edit = row_edit(registry, number);
-    edit->stamp = revision << ROW_STAMP_SHIFT | restated | (row.stamp & (ROW_CONTROLLER | ROW_EXTRA));
+    edit->stamp = revision << ROW_STAMP_SHIFT | restated | (row.stamp & (ROW_CONTROLLER | ROW_LASTING));
     edit->last_seen = row_last_seen(row.last_seen, row.stamp, server);
     if (recorder->left.count && !(row.stamp & ROW_CONTROLLER))
         left_remove(recorder, model_name(model_get(now, agent_get(now, row.agent)->model)),
@@ -599,7 +599,7 @@ void bulk_wait(struct presence_recorder *recorder, uint32_t number)
     for (const struct bulk *running = recorder->running; running; running = running->next) {
         if (running->registry != registry || running->server != number)
             continue;
-        pthread_cond_wait(&recorder->settled, &recorder->lock);
+        lock_wait(&recorder->lock, &recorder->settled);
         return;
     }
     struct bulk bulk = {.recorder = recorder, .registry = registry, .server = number};

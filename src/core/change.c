@@ -219,7 +219,7 @@ static void restate(struct presence_recorder *recorder, const struct statement *
     struct evidence before = evidence_now(now, agent);
     registry_count(registry, row, -1);
     advance(recorder, statement);
-    row_edit(registry, row)->stamp = stamp_of(now->revision, flags_of(facts)) | (row_stamp(now, row) & ROW_EXTRA);
+    row_edit(registry, row)->stamp = stamp_of(now->revision, flags_of(facts)) | (row_stamp(now, row) & ROW_LASTING);
     row_edit(registry, row)->last_seen = statement->when;
     if (new_data)
         registry_set_data(registry, row, data);
@@ -263,7 +263,7 @@ int change_connect(struct presence_recorder *recorder, const struct statement *s
         if (fold)
             evidence = evidence_now(now, agent);
         change_activity(recorder, known, statement->when);
-        uint64_t flags = row_stamp(now, known) & (ROW_CONTROLLER | ROW_EXTRA);
+        uint64_t flags = row_stamp(now, known) & (ROW_CONTROLLER | ROW_LASTING);
         row_edit(registry, known)->stamp = stamp_of(now->revision, ROW_RESTATED) | flags;
         if (fold)
             evidence_record(registry, agent, evidence);
@@ -288,12 +288,9 @@ int change_connect(struct presence_recorder *recorder, const struct statement *s
     return PRESENCE_OK;
 }
 
-void change_activity(struct presence_recorder *recorder, uint32_t row, presence_time when)
+void change_tell_activity(struct presence_recorder *recorder, uint32_t row, presence_time when)
 {
     struct registry *registry = recorder->registry;
-    row_edit(registry, row)->last_seen = when;
-    if (!recorder->activity_watches || !recorder->history.ring)
-        return;
     presence_value value;
     registry_value(&registry->now, row, &value);
     uint32_t agent = row_get(&registry->now, row)->agent;

@@ -50,6 +50,9 @@ static const char *check_row(const struct registry *registry, uint32_t number, c
         return "a row was connected at a revision of the future";
     if (server->bulk == BULK_NONE && row_mark(row.stamp) != MARK_NONE)
         return "a row is marked, and no list is being applied to its server";
+    uint32_t owner = shelf_owner(&now->rows, number);
+    if ((row.stamp & ROW_SERVER_MASK) != ((uint64_t)owner << ROW_SERVER_SHIFT & ROW_SERVER_MASK))
+        return "a row names another server than the one that its unit belongs to";
     if (!shelf_in_use(&now->agents, row.agent))
         return "a row names an agent that is not recorded";
     if (row.agent_hash != (agent_get(now, row.agent)->hash_reason & INDEX_HASH_MASK))
@@ -103,7 +106,7 @@ static const char *check_server(const struct registry *registry, uint32_t number
         return "a server's hash does not fit its name";
     for (uint32_t next = server->rows.all; next; units++) {
         uint32_t unit = next - 1;
-        if (row_server(now, unit << ROW_UNIT_BITS) != number || !shelf_used(&now->rows, unit) ||
+        if (shelf_owner(&now->rows, unit << ROW_UNIT_BITS) != number || !shelf_used(&now->rows, unit) ||
             units > now->rows.units)
             return "a server's list of units is broken";
         for (uint32_t slot = 0; slot < (uint32_t)1 << ROW_UNIT_BITS; slot++)

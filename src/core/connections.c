@@ -214,7 +214,6 @@ static void prefetch_agents(const struct roots *roots, uint32_t used, uint32_t u
     for (; used; used &= used - 1) {
         uint32_t first = agents[__builtin_ctz(used)].first;
         memory_prefetch(row_get(roots, first));
-        memory_prefetch(shelf_owner_place(&roots->rows, first));
     }
 }
 

@@ -34,7 +34,6 @@ static void prefetch_rows(const struct presence_recorder *recorder, const struct
         if (!index_probe_next(&probe, &rows[i]))
             continue;
         memory_prefetch(row_get(now, rows[i]));
-        memory_prefetch(shelf_owner_place(&now->rows, rows[i]));
     }
     for (size_t i = 0; i < count && removing; i++) {
         if (rows[i] == NONE)
@@ -60,7 +59,8 @@ static void touch_group(struct presence_recorder *recorder, presence_connection_
     prefetch_rows(recorder, touched, keys, count, removing);
     for (size_t i = 0; i < count; i++) {
         if (!keys[i].code)
-            keys[i].code = recorder_touch_locked(recorder, touched[i].server, keys[i].connection_id, removing);
+            keys[i].code = recorder_touch_locked(recorder, touched[i].server, keys[i].connection_id,
+                                                 removing ? TOUCH_DISCONNECT : TOUCH_ACTIVITY);
         *done += keys[i].code == PRESENCE_OK;
     }
     recorder_unlock(recorder);

@@ -78,7 +78,6 @@ void recorder_prefetch_handle(const struct presence_recorder *recorder, const pr
         return;
     memory_prefetch(&page->generation[row & (ROW_PAGE_SLOTS - 1)]);
     memory_prefetch(&page->at[row & (ROW_PAGE_SLOTS - 1)]);
-    memory_prefetch(shelf_owner_place(&now->rows, row));
     if (!removing)
         return;
     index_prefetch(&now->by_agent, (uint32_t)handle->opaque[3]);

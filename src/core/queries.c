@@ -16,16 +16,22 @@ static int lock_enabled(struct presence_recorder *recorder)
     return PRESENCE_E_DISABLED;
 }
 
-static uint32_t find_agent(const struct presence_recorder *recorder, struct span model, struct span agent)
+/* The agent's bucket does not wait for the model, nor its record for more than the bucket: model and agent come
+ * together. */
+static inline uint32_t find_agent(const struct presence_recorder *recorder, struct span model, struct span agent)
 {
     const struct registry *registry = recorder->registry;
+    const struct roots *now = &registry->now;
     uint64_t model_hash = text_hash(recorder->secret, model.bytes, model.length);
-    uint64_t hash =
-        agent_hash(registry, model_hash, text_hash(recorder->secret, agent.bytes, agent.length));
-    /* The agent's bucket does not wait for the model, nor its record for more than the bucket. */
-    index_prefetch(&registry->now.by_agent, hash);
-    uint32_t number = registry_model(&registry->now, model, model_hash);
-    return number == NONE ? NONE : registry_agent_by_hash(&registry->now, hash, number, agent);
+    uint64_t hash = agent_hash(registry, model_hash, text_hash(recorder->secret, agent.bytes, agent.length));
+    index_prefetch(&now->by_agent, hash);
+    index_prefetch(&now->model_names, model_hash);
+    struct index_probe probe = index_probe_start(&now->by_agent, hash);
+    uint32_t guess;
+    if (index_probe_next(&probe, &guess))
+        memory_prefetch(agent_get(now, guess));
+    uint32_t number = registry_model(now, model, model_hash);
+    return number == NONE ? NONE : registry_agent_by_hash(now, hash, number, agent);
 }
 
 int presence_recorder_agent_status(presence_recorder *recorder, const char *model, const char *agent,

@@ -105,10 +105,10 @@ static int init_recorder(struct presence_recorder *recorder)
     if (!left_init(recorder))
         return PRESENCE_E_NO_MEMORY;
     recorder->departures.most = recorder->options.departures ? recorder->options.departures : DEFAULT_DEPARTURES;
-    if (pthread_mutex_init(&recorder->lock, NULL))
+    if (!lock_init(&recorder->lock))
         return PRESENCE_E_SYSTEM;
     if (pthread_cond_init(&recorder->settled, NULL)) {
-        pthread_mutex_destroy(&recorder->lock);
+        lock_destroy(&recorder->lock);
         return PRESENCE_E_SYSTEM;
     }
     return PRESENCE_OK;
@@ -176,48 +176,15 @@ void presence_recorder_free(presence_recorder *recorder)
     if (!recorder)
         return;
     pthread_cond_destroy(&recorder->settled);
-    pthread_mutex_destroy(&recorder->lock);
+    lock_destroy(&recorder->lock);
     release_parts(recorder);
 }
 
 /* ------------------------------------------------------------------------------------------------------- locking -- */
 
-/* Where glibc knows that the process has one thread, its pthread_mutex_lock needs no atomic instruction. */
-#if defined __has_include
-#if __has_include(<sys/single_threaded.h>)
-#include <sys/single_threaded.h>
-#define ONE_THREAD __libc_single_threaded
-#endif
-#endif
-#ifndef ONE_THREAD
-#define ONE_THREAD false
-#endif
-
-void recorder_lock(struct presence_recorder *recorder)
-{
-    if (ONE_THREAD) {
-        pthread_mutex_lock(&recorder->lock);
-        return;
-    }
-    if (pthread_mutex_trylock(&recorder->lock) == 0)
-        return;
-    atomic_fetch_add_explicit(&recorder->waiting, 1, memory_order_relaxed);
-    pthread_mutex_lock(&recorder->lock);
-    atomic_fetch_sub_explicit(&recorder->waiting, 1, memory_order_relaxed);
-}
-
-void recorder_unlock(struct presence_recorder *recorder)
-{
-    pthread_mutex_unlock(&recorder->lock);
-}
-
 void recorder_give_way(struct presence_recorder *recorder)
 {
-    pthread_mutex_unlock(&recorder->lock);
-    /* The mutex is not fair: whoever waits needs a moment to wake up before we take it again. */
-    for (int i = 0; i < 20 && atomic_load_explicit(&recorder->waiting, memory_order_relaxed); i++)
-        nanosleep(&(struct timespec){0, 1000}, NULL);
-    recorder_lock(recorder);
+    lock_give_way(&recorder->lock);
     recorder->registry->wanted_server = NONE; /* whoever was let in may have stated another */
 }
 
@@ -242,14 +209,10 @@ static bool history_pins_too_much(const struct presence_recorder *recorder)
     return pinned > most;
 }
 
-int recorder_begin(struct presence_recorder *recorder)
+int recorder_begin_slowly(struct presence_recorder *recorder)
 {
-    if (!recorder_enabled(recorder))
-        return PRESENCE_E_DISABLED;
     struct registry *registry = recorder->registry;
     bool drains = registry_drains(registry) && registry_drain(registry, DRAIN_STEPS);
-    registry->versions.written = true;
-    registry->wanted_server = NONE;
     if (!drains && recorder->history.bulks && history_pins_too_much(recorder))
         history_drop_bulk(&recorder->history);
     int code = arena_reserve(&registry->arena);
@@ -261,25 +224,11 @@ int recorder_begin(struct presence_recorder *recorder)
     return code;
 }
 
-int recorder_begin_server(struct presence_recorder *recorder, struct server_name name, enum stating stating,
-                          uint32_t *server)
+int recorder_begin_server_in_bulk(struct presence_recorder *recorder, struct server_name name, enum stating stating,
+                                  uint32_t *server)
 {
-    for (;;) {
-        int code = recorder_begin(recorder);
-        if (code)
-            return code;
-        const struct roots *now = &recorder->registry->now;
-        *server = registry_server(now, name.span, name.hash);
-        if (*server == NONE)
-            return PRESENCE_OK;
-        const struct server *record = server_get(now, *server);
-        if (record->bulk != BULK_NONE) {
-            bulk_wait(recorder, *server);
-            continue;
-        }
-        bool remote = (record->flags & (SERVER_CLAIMED | SERVER_LOCAL)) == SERVER_CLAIMED;
-        return stating == STATE_LOCALLY && remote ? PRESENCE_E_STALE : PRESENCE_OK;
-    }
+    bulk_wait(recorder, *server);
+    return recorder_begin_server(recorder, name, stating, server); /* once more, if there is another list by now */
 }
 
 int recorder_add_server(struct presence_recorder *recorder, struct server_name name, uint32_t *server)
@@ -444,9 +393,7 @@ int presence_recorder_connect(presence_recorder *recorder, const char *server, c
     return presence_recorder_connect_handle(recorder, &value, NULL, NULL, NULL);
 }
 
-enum touch { TOUCH_ACTIVITY, TOUCH_DISCONNECT };
-
-static void touch_row(struct presence_recorder *recorder, uint32_t server, uint32_t row, enum touch touch,
+static inline void touch_row(struct presence_recorder *recorder, uint32_t server, uint32_t row, enum touch touch,
                       presence_time when)
 {
     if (touch == TOUCH_ACTIVITY) {
@@ -458,21 +405,37 @@ static void touch_row(struct presence_recorder *recorder, uint32_t server, uint3
     change_disconnect(recorder, &statement, row);
 }
 
-int recorder_touch_locked(struct presence_recorder *recorder, struct server_name name, uint64_t id, bool removing)
+/* Reading the clock waits for loads under way (it orders itself against them), but not for lines that are only asked
+ * for: so it is read while the row is on its way. */
+static inline int touch_known(struct presence_recorder *recorder, uint32_t server, uint64_t hash, uint64_t id,
+                              enum touch touch)
 {
-    uint32_t server;
-    int code = recorder_begin_server(recorder, name, STATE_LOCALLY, &server);
-    if (code)
-        return code;
-    presence_time when = recorder_now(recorder); /* while the bucket is on its way */
-    uint32_t row = server == NONE ? NONE : registry_row(recorder->registry, &recorder->registry->now, server, id);
-    if (row == NONE)
+    const struct roots *now = &recorder->registry->now;
+    struct index_probe probe = index_probe_start(&now->by_connection, hash);
+    uint32_t row;
+    bool found = server != NONE && index_probe_next(&probe, &row);
+    if (found) {
+        memory_prefetch(row_get(now, row));
+    }
+    presence_time when = recorder_now(recorder);
+    while (found && !registry_row_is(now, row, server, id))
+        found = index_probe_next(&probe, &row);
+    if (!found)
         return PRESENCE_E_NOT_FOUND;
-    touch_row(recorder, server, row, removing ? TOUCH_DISCONNECT : TOUCH_ACTIVITY, when);
+    touch_row(recorder, server, row, touch, when);
     return PRESENCE_OK;
 }
 
-static int touch_one(struct presence_recorder *recorder, const char *name, uint64_t id, bool removing)
+int recorder_touch_locked(struct presence_recorder *recorder, struct server_name name, uint64_t id, enum touch touch)
+{
+    uint32_t server;
+    int code = recorder_begin_server(recorder, name, STATE_LOCALLY, &server);
+    return code ? code : touch_known(recorder, server, connection_hash(recorder->registry, name.hash, id), id, touch);
+}
+
+/* In one piece, and asking for the bucket as early as it can: then this bucket comes while the call before, if it was
+ * such a call too, still waits for its row. */
+static inline int touch_one(struct presence_recorder *recorder, const char *name, uint64_t id, enum touch touch)
 {
     if (!recorder_enabled(recorder))
         return PRESENCE_E_DISABLED;
@@ -481,20 +444,26 @@ static int touch_one(struct presence_recorder *recorder, const char *name, uint6
         return PRESENCE_E_INVALID;
     struct server_name server_name = recorder_server_name(recorder, span);
     recorder_lock(recorder);
-    recorder_prefetch_connection(recorder, server_name, id);
-    int code = recorder_touch_locked(recorder, server_name, id, removing);
+    uint64_t hash = connection_hash(recorder->registry, server_name.hash, id);
+    index_prefetch(&recorder->registry->now.by_connection, hash);
+    uint32_t server;
+    int code = recorder_begin_server(recorder, server_name, STATE_LOCALLY, &server);
+    if (__builtin_expect(code == PRESENCE_OK, 1))
+        code = touch_known(recorder, server, hash, id, touch);
     recorder_unlock(recorder);
-    return code && code != PRESENCE_E_DISABLED && text_check_name(name, &span) ? PRESENCE_E_INVALID : code;
+    if (__builtin_expect(code == PRESENCE_OK, 1))
+        return PRESENCE_OK;
+    return code != PRESENCE_E_DISABLED && text_check_name(name, &span) ? PRESENCE_E_INVALID : code;
 }
 
 int presence_recorder_disconnect(presence_recorder *recorder, const char *server, uint64_t id)
 {
-    return touch_one(recorder, server, id, true);
+    return touch_one(recorder, server, id, TOUCH_DISCONNECT);
 }
 
 int presence_recorder_activity(presence_recorder *recorder, const char *server, uint64_t id)
 {
-    return touch_one(recorder, server, id, false);
+    return touch_one(recorder, server, id, TOUCH_ACTIVITY);
 }
 
 int presence_recorder_server_down_because(presence_recorder *recorder, const char *server, presence_reason reason,

@@ -20,8 +20,7 @@
 #include "evidence.h"
 #include "history.h"
 #include "ids.h"
-
-#include <pthread.h>
+#include "lock.h"
 
 /* ----------------------------------------------------------------------------------------------------- memories -- */
 
@@ -65,9 +64,8 @@ struct waiting_watches {
 };
 
 struct presence_recorder {
-    pthread_mutex_t lock;
+    struct lock lock;
     pthread_cond_t settled; /* a bulk change of some server is through */
-    atomic_uint waiting;    /* threads that found the lock taken */
     atomic_bool enabled;
     presence_options options;
     presence_allocator memory;
@@ -113,8 +111,16 @@ const struct left_agent *left_find(const struct presence_recorder *recorder, str
 
 /* ------------------------------------------------------------------------------------------------------ locking -- */
 
-void recorder_lock(struct presence_recorder *recorder);
-void recorder_unlock(struct presence_recorder *recorder);
+static inline void recorder_lock(struct presence_recorder *recorder)
+{
+    lock_take(&recorder->lock);
+}
+
+static inline void recorder_unlock(struct presence_recorder *recorder)
+{
+    lock_give(&recorder->lock);
+}
+
 /* Between two steps of long work: lets those in who wait. The registry may be another one afterwards. */
 void recorder_give_way(struct presence_recorder *recorder);
 
@@ -129,7 +135,18 @@ static inline bool recorder_enabled(const struct presence_recorder *recorder)
 }
 
 /* With the lock held, at the beginning of every change: enabled, memory reserved, released snapshots worked off. */
-int recorder_begin(struct presence_recorder *recorder);
+int recorder_begin_slowly(struct presence_recorder *recorder);
+static inline int recorder_begin(struct presence_recorder *recorder)
+{
+    struct registry *registry = recorder->registry;
+    if (!recorder_enabled(recorder))
+        return PRESENCE_E_DISABLED;
+    registry->versions.written = true;
+    registry->wanted_server = NONE;
+    if (__builtin_expect(registry_drains(registry) || recorder->history.bulks || arena_is_short(&registry->arena), 0))
+        return recorder_begin_slowly(recorder);
+    return PRESENCE_OK;
+}
 /* A valid name and its hash, computed outside the lock. */
 struct server_name {
     struct span span;
@@ -144,8 +161,25 @@ static inline struct server_name recorder_server_name(const struct presence_reco
 /* As recorder_begin, then finds the server for a local statement (or, remote: for its replication); waits for a list
  * that is being applied to it. *server is NONE if it is not recorded. DISABLED, STALE, NO_MEMORY, LIMIT. */
 enum stating { STATE_LOCALLY, STATE_REMOTELY };
-int recorder_begin_server(struct presence_recorder *recorder, struct server_name name, enum stating stating,
-                          uint32_t *server);
+int recorder_begin_server_in_bulk(struct presence_recorder *recorder, struct server_name name, enum stating stating,
+                                  uint32_t *server);
+static inline int recorder_begin_server(struct presence_recorder *recorder, struct server_name name,
+                                        enum stating stating, uint32_t *server)
+{
+    int code = recorder_begin(recorder);
+    if (code)
+        return code;
+    const struct roots *now = &recorder->registry->now;
+    *server = registry_server(now, name.span, name.hash);
+    if (*server == NONE)
+        return PRESENCE_OK;
+    const struct server *record = server_get(now, *server);
+    if (__builtin_expect(record->bulk != BULK_NONE, 0))
+        return recorder_begin_server_in_bulk(recorder, name, stating, server);
+    bool remote = (record->flags & (SERVER_CLAIMED | SERVER_LOCAL)) == SERVER_CLAIMED;
+    return stating == STATE_LOCALLY && remote ? PRESENCE_E_STALE : PRESENCE_OK;
+}
+
 /* The server's number, adding it if need be. */
 int recorder_add_server(struct presence_recorder *recorder, struct server_name name, uint32_t *server);
 
@@ -161,7 +195,8 @@ int recorder_check_name(const char *what, const char *name, struct span *out, pr
 /* Single calls, with the lock held; for the batches. */
 int recorder_connect_locked(struct presence_recorder *recorder, struct server_name server, const struct facts *facts,
                             presence_handle *handle, bool *is_new);
-int recorder_touch_locked(struct presence_recorder *recorder, struct server_name server, uint64_t id, bool removing);
+enum touch { TOUCH_ACTIVITY, TOUCH_DISCONNECT };
+int recorder_touch_locked(struct presence_recorder *recorder, struct server_name server, uint64_t id, enum touch touch);
 /* prefetch.c */
 void recorder_prefetch_connection(const struct presence_recorder *recorder, struct server_name server, uint64_t id);
 void recorder_prefetch_removal(const struct presence_recorder *recorder, uint32_t row);
@@ -185,7 +220,13 @@ struct statement {
 int change_connect(struct presence_recorder *recorder, const struct statement *statement, const struct facts *facts,
                    uint32_t *row, bool *is_new);
 void change_disconnect(struct presence_recorder *recorder, const struct statement *statement, uint32_t row);
-void change_activity(struct presence_recorder *recorder, uint32_t row, presence_time when);
+void change_tell_activity(struct presence_recorder *recorder, uint32_t row, presence_time when);
+static inline void change_activity(struct presence_recorder *recorder, uint32_t row, presence_time when)
+{
+    row_edit(recorder->registry, row)->last_seen = when;
+    if (__builtin_expect(recorder->activity_watches && recorder->history.ring, 0))
+        change_tell_activity(recorder, row, when);
+}
 
 /* A change of a whole server. Snapshots for the history are taken beforehand, since that can fail. */
 struct whole_change {

@@ -36,32 +36,6 @@ presence_status row_status_in_bulk(uint64_t stamp, const struct server *server)
     }
 }
 
-uint32_t registry_server(const struct roots *roots, struct span name, uint64_t hash)
-{
-    struct index_probe probe = index_probe_start(&roots->server_names, hash);
-    uint32_t server;
-    while (index_probe_next(&probe, &server))
-        if (text_equals(server_get(roots, server)->name, name.bytes, name.length))
-            return server;
-    return NONE;
-}
-
-uint32_t registry_model(const struct roots *roots, struct span name, uint64_t hash)
-{
-    struct index_probe probe = index_probe_start(&roots->model_names, hash);
-    uint32_t model;
-    while (index_probe_next(&probe, &model))
-        if (span_equals(model_name(model_get(roots, model)), name))
-            return model;
-    return NONE;
-}
-
-static bool agent_is(const struct roots *roots, uint32_t number, uint32_t model, struct span name)
-{
-    const struct agent *agent = agent_get(roots, number);
-    return agent->model == model && span_equals(agent_name(agent), name);
-}
-
 uint32_t registry_agent(const struct registry *registry, const struct roots *roots, uint32_t model, struct span name,
                         uint64_t agent_name_hash)
 {
@@ -69,31 +43,9 @@ uint32_t registry_agent(const struct registry *registry, const struct roots *roo
                                   name);
 }
 
-uint32_t registry_agent_by_hash(const struct roots *roots, uint64_t hash, uint32_t model, struct span name)
-{
-    struct index_probe probe = index_probe_start(&roots->by_agent, hash);
-    uint32_t number;
-    while (index_probe_next(&probe, &number))
-        if (agent_is(roots, number, model, name))
-            return number;
-    return NONE;
-}
-
 uint32_t registry_row(const struct registry *registry, const struct roots *roots, uint32_t server, uint64_t id)
 {
-    const struct server *record = server_get(roots, server);
-    struct index_probe probe = index_probe_start(&roots->by_connection, connection_hash(registry, record->hash, id));
-    uint32_t number;
-    while (index_probe_next(&probe, &number)) {
-        const struct row *row = row_get(roots, number);
-        /* Two cache misses, which do not wait for each other. */
-        if ((row->id ^ id) | (row_server(roots, number) ^ server))
-            continue;
-        if (__builtin_expect(record->bulk == BULK_NONE, 1) ||
-            row_status_in_bulk(row->stamp, record) != PRESENCE_UNKNOWN)
-            return number;
-    }
-    return NONE;
+    return registry_row_by_hash(roots, connection_hash(registry, server_get(roots, server)->hash, id), server, id);
 }
 
 void registry_value(const struct roots *roots, uint32_t number, presence_value *value)
@@ -156,28 +108,6 @@ static uint32_t hash_of_server(const void *context, uint32_t number)
 }
 
 /* ------------------------------------------------------------------------------------------------------- edits -- */
-
-struct row *row_edit(struct registry *registry, uint32_t row)
-{
-    struct row_page *page = pv_edit_page(&registry->now.rows.pages, &registry->versions, row >> ROW_PAGE_BITS);
-    return &page->at[row & (ROW_PAGE_SLOTS - 1)];
-}
-
-struct agent *agent_edit(struct registry *registry, uint32_t agent)
-{
-    struct agent_page *page = pv_edit_page(&registry->now.agents.pages, &registry->versions, agent >> AGENT_PAGE_BITS);
-    return &page->at[agent & (AGENT_PAGE_SLOTS - 1)];
-}
-
-struct model *model_edit(struct registry *registry, uint32_t model)
-{
-    return shelf_edit(&registry->now.models, &registry->versions, model);
-}
-
-struct server *server_edit(struct registry *registry, uint32_t server)
-{
-    return shelf_edit(&registry->now.servers, &registry->versions, server);
-}
 
 struct extra *extra_edit(struct registry *registry, uint32_t number)
 {
@@ -489,7 +419,7 @@ uint32_t registry_add_row(struct registry *registry, uint32_t server, uint32_t a
     page->generation[slot] = registry->generation;
     page->at[slot] = (struct row){.id = id,
                                   .last_seen = last_seen,
-                                  .stamp = stamp_bits & ~(uint64_t)ROW_EXTRA,
+                                  .stamp = (stamp_bits & ~ROW_LASTING) | ((uint64_t)server << ROW_SERVER_SHIFT & ROW_SERVER_MASK),
                                   .agent = agent,
                                   .agent_hash = agent_get(now, agent)->hash_reason & INDEX_HASH_MASK};
     link_row(registry, agent, number);

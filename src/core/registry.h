@@ -58,10 +58,14 @@ enum row_mark {
     MARK_DROPPED        /* not in the list: not there from the commit on */
 };
 
-enum { ROW_MARK_SHIFT = 3, ROW_MARK_MASK = 7, ROW_STAMP_SHIFT = 16 };
+enum { ROW_MARK_SHIFT = 3, ROW_MARK_MASK = 7, ROW_SERVER_SHIFT = 6, ROW_SERVERS = 1024, ROW_STAMP_SHIFT = 16 };
+#define ROW_SERVER_MASK ((uint64_t)(ROW_SERVERS - 1) << ROW_SERVER_SHIFT)
+#define ROW_LASTING (ROW_SERVER_MASK | ROW_EXTRA) /* of a stamp: what no statement alters */
 #define ROW_REVISION_MOST (((uint64_t)1 << 48) - 1)
 
-/* A connection. `stamp` is its state: revision of the last connect << 16 | mark << 3 | flags. */
+/* A connection. `stamp` is its state: revision of the last connect << 16 | low 10 bits of the server's number << 6 |
+ * mark << 3 | flags. Where there are at most ROW_SERVERS server numbers, the row tells its server by itself, and what
+ * stands beside its unit, a cache miss more, is not asked. */
 struct row {
     uint64_t id;
     presence_time last_seen;
@@ -260,6 +264,8 @@ static inline uint64_t row_stamp(const struct roots *roots, uint32_t row)
 
 static inline uint32_t row_server(const struct roots *roots, uint32_t row)
 {
+    if (__builtin_expect(shelf_end(&roots->servers) <= ROW_SERVERS, 1))
+        return (uint32_t)(row_stamp(roots, row) >> ROW_SERVER_SHIFT) & (ROW_SERVERS - 1);
     return shelf_owner(&roots->rows, row);
 }
 
@@ -320,12 +326,14 @@ static inline struct span text_span(const struct text *text)
 
 static inline const struct server *server_get(const struct roots *roots, uint32_t server)
 {
-    return shelf_get(&roots->servers, server);
+    const struct server *page = pv_page(&roots->servers.pages, server >> SERVER_PAGE_BITS);
+    return &page[server & ((1u << SERVER_PAGE_BITS) - 1)];
 }
 
 static inline const struct model *model_get(const struct roots *roots, uint32_t model)
 {
-    return shelf_get(&roots->models, model);
+    const struct model *page = pv_page(&roots->models.pages, model >> MODEL_PAGE_BITS);
+    return &page[model & ((1u << MODEL_PAGE_BITS) - 1)];
 }
 
 /* NULL: the name is short and lies in the record. */
@@ -437,13 +445,64 @@ static inline uint64_t agent_hash(const struct registry *registry, uint64_t mode
 }
 
 /* Each gives a number or NONE. */
-uint32_t registry_server(const struct roots *roots, struct span name, uint64_t hash);
-uint32_t registry_model(const struct roots *roots, struct span name, uint64_t hash);
+static inline uint32_t registry_server(const struct roots *roots, struct span name, uint64_t hash)
+{
+    struct index_probe probe = index_probe_start(&roots->server_names, hash);
+    uint32_t server;
+    while (index_probe_next(&probe, &server))
+        if (text_equals(server_get(roots, server)->name, name.bytes, name.length))
+            return server;
+    return NONE;
+}
+
+static inline uint32_t registry_model(const struct roots *roots, struct span name, uint64_t hash)
+{
+    struct index_probe probe = index_probe_start(&roots->model_names, hash);
+    uint32_t model;
+    while (index_probe_next(&probe, &model))
+        if (span_equals(model_name(model_get(roots, model)), name))
+            return model;
+    return NONE;
+}
+
 uint32_t registry_agent(const struct registry *registry, const struct roots *roots, uint32_t model, struct span name,
                         uint64_t agent_name_hash);
 /* The same by agent_hash, which needs no look at the model's record. */
-uint32_t registry_agent_by_hash(const struct roots *roots, uint64_t hash, uint32_t model, struct span name);
-/* Visible rows only. */
+static inline uint32_t registry_agent_by_hash(const struct roots *roots, uint64_t hash, uint32_t model,
+                                              struct span name)
+{
+    struct index_probe probe = index_probe_start(&roots->by_agent, hash);
+    uint32_t number;
+    while (index_probe_next(&probe, &number)) {
+        const struct agent *agent = agent_get(roots, number);
+        if (agent->model == model && span_equals(agent_name(agent), name))
+            return number;
+    }
+    return NONE;
+}
+
+/* Is this row, which may be any in use, that connection, and visible? */
+static inline bool registry_row_is(const struct roots *roots, uint32_t number, uint32_t server, uint64_t id)
+{
+    const struct row *row = row_get(roots, number);
+    if (row->id != id || row_server(roots, number) != server)
+        return false;
+    const struct server *record = server_get(roots, server);
+    return __builtin_expect(record->bulk == BULK_NONE, 1) ||
+           row_status_in_bulk(row->stamp, record) != PRESENCE_UNKNOWN;
+}
+
+/* Visible rows only; by connection_hash. */
+static inline uint32_t registry_row_by_hash(const struct roots *roots, uint64_t hash, uint32_t server, uint64_t id)
+{
+    struct index_probe probe = index_probe_start(&roots->by_connection, hash);
+    uint32_t number;
+    while (index_probe_next(&probe, &number))
+        if (registry_row_is(roots, number, server, id))
+            return number;
+    return NONE;
+}
+
 uint32_t registry_row(const struct registry *registry, const struct roots *roots, uint32_t server, uint64_t id);
 
 /* Fills everything but strings' lifetime: they live as long as the roots. */
@@ -485,10 +544,30 @@ bool registry_same_facts(const struct roots *roots, uint32_t row, const struct f
 void registry_count(struct registry *registry, uint32_t row, int sign);
 uint64_t registry_row_digest(const struct roots *roots, const struct server *server, uint32_t row);
 
-struct row *row_edit(struct registry *registry, uint32_t row);
-struct agent *agent_edit(struct registry *registry, uint32_t agent);
-struct model *model_edit(struct registry *registry, uint32_t model);
-struct server *server_edit(struct registry *registry, uint32_t server);
+static inline struct row *row_edit(struct registry *registry, uint32_t row)
+{
+    struct row_page *page = pv_edit_page(&registry->now.rows.pages, &registry->versions, row >> ROW_PAGE_BITS);
+    return &page->at[row & (ROW_PAGE_SLOTS - 1)];
+}
+
+static inline struct agent *agent_edit(struct registry *registry, uint32_t agent)
+{
+    struct agent_page *page = pv_edit_page(&registry->now.agents.pages, &registry->versions, agent >> AGENT_PAGE_BITS);
+    return &page->at[agent & (AGENT_PAGE_SLOTS - 1)];
+}
+
+static inline struct model *model_edit(struct registry *registry, uint32_t model)
+{
+    struct model *page = pv_edit_page(&registry->now.models.pages, &registry->versions, model >> MODEL_PAGE_BITS);
+    return &page[model & ((1u << MODEL_PAGE_BITS) - 1)];
+}
+
+static inline struct server *server_edit(struct registry *registry, uint32_t server)
+{
+    struct server *page = pv_edit_page(&registry->now.servers.pages, &registry->versions, server >> SERVER_PAGE_BITS);
+    return &page[server & ((1u << SERVER_PAGE_BITS) - 1)];
+}
+
 /* Gives the row extras if it has none. */
 struct extra *extra_edit(struct registry *registry, uint32_t row);
 /* At the present revision, which is that of the change. */

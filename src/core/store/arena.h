@@ -77,10 +77,14 @@ void arena_free(struct arena *arena);
 
 /* PRESENCE_OK, PRESENCE_E_NO_MEMORY or PRESENCE_E_LIMIT. O(1); rarely a call of the hook. */
 int arena_reserve_slow(struct arena *arena);
+static inline bool arena_is_short(const struct arena *arena)
+{
+    return arena->free_span_count < ARENA_RESERVED_SPANS;
+}
+
 static inline int arena_reserve(struct arena *arena)
 {
-    return __builtin_expect(arena->free_span_count >= ARENA_RESERVED_SPANS, 1) ? PRESENCE_OK
-                                                                               : arena_reserve_slow(arena);
+    return __builtin_expect(arena_is_short(arena), 0) ? arena_reserve_slow(arena) : PRESENCE_OK;
 }
 
 /* As arena_reserve, for changes that make the record larger: with a limit, these leave one reserve for those that do

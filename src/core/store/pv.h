@@ -48,8 +48,13 @@ static inline unsigned pv_slot(uint32_t page, unsigned level)
 static inline struct pv_node *pv_last_node(const struct pv *pv, uint32_t page)
 {
     struct pv_node *node = pv->root;
-    for (unsigned level = pv->depth; level > 0; level--)
-        node = node->at[pv_slot(page, level)];
+    unsigned depth = pv->depth;
+    for (; __builtin_expect(depth > 2, 0); depth--)
+        node = node->at[pv_slot(page, depth)];
+    if (depth > 1)
+        node = node->at[pv_slot(page, 2)];
+    if (depth > 0)
+        node = node->at[pv_slot(page, 1)];
     return node;
 }
 

@@ -89,16 +89,10 @@ static inline uint32_t shelf_used(const struct shelf *shelf, uint32_t unit)
     return shelf_links(shelf, unit)->used;
 }
 
-/* Where the owner of a record stands: to be asked for ahead, too. */
-static inline const uint32_t *shelf_owner_place(const struct shelf *shelf, uint32_t number)
-{
-    uint32_t unit = shelf_unit(shelf, number);
-    return &shelf_side_page(shelf, unit)->owner[unit & (SHELF_SIDES - 1)];
-}
-
 static inline uint32_t shelf_owner(const struct shelf *shelf, uint32_t number)
 {
-    return *shelf_owner_place(shelf, number);
+    uint32_t unit = shelf_unit(shelf, number);
+    return shelf_side_page(shelf, unit)->owner[unit & (SHELF_SIDES - 1)];
 }
 
 /* Number below shelf_end; NULL where no unit of the page is in use. */
