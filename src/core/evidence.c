@@ -16,11 +16,6 @@ struct alive_spans {
     struct evidence end, beginning; /* what ended and began them */
 };
 
-static presence_status recorded_status(const struct agent *agent)
-{
-    return (presence_status)(agent_meta(agent) >> AGENT_STATUS_SHIFT & 3);
-}
-
 static uint64_t basis_of(const struct roots *roots, const struct agent *agent)
 {
     if (agent->first == NONE)
@@ -121,7 +116,7 @@ static void read_row(struct reading *reading, uint64_t stamp, const struct serve
 struct evidence evidence_now(const struct roots *roots, uint32_t number)
 {
     const struct agent *agent = agent_get(roots, number);
-    struct evidence recorded = {recorded_status(agent), (presence_reason)(agent->hash_reason >> INDEX_HASH_BITS),
+    struct evidence recorded = {agent_recorded_status(agent), (presence_reason)(agent->hash_reason >> INDEX_HASH_BITS),
                                 agent->since};
     uint64_t basis = basis_of(roots, agent);
     if (basis >= roots->event_revision)
@@ -209,19 +204,17 @@ presence_status evidence_best(const struct roots *roots, uint32_t number)
 {
     const struct agent *agent = agent_get(roots, number);
     if (agent->events == roots->events)
-        return recorded_status(agent);
+        return agent_recorded_status(agent);
     return best_up_to(roots, number, NONE, PRESENCE_ALIVE);
 }
 
-presence_status evidence_best_live(struct registry *registry, uint32_t number)
+presence_status evidence_best_by_rows(struct registry *registry, uint32_t number)
 {
     struct roots *now = &registry->now;
     const struct agent *agent = agent_get(now, number);
-    if (agent->events == now->events)
-        return recorded_status(agent);
     presence_status best = best_up_to(now, number, NONE, PRESENCE_ALIVE);
     bool own = pv_owns_page(&now->agents.pages, &registry->versions, number >> AGENT_PAGE_BITS);
-    if (best == recorded_status(agent) && own && now->events < EVENTS_MOST)
+    if (best == agent_recorded_status(agent) && own && now->events < EVENTS_MOST)
         agent_edit(registry, number)->events = now->events;
     return best;
 }

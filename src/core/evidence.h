@@ -30,7 +30,14 @@ struct evidence {
 presence_status evidence_best(const struct roots *roots, uint32_t agent);
 /* The same of the live record. Where servers changed as a whole since the agent's last own change, and its status is
  * what it was, it notes that in the agent's record, so that the next answer is found there. Needs no memory. */
-presence_status evidence_best_live(struct registry *registry, uint32_t agent);
+presence_status evidence_best_by_rows(struct registry *registry, uint32_t agent);
+static inline presence_status evidence_best_live(struct registry *registry, uint32_t number)
+{
+    const struct agent *agent = agent_get(&registry->now, number);
+    return __builtin_expect(agent->events == registry->now.events, 1) ? agent_recorded_status(agent)
+                                                                      : evidence_best_by_rows(registry, number);
+}
+
 /* The same by looking at the connections in any case. */
 presence_status evidence_walked(const struct roots *roots, uint32_t agent);
 presence_status evidence_best_on_server(const struct roots *roots, uint32_t agent, uint32_t server);

@@ -297,6 +297,11 @@ static inline uint8_t agent_meta(const struct agent *agent)
     return (uint8_t)agent->name[AGENT_META];
 }
 
+static inline presence_status agent_recorded_status(const struct agent *agent)
+{
+    return (presence_status)(agent_meta(agent) >> AGENT_STATUS_SHIFT & 3);
+}
+
 /* NULL: the name is short and lies in the record. */
 static inline struct text *agent_long_name(const struct agent *agent)
 {
