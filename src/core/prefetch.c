@@ -32,7 +32,7 @@ void recorder_prefetch_agent_place(const struct presence_recorder *recorder, con
     uint32_t model = registry_model(now, facts->model, facts->model_hash);
     uint32_t open = model == NONE ? 0 : model_get(now, model)->agents.open;
     if (open)
-        memory_prefetch(shelf_links(&now->agents, open - 1));
+        memory_prefetch(shelf_side(&now->agents, open - 1));
 }
 
 /* An agent's record; it may lie on two lines. */
@@ -44,10 +44,10 @@ void recorder_prefetch_agent_record(const struct roots *now, uint32_t agent)
 }
 
 /* What stands beside the units of a row and an agent that go, and the agent's model. */
-static void prefetch_links(const struct roots *now, uint32_t row, uint32_t agent)
+static void prefetch_sides(const struct roots *now, uint32_t row, uint32_t agent)
 {
-    memory_prefetch(shelf_links(&now->rows, shelf_unit(&now->rows, row)));
-    memory_prefetch(shelf_links(&now->agents, shelf_unit(&now->agents, agent)));
+    memory_prefetch(shelf_side(&now->rows, shelf_unit(&now->rows, row)));
+    memory_prefetch(shelf_side(&now->agents, shelf_unit(&now->agents, agent)));
     memory_prefetch(model_get(now, shelf_owner(&now->agents, agent)));
 }
 
@@ -60,7 +60,7 @@ void recorder_prefetch_removal(const struct presence_recorder *recorder, uint32_
     uint32_t agent = row_get(now, row)->agent;
     index_prefetch(&now->by_agent, row_get(now, row)->agent_hash);
     recorder_prefetch_agent_record(now, agent);
-    prefetch_links(now, row, agent);
+    prefetch_sides(now, row, agent);
     if (departures->room)
         memory_prefetch(&departures->at[(departures->next + 8) & (departures->room - 1)]);
 }
@@ -87,6 +87,6 @@ void recorder_prefetch_handle(const struct presence_recorder *recorder, const pr
                        connection_hash(registry, server_get(now, server)->hash, handle->opaque[0]));
     if (agent < shelf_end(&now->agents) && shelf_page(&now->agents, agent)) {
         recorder_prefetch_agent_record(now, agent);
-        prefetch_links(now, row, agent);
+        prefetch_sides(now, row, agent);
     }
 }

@@ -12,7 +12,7 @@
 #include <assert.h>
 
 /* arena.c counts on these */
-_Static_assert(sizeof(struct row_page) == 2304 && sizeof(struct agent_page) == 1536, "whole cache lines");
+_Static_assert(sizeof(struct row_page) == 2304 && sizeof(struct agent_page) == 3072, "whole cache lines");
 _Static_assert(sizeof(struct extra_page) == 392 && sizeof(struct shelf_side_page) == 768, "");
 _Static_assert(sizeof(struct model) == 64 && sizeof(struct server) == 256, "pages of 1024 and 512 bytes");
 

@@ -34,7 +34,7 @@ enum {
     ROW_UNIT_BITS = 4,
     ROW_PAGE_BITS = 6,
     AGENT_UNIT_BITS = 3,
-    AGENT_PAGE_BITS = 5,
+    AGENT_PAGE_BITS = 6,
     MODEL_UNIT_BITS = 4,
     MODEL_PAGE_BITS = 4,
     SERVER_UNIT_BITS = 1,

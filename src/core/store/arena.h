@@ -2,13 +2,13 @@
 /*
  * arena.h - where every block of one registry comes from.
  *
- * Small blocks (up to ARENA_SMALL_BYTES) are carved from 32 KiB spans, each span for one block size, spans from chunks
+ * Small blocks (up to ARENA_SMALL_BYTES) are carved from 64 KiB spans, each span for one block size, spans from chunks
  * of up to 2 MiB that ask for huge pages. A freed block goes on its size's free list. Larger blocks come straight from
  * the allocator hook.
  *
  * RESERVE, THEN CHANGE. arena_reserve is the only call for small blocks that can fail. A change calls it once before
  * its first step; after that, arena_take of small blocks cannot fail for as many blocks as one change can need: at most
- * 220 nodes and pages of buckets (two index splits of five buckets each, every path seen by a snapshot), 50 other
+ * 150 nodes, 70 pages of buckets (two index splits of five buckets each, every path seen by a snapshot), 50 other
  * pages, and texts of four sizes. So a change is undone nowhere: it either does not start or it happens.
  *
  * Called with the recorder's mutex held, or by the one last owner of a registry.
@@ -19,14 +19,14 @@
 #include <presence/presence.h>
 
 enum {
-    ARENA_SPAN_BYTES = 32 * 1024,
+    ARENA_SPAN_BYTES = 64 * 1024,
     ARENA_CHUNK_BYTES = 2 * 1024 * 1024,
-    ARENA_SMALL_BYTES = 2304,
+    ARENA_SMALL_BYTES = 3072,
     ARENA_SIZES = ARENA_SMALL_BYTES / 8 + 1,
 #ifdef PRESENCE_GUARD_PAGES
-    ARENA_RESERVED_SPANS = 48 /* only seven guarded blocks fit a span */
+    ARENA_RESERVED_SPANS = 28 /* only fifteen guarded blocks fit a span */
 #else
-    ARENA_RESERVED_SPANS = 19 /* twelve for pages and nodes, the others for a first block of each size used */
+    ARENA_RESERVED_SPANS = 15 /* ten for pages and nodes, the others for a first block of each size used */
 #endif
 };
 

@@ -24,56 +24,52 @@ static uint32_t page_of_unit(const struct shelf *shelf, uint32_t unit)
     return unit >> (shelf->page_bits - shelf->unit_bits);
 }
 
-static struct shelf_side_page *edit_side_page(struct shelf *shelf, struct versions *versions, uint32_t unit)
+static struct shelf_side *edit_side(struct shelf *shelf, struct versions *versions, uint32_t unit)
 {
-    return pv_edit_page(&shelf->sides, versions, unit >> SHELF_SIDE_BITS);
-}
-
-static struct shelf_links *edit_links(struct shelf *shelf, struct versions *versions, uint32_t unit)
-{
-    return &edit_side_page(shelf, versions, unit)->links[unit & (SHELF_SIDES - 1)];
+    struct shelf_side_page *page = pv_edit_page(&shelf->sides, versions, unit >> SHELF_SIDE_BITS);
+    return &page->at[unit & (SHELF_SIDES - 1)];
 }
 
 static void link_unit(struct shelf *shelf, struct versions *versions, struct shelf_list *list, uint32_t unit)
 {
     if (list->all)
-        edit_links(shelf, versions, list->all - 1)->prev = unit + 1;
-    struct shelf_links *links = edit_links(shelf, versions, unit);
-    links->prev = 0;
-    links->next = list->all;
+        edit_side(shelf, versions, list->all - 1)->prev = unit + 1;
+    struct shelf_side *side = edit_side(shelf, versions, unit);
+    side->prev = 0;
+    side->next = list->all;
     list->all = unit + 1;
 }
 
 static void unlink_unit(struct shelf *shelf, struct versions *versions, struct shelf_list *list, uint32_t unit)
 {
-    struct shelf_links links = *shelf_links(shelf, unit);
-    if (links.prev)
-        edit_links(shelf, versions, links.prev - 1)->next = links.next;
+    struct shelf_side side = *shelf_side(shelf, unit);
+    if (side.prev)
+        edit_side(shelf, versions, side.prev - 1)->next = side.next;
     else
-        list->all = links.next;
-    if (links.next)
-        edit_links(shelf, versions, links.next - 1)->prev = links.prev;
+        list->all = side.next;
+    if (side.next)
+        edit_side(shelf, versions, side.next - 1)->prev = side.prev;
 }
 
 static void open_unit(struct shelf *shelf, struct versions *versions, struct shelf_list *list, uint32_t unit)
 {
     if (list->open)
-        edit_links(shelf, versions, list->open - 1)->open_prev = unit + 1;
-    struct shelf_links *links = edit_links(shelf, versions, unit);
-    links->open_prev = 0;
-    links->open_next = list->open;
+        edit_side(shelf, versions, list->open - 1)->open_prev = unit + 1;
+    struct shelf_side *side = edit_side(shelf, versions, unit);
+    side->open_prev = 0;
+    side->open_next = list->open;
     list->open = unit + 1;
 }
 
 static void close_unit(struct shelf *shelf, struct versions *versions, struct shelf_list *list, uint32_t unit)
 {
-    struct shelf_links links = *shelf_links(shelf, unit);
-    if (links.open_prev)
-        edit_links(shelf, versions, links.open_prev - 1)->open_next = links.open_next;
+    struct shelf_side side = *shelf_side(shelf, unit);
+    if (side.open_prev)
+        edit_side(shelf, versions, side.open_prev - 1)->open_next = side.open_next;
     else
-        list->open = links.open_next;
-    if (links.open_next)
-        edit_links(shelf, versions, links.open_next - 1)->open_prev = links.open_prev;
+        list->open = side.open_next;
+    if (side.open_next)
+        edit_side(shelf, versions, side.open_next - 1)->open_prev = side.open_prev;
 }
 
 static uint32_t all_slots(const struct shelf *shelf)
@@ -100,7 +96,7 @@ static uint32_t take_unit(struct shelf *shelf, struct versions *versions, uint32
     uint32_t unit;
     if (shelf->free_unit) {
         unit = shelf->free_unit - 1;
-        shelf->free_unit = shelf_links(shelf, unit)->next;
+        shelf->free_unit = shelf_side(shelf, unit)->next;
     } else {
         unit = add_unit(shelf, versions);
         if (unit == SHELF_NONE)
@@ -109,9 +105,9 @@ static uint32_t take_unit(struct shelf *shelf, struct versions *versions, uint32
     uint32_t page = page_of_unit(shelf, unit);
     if (!pv_page(&shelf->pages, page))
         pv_fill(&shelf->pages, versions, page, true);
-    struct shelf_side_page *side = edit_side_page(shelf, versions, unit);
-    side->owner[unit & (SHELF_SIDES - 1)] = owner;
-    side->links[unit & (SHELF_SIDES - 1)].used = 0;
+    struct shelf_side *side = edit_side(shelf, versions, unit);
+    side->owner = owner;
+    side->used = 0;
     return unit;
 }
 
@@ -127,10 +123,10 @@ uint32_t shelf_take(struct shelf *shelf, struct versions *versions, struct shelf
         link_unit(shelf, versions, list, unit);
         open_unit(shelf, versions, list, unit);
     }
-    struct shelf_links *links = edit_links(shelf, versions, unit);
-    uint32_t slot = (uint32_t)__builtin_ctz(~links->used);
-    links->used |= (uint32_t)1 << slot;
-    if (links->used == all_slots(shelf))
+    struct shelf_side *side = edit_side(shelf, versions, unit);
+    uint32_t slot = (uint32_t)__builtin_ctz(~side->used);
+    side->used |= (uint32_t)1 << slot;
+    if (side->used == all_slots(shelf))
         close_unit(shelf, versions, list, unit);
     shelf->count++;
     return shelf_number(shelf, unit, slot);
@@ -142,7 +138,7 @@ static bool page_is_free(const struct shelf *shelf, uint32_t page)
     unsigned bits = shelf->page_bits - shelf->unit_bits;
     uint32_t first = page << bits;
     for (uint32_t unit = first; unit < first + ((uint32_t)1 << bits) && unit < shelf->units; unit++)
-        if (shelf_side_page(shelf, unit)->owner[unit & (SHELF_SIDES - 1)] != SHELF_NONE)
+        if (shelf_side(shelf, unit)->owner != SHELF_NONE)
             return false;
     return true;
 }
@@ -150,9 +146,7 @@ static bool page_is_free(const struct shelf *shelf, uint32_t page)
 /* Puts a unit without records on the free list, and drops its page if that was the last one in it. */
 static void free_unit(struct shelf *shelf, struct versions *versions, uint32_t unit)
 {
-    struct shelf_side_page *side = edit_side_page(shelf, versions, unit);
-    side->owner[unit & (SHELF_SIDES - 1)] = SHELF_NONE;
-    side->links[unit & (SHELF_SIDES - 1)] = (struct shelf_links){.next = shelf->free_unit};
+    *edit_side(shelf, versions, unit) = (struct shelf_side){.owner = SHELF_NONE, .next = shelf->free_unit};
     shelf->free_unit = unit + 1;
     if (page_is_free(shelf, page_of_unit(shelf, unit)))
         pv_drop(&shelf->pages, versions, page_of_unit(shelf, unit));
@@ -161,12 +155,12 @@ static void free_unit(struct shelf *shelf, struct versions *versions, uint32_t u
 void shelf_give(struct shelf *shelf, struct versions *versions, struct shelf_list *list, uint32_t number)
 {
     uint32_t unit = shelf_unit(shelf, number), bit = (uint32_t)1 << (number & (shelf_slots(shelf) - 1));
-    struct shelf_links *links = edit_links(shelf, versions, unit);
-    assert(links->used & bit);
-    bool was_full = links->used == all_slots(shelf);
-    links->used &= ~bit;
+    struct shelf_side *side = edit_side(shelf, versions, unit);
+    assert(side->used & bit);
+    bool was_full = side->used == all_slots(shelf);
+    side->used &= ~bit;
     shelf->count--;
-    if (links->used == 0) {
+    if (side->used == 0) {
         if (!was_full)
             close_unit(shelf, versions, list, unit);
         unlink_unit(shelf, versions, list, unit);
@@ -191,10 +185,10 @@ void shelf_compact(struct shelf *shelf, struct versions *versions)
     shelf->free_unit = 0;
     for (uint32_t unit = shelf->units; unit-- > 0;) {
         /* without a copy: nobody else sees it, and there may be no memory */
-        struct shelf_side_page *side = (struct shelf_side_page *)(uintptr_t)shelf_side_page(shelf, unit);
-        if (side->owner[unit & (SHELF_SIDES - 1)] != SHELF_NONE)
+        struct shelf_side *side = (struct shelf_side *)(uintptr_t)shelf_side(shelf, unit);
+        if (side->owner != SHELF_NONE)
             continue;
-        side->links[unit & (SHELF_SIDES - 1)].next = shelf->free_unit;
+        side->next = shelf->free_unit;
         shelf->free_unit = unit + 1;
     }
 }
@@ -223,7 +217,7 @@ const char *shelf_check(const struct shelf *shelf, const struct versions *versio
     for (uint32_t unit = shelf->free_unit; unit && listed <= empty; listed++) {
         if (shelf_used(shelf, unit - 1))
             return "a shelf unit is free and in use";
-        unit = shelf_links(shelf, unit - 1)->next;
+        unit = shelf_side(shelf, unit - 1)->next;
     }
     if (listed != empty)
         return "a shelf's free units are not all on its free list";

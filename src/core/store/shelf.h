@@ -9,7 +9,7 @@
  * Units and pages are different things. A page is what is copied when a snapshot sees it, and what has an address in
  * the tree: large enough (32 or 64 records) that all addresses stay in a near cache. A unit is what an owner takes: small
  * enough that an owner of one record wastes little. Several units, of different owners, share a page. What is kept
- * beside a unit, its side, lies in a vector of its own: the owner, two links, a bitmap of used slots.
+ * beside a unit, its side, lies in a vector of its own: the owner, four links, a bitmap of used slots.
  *
  * An owner keeps a struct shelf_list: all its units, and those with a free slot, each doubly linked. A unit comes on the
  * second list at the front when it loses its first record, and goes from the front when it is full again, so that
@@ -25,16 +25,15 @@
 
 enum { SHELF_SIDE_BITS = 5, SHELF_SIDES = 1 << SHELF_SIDE_BITS };
 
-struct shelf_links {
+struct shelf_side {
+    uint32_t owner;                /* SHELF_NONE: the unit is free */
     uint32_t used;                 /* a bit for each slot */
     uint32_t next, prev;           /* unit + 1 in the owner's list; 0: none. next: of the free units, too */
     uint32_t open_next, open_prev; /* the same in the list of those with a free slot */
 };
 
-/* Owners stand together: they are what a look-up needs. SHELF_NONE: the unit is free. */
 struct shelf_side_page {
-    uint32_t owner[SHELF_SIDES];
-    struct shelf_links links[SHELF_SIDES];
+    struct shelf_side at[SHELF_SIDES];
 };
 
 struct shelf_list {
@@ -74,25 +73,20 @@ static inline uint32_t shelf_number(const struct shelf *shelf, uint32_t unit, ui
     return unit << shelf->unit_bits | slot;
 }
 
-static inline const struct shelf_side_page *shelf_side_page(const struct shelf *shelf, uint32_t unit)
+static inline const struct shelf_side *shelf_side(const struct shelf *shelf, uint32_t unit)
 {
-    return pv_page(&shelf->sides, unit >> SHELF_SIDE_BITS);
-}
-
-static inline const struct shelf_links *shelf_links(const struct shelf *shelf, uint32_t unit)
-{
-    return &shelf_side_page(shelf, unit)->links[unit & (SHELF_SIDES - 1)];
+    const struct shelf_side_page *page = pv_page(&shelf->sides, unit >> SHELF_SIDE_BITS);
+    return &page->at[unit & (SHELF_SIDES - 1)];
 }
 
 static inline uint32_t shelf_used(const struct shelf *shelf, uint32_t unit)
 {
-    return shelf_links(shelf, unit)->used;
+    return shelf_side(shelf, unit)->used;
 }
 
 static inline uint32_t shelf_owner(const struct shelf *shelf, uint32_t number)
 {
-    uint32_t unit = shelf_unit(shelf, number);
-    return shelf_side_page(shelf, unit)->owner[unit & (SHELF_SIDES - 1)];
+    return shelf_side(shelf, shelf_unit(shelf, number))->owner;
 }
 
 /* Number below shelf_end; NULL where no unit of the page is in use. */
@@ -144,7 +138,7 @@ static inline uint32_t shelf_next_taken(const struct shelf *shelf, const struct 
 /* Walks an owner's units: list->all, then the next. 0: no more, else unit + 1. */
 static inline uint32_t shelf_next(const struct shelf *shelf, uint32_t unit)
 {
-    return shelf_links(shelf, unit)->next;
+    return shelf_side(shelf, unit)->next;
 }
 
 /* Gives back what numbers at the end need that nobody uses. Only where there is no snapshot. O(units). */
