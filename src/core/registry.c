@@ -308,7 +308,7 @@ static void drop_model(struct registry *registry, uint32_t number)
     shelf_give(&registry->now.models, &registry->versions, &registry->now.all_models, number);
 }
 
-static int add_agent(struct registry *registry, uint32_t model, const struct facts *facts, uint32_t *agent)
+static int add_agent(struct registry *registry, uint32_t model, struct span name, uint64_t hash, uint32_t *agent)
 {
     if (registry_name_limit_reached(registry))
         return PRESENCE_E_LIMIT;
@@ -318,11 +318,10 @@ static int add_agent(struct registry *registry, uint32_t model, const struct fac
     if (number == NONE)
         return PRESENCE_E_LIMIT;
     record->agent_count++;
-    uint64_t hash = agent_hash(registry, record->hash, facts->agent_hash);
     struct agent *fresh = agent_edit(registry, number);
     *fresh = (struct agent){
         .model = model, .events = UINT32_MAX, .first = NONE, .hash_reason = (uint32_t)hash & INDEX_HASH_MASK};
-    set_agent_name(registry, fresh, facts->agent);
+    set_agent_name(registry, fresh, name);
     index_insert(&now->by_agent, &registry->versions, hash, number, hash_of_agent, registry);
     *agent = number;
     return PRESENCE_OK;
@@ -331,17 +330,18 @@ static int add_agent(struct registry *registry, uint32_t model, const struct fac
 int registry_find_or_add_agent(struct registry *registry, const struct facts *facts, uint32_t *agent)
 {
     uint32_t model = registry_model(&registry->now, facts->model, facts->model_hash);
+    uint64_t hash = agent_hash(registry, facts->model_hash, facts->agent_hash);
     bool fresh = model == NONE;
     if (fresh) {
         int code = add_model(registry, facts->model, facts->model_hash, &model);
         if (code)
             return code;
     } else {
-        *agent = registry_agent(registry, &registry->now, model, facts->agent, facts->agent_hash);
+        *agent = registry_agent_by_hash(&registry->now, hash, model, facts->agent);
         if (*agent != NONE)
             return PRESENCE_OK;
     }
-    int code = add_agent(registry, model, facts, agent);
+    int code = add_agent(registry, model, facts->agent, hash, agent);
     if (code && fresh)
         drop_model(registry, model);
     return code;
