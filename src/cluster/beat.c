@@ -8,11 +8,12 @@
  *   C  Own beats that come back say that this node hears. Only such count as were sent within the last lease, and
  *      since this process last woke: what was queued while it slept proves nothing.
  *   D  A node that does not hear itself is deaf: it judges nobody, and says so. Hearing again, it gives every lease a
- *      fresh start. Nor does it call a peer silent before a beat of its own from the last interval of that silence
- *      came back: it may be about to find that it is deaf.
+ *      fresh start, that of a server which its node no longer lists too (step.c). Nor does it call a peer silent before
+ *      a beat of its own from the last interval of that silence came back: it may be about to find that it is deaf.
  *   E  The same after a pause of this process.
  *   F  Where most of the cluster, and at least two peers, fall silent within one lease, that is stale first, and
- *      missing only after the hold. A beat of our own name from another run, while we are joining: two of one name.
+ *      missing only after the hold. One that was found silent within that lease counts among them.
+ *   A beat of our own name from another run, while we are joining: two of one name.
  */
 #include "cluster/inside.h"
 
@@ -194,9 +195,14 @@ void beat_receive(struct step *step, const struct wire_message *message)
 
 /* ------------------------------------------------------------------------------------------------------- judging -- */
 
+uint64_t beat_since(const struct step *step, uint64_t when)
+{
+    return when > step->calm ? when : step->calm;
+}
+
 static uint64_t silence_began(const struct step *step, const struct peer *peer)
 {
-    return peer->heard > step->calm ? peer->heard : step->calm;
+    return beat_since(step, peer->heard);
 }
 
 static bool is_deaf(const struct step *step)
@@ -226,17 +232,27 @@ static void judge_hearing(struct step *step)
     }
 }
 
-/* Most of those that were heard, and two at least, have been silent for half a lease and more. */
+static bool is_quiet(const struct step *step, const struct peer *peer)
+{
+    return peer->silent || step->now - silence_began(step, peer) > peer->lease / 2;
+}
+
+/* Most of those that were heard, and two at least, have been silent for half a lease and more. Who was found silent
+ * already is one of them if it was last heard within a lease of one that is not yet; who went before that is gone. */
 static bool most_are_silent(const struct step *step)
 {
+    uint64_t latest = 0;
+    for (const struct peer *peer = step->peers; peer; peer = peer->next)
+        if (!peer->left && !peer->silent && peer->sequence != 0 && is_quiet(step, peer) && peer->heard > latest)
+            latest = peer->heard;
     size_t silent = 0, all = 0;
     for (const struct peer *peer = step->peers; peer; peer = peer->next) {
-        if (peer->left || peer->silent || peer->sequence == 0)
+        if (peer->left || peer->sequence == 0 || (peer->silent && peer->heard + peer->lease < latest))
             continue;
         all++;
-        silent += step->now - silence_began(step, peer) > peer->lease / 2;
+        silent += is_quiet(step, peer);
     }
-    return silent >= 2 && silent * 2 > all + 1;
+    return latest != 0 && silent >= 2 && silent * 2 > all + 1;
 }
 
 static void fall_silent(struct step *step, struct peer *peer)

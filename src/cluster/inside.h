@@ -89,6 +89,8 @@ struct server {
     presence_time active_mark; /* OURS: the latest last_seen that was told */
     /* OURS */
     uint64_t sent, settle; /* numbers that went out; when the claim's settle time is over */
+    uint64_t mark; /* the recorder's, of before the claim; of the first, if it was taken again before complete */
+    bool retaken;  /* it was: what was not stated since the mark goes when the settle time is over */
     struct batch *batch;
     struct transfer *transfer;
     /* THEIRS: a repair under way */
@@ -191,6 +193,7 @@ void beat_receive(struct step *step, const struct wire_message *message);
 uint64_t beat_run(struct step *step);   /* sends what is due; when the next is */
 uint64_t beat_judge(struct step *step); /* who is deaf, silent, lapsed; when to look again */
 void beat_send(struct step *step, bool leaving);
+uint64_t beat_since(const struct step *step, uint64_t when);        /* then, or since when hearing can be trusted */
 bool beat_heard_ourselves(const struct step *step, uint64_t until); /* lately enough to judge silence until then */
 void beat_hasten(struct step *step, uint64_t within);               /* the next one soon */
 

@@ -10,6 +10,8 @@
  *   K  A larger claim of a living node is yielded to, and never fought. The memory of a larger claim whose node was
  *      not heard for a lease is answered by a larger turn in the same life; a newer life is yielded to all the same.
  *   L  A claim that inherited connections is complete once the settle time is over: what was not restated is dropped.
+ *      Where it is taken again before (K), all that is here is stated under the larger turn, the inherited too, so that
+ *      nobody flaps; what was not restated since the first of them is dropped all the same, at the same time.
  *
  * Cost: O(changes); a claim is O(1), or O(connections) where they are taken in under it.
  */
@@ -45,6 +47,7 @@ static void now_ours(struct step *step, struct server *server)
     server->orphaned = server->rumoured = 0;
     server->sent = known.number;
     server->settle = known.inherited > 0 || !known.complete ? step->now + step->config.settle * MS : NEVER;
+    server->retaken = false;
     if (known.lapsed)
         presence_replica_restore(step->recorder, server->name);
     server->lapsed = false;
@@ -61,11 +64,18 @@ int ours_claim(struct step *step, struct server *server)
         return PRESENCE_E_STALE;
     bool same_life = epoch == largest->epoch && !claim_is_none(largest);
     presence_claim claim = {.epoch = epoch, .turn = same_life ? largest->turn + 1 : 1, .random = step_random(step)};
+    bool again = same_life && server->role == OURS && known.local && server->settle != NEVER;
+    uint64_t settle = server->settle;
     batches_flush(step);
-    int code = presence_replica_claim(step->recorder, server->name, &claim, true);
+    int code = again ? PRESENCE_OK : presence_recorder_mark(step->recorder, &server->mark);
+    code = code ? code : presence_replica_claim(step->recorder, server->name, &claim, true);
     if (code == PRESENCE_OK) {
         server->heard_claim = claim;
         now_ours(step, server);
+        if (again && rule(step, STEP_RULE_SETTLE)) {
+            server->settle = settle;
+            server->retaken = true;
+        }
         step_say(step, STEP_DEBUG, "claim", "server %s, epoch %llu turn %llu", server->name,
                  (unsigned long long)claim.epoch, (unsigned long long)claim.turn);
     }
@@ -190,13 +200,26 @@ void ours_met_larger(struct step *step, struct server *server, const presence_cl
         yield(step, server, claim, holder);
 }
 
+/* What was not stated since the mark goes: an empty list, as of then, leaves the rest. Where more has been disconnected
+ * since than is remembered, it stays, missing. */
+static int drop_unstated(struct step *step, const struct server *server)
+{
+    int code = presence_recorder_merge_server_since(step->recorder, server->name, server->mark, NULL, 0, NULL);
+    if (code == PRESENCE_E_LAGGED)
+        code = presence_recorder_server_down_unstated(step->recorder, server->name, server->mark,
+                                                      PRESENCE_REASON_TIMED_OUT, NULL);
+    return code;
+}
+
 void ours_complete(struct step *step, struct server *server)
 {
     server->settle = NEVER;
     presence_server_description known;
-    if (!rule(step, STEP_RULE_COMPLETE) || !server_describe(step, server, &known) || !known.local || known.complete)
+    if (!rule(step, STEP_RULE_COMPLETE) || !server_describe(step, server, &known) || !known.local ||
+        (known.complete && !server->retaken))
         return;
-    int code = presence_replica_complete(step->recorder, server->name, NULL); /* L */
+    int code = server->retaken ? drop_unstated(step, server) /* L */
+                               : presence_replica_complete(step->recorder, server->name, NULL);
     if (code == PRESENCE_E_NO_MEMORY)
         server->settle = step->now + step->config.interval * MS;
 }

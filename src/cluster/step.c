@@ -312,7 +312,7 @@ static void sweep(struct step *step)
             ours_complete(step, server);
         if (server->role == OURS && server->rumoured)
             ours_judge_rumour(step, server);
-        uint64_t until = server->orphaned + step->config.lease * MS;
+        uint64_t until = beat_since(step, server->orphaned) + step->config.lease * MS;
         if (server->role == THEIRS && server->orphaned && !server->lapsed && !step->deaf && !step->most_silent &&
             step->now > until && beat_heard_ourselves(step, until))
             follow_lapse(step, server);

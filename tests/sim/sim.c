@@ -36,7 +36,7 @@ static const struct rule {
     {"orphans", STEP_RULE_ORPHANS},     {"complete", STEP_RULE_COMPLETE},
     {"buffer", STEP_RULE_BUFFER},       {"chunks", STEP_RULE_CHUNKS},
     {"late-beat", STEP_RULE_LATE_BEAT}, {"drain", STEP_RULE_DRAIN},
-    {"own-echo", STEP_RULE_OWN_ECHO},
+    {"own-echo", STEP_RULE_OWN_ECHO},   {"settle", STEP_RULE_SETTLE},
 };
 enum { RULE_COUNT = sizeof RULES / sizeof RULES[0], STORY_SEEDS = 10 };
 

@@ -349,6 +349,7 @@ void world_start(struct world *world, int n)
     presence_options_init(&options);
     options.clock = (presence_clock){wall_now, node};
     options.history_bytes = node->history_bytes;
+    options.departures = node->departures;
     presence_error error = {0};
     node->recorder = presence_recorder_new_with(&options, &error);
     must(node->recorder != NULL);

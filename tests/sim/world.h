@@ -64,6 +64,7 @@ struct node {
     uint64_t monotonic;         /* what its monotonic clock showed when the world began */
     presence_time wall;         /* what its wall clock shows at monotonic 0 */
     size_t history_bytes;       /* of its recorder */
+    size_t departures;          /* that it remembers; 0: as many as usual */
     struct step_config *config; /* NULL: the world's */
     bool leaving, double_named;
     uint64_t run_at, run_token; /* the step_run that is due, if run_at is not 0 */

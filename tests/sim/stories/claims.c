@@ -76,6 +76,62 @@ void two_claims_one_epoch(struct world *world)
     world_rest(world);
 }
 
+/* n3 takes g0 over and dies, while n1, which takes it over too, hears nobody: a second turn was taken between them, so
+ * n3's claim is the larger. n1 hears of it when n3 is gone, and takes a larger one yet; of the agents that it inherited
+ * one had left when it claimed first, and is gone when that claim's settle time is over. */
+static void retake_before_complete(struct world *world, presence_status of_who_left)
+{
+    int g0 = gateway(world, "g0", 1, 0, 3);
+    world_crash(world, 0);
+    for (int node = 2; node < 4; node++) {
+        network_cut_pair(world, 1, node, true);
+    }
+    actor_disconnect(world, g0, 3);
+    want(world, actor_bind(world, g0, 1) == PRESENCE_OK);
+    uint64_t claimed = world->now;
+    want(world, claim(world, 2, "g0", 1) == PRESENCE_OK);
+    world_run(world, 100 * MILLISECOND);
+    want(world, claim(world, 3, "g0", 1) == PRESENCE_OK);
+    world_run(world, 100 * MILLISECOND);
+    world_crash(world, 3);
+    network_cut_pair(world, 1, 2, false);
+    world_run(world, 10 * SECOND);
+    presence_claim taken = server_on(world, 1, "g0").claim;
+    want(world, taken.turn == 4 && server_on(world, 1, "g0").local && actor_of(world, g0)->node == 1);
+    for (int node = 1; node < 3; node++) { /* nobody flaps meanwhile */
+        want(world, alive_on(world, node, "g0") == 3 && agent_on(world, node, "g0.e1.i3") == PRESENCE_ALIVE);
+    }
+    actor_disconnect(world, g0, 2);
+    actor_connect(world, g0, 4);
+    actor_connect(world, g0, 5);
+    actor_disconnect(world, g0, 5);
+    world_run(world, claimed + world->config.settle * MILLISECOND + SECOND - world->now);
+    for (int node = 1; node < 3; node++) {
+        want(world, agent_on(world, node, "g0.e1.i3") == of_who_left && alive_on(world, node, "g0") == 2);
+        presence_claim seen = server_on(world, node, "g0").claim;
+        want(world, presence_claim_compare(&seen, &taken) == 0);
+    }
+    world_rest(world);
+}
+
+void retaken_before_complete(struct world *world)
+{
+    given_nodes(world, 4);
+    retake_before_complete(world, PRESENCE_UNKNOWN);
+}
+
+/* Its recorder remembers of one disconnection only that it was: what else is gone since the claim is not known. */
+void retaken_and_lagged(struct world *world)
+{
+    given_nodes(world, 1);
+    world->nodes[world_node(world, "n1")].departures = 1;
+    world_start(world, 1);
+    newcomer(world, "n2");
+    newcomer(world, "n3");
+    world_run(world, 5 * SECOND);
+    retake_before_complete(world, PRESENCE_MISSING);
+}
+
 /* The newer life wins, whatever the turns. */
 void two_claims_two_epochs(struct world *world)
 {

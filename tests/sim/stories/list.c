@@ -30,5 +30,9 @@ const struct story story_list[] = {
     {"changes that come during a snapshot are not asked for again", changes_during_snapshot},
     {"a late beat of one that has left", late_beat_of_one_that_left},
     {"beats that come back later than a lease", echo_later_than_lease},
+    {"a claim taken again before it was complete", retaken_before_complete},
+    {"the same, with more disconnections since than are remembered", retaken_and_lagged},
+    {"a server that is taken over while an observer is deaf", taken_over_while_deaf},
+    {"all fall silent within a lease, but one after the other", silent_one_by_one},
 };
 const size_t story_count = sizeof story_list / sizeof story_list[0];

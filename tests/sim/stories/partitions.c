@@ -115,6 +115,57 @@ void echo_later_than_lease(struct world *world)
     world_rest(world);
 }
 
+static bool lose_all_of_n2_at_n0(struct world *world, int from, int to, const struct wire_message *message)
+{
+    (void)world;
+    (void)message;
+    return !(from == 2 && to == 0);
+}
+
+/* n1 yields g1 to n2, which n0 does not hear; then n0 hears nothing at all for 4 s. That n1 dropped it was longer ago
+ * then, but n0 was not there to hear who has it now: the lease begins anew. */
+void taken_over_while_deaf(struct world *world)
+{
+    given_nodes(world, 3);
+    int g1 = gateway(world, "g1", 1, 1, 2);
+    world->network->filter = lose_all_of_n2_at_n0;
+    actor_leaves_ghost(world, g1, 20 * SECOND, PRESENCE_REASON_TIMED_OUT);
+    want(world, actor_bind(world, g1, 2) == PRESENCE_OK);
+    world_run(world, 1200 * MILLISECOND);
+    world->network->mute[0] = world->network->deaf[0] = true;
+    world_run(world, 4 * SECOND);
+    want(world, doubt_on(world, 0, NULL) == STEP_DEAF && !lapsed_on(world, 0, "g1"));
+    world->network->mute[0] = world->network->deaf[0] = false;
+    world_run(world, 1200 * MILLISECOND);
+    want(world, doubt_on(world, 0, NULL) == STEP_FRESH && !lapsed_on(world, 0, "g1"));
+    world->network->filter = NULL;
+    all_show_alive(world, 5 * SECOND, "g1", 2);
+    world_rest(world);
+}
+
+/* n0 hears n1 for the last time, a second later n2, and n3 leaves: nobody is heard any more, though never two of three
+ * fell silent at the same beat. It may be n0 that is cut off: stale first, missing when the hold is over. */
+void silent_one_by_one(struct world *world)
+{
+    given_nodes(world, 4);
+    gateway(world, "g1", 1, 1, 2);
+    gateway(world, "g2", 1, 2, 2);
+    world->network->links[1][0].cut = true;
+    world_run(world, 1000 * MILLISECOND);
+    world->network->links[2][0].cut = true;
+    world_run(world, 2200 * MILLISECOND);
+    want(world, lapsed_on(world, 0, "g1") && !lapsed_on(world, 0, "g2"));
+    world_leave(world, 3);
+    world_run(world, 50 * MILLISECOND);
+    world_crash(world, 3);
+    world_run(world, 5 * SECOND);
+    want(world, !lapsed_on(world, 0, "g2") && alive_on(world, 0, "g2") == 2);
+    want(world, doubt_on(world, 0, NULL) == STEP_SILENT);
+    world_run(world, world->config.hold * MILLISECOND);
+    want(world, lapsed_on(world, 0, "g2"));
+    world_rest(world);
+}
+
 /* Stopped for 10 s. In the queue are beats of n1, which died meanwhile, and of n2, which did not. */
 void wakes_with_old_beats(struct world *world)
 {

@@ -84,10 +84,14 @@ void routers_cut_apart(struct world *world);
 void deaf_observer(struct world *world);
 void wakes_with_old_beats(struct world *world);
 void echo_later_than_lease(struct world *world);
+void taken_over_while_deaf(struct world *world);
+void silent_one_by_one(struct world *world);
 
 void one_name_second_refuses(struct world *world);
 void one_name_both_run(struct world *world);
 void two_claims_one_epoch(struct world *world);
+void retaken_before_complete(struct world *world);
+void retaken_and_lagged(struct world *world);
 void two_claims_two_epochs(struct world *world);
 
 void survivors_and_newcomer(struct world *world);
