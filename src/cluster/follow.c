@@ -157,6 +157,7 @@ bool follow_claim(struct step *step, struct server *server, const presence_claim
     step->pending -= server->stated_unclaimed;
     server->stated_unclaimed = false;
     server->heard_claim = *claim;
+    server->claimed_at = step->now;
     server->vouched = false;
     server->orphaned = holder ? 0 : step->now;
     server->behind = server->needed = 0;

@@ -85,6 +85,7 @@ struct server {
     uint64_t epoch;
     bool lapsed, vouched; /* vouched: all that the claim began with is here: changes can follow */
     uint64_t orphaned;    /* when its holder stopped stating it; 0: it has not */
+    uint64_t claimed_at;  /* THEIRS: when its claim was taken here */
     uint64_t lapsed_at, forgotten_at;
     presence_time active_mark; /* OURS: the latest last_seen that was told */
     /* OURS */
@@ -244,6 +245,8 @@ void intake_drop(struct server *server);
 /* Which chunks are missing, into ranges (at most `most`); how many. */
 size_t intake_missing(const struct server *server, struct wire_range *ranges, size_t most, uint64_t *transfer);
 bool intake_came_on(struct server *server); /* since the last call */
+/* What is here under the server's claim is all that stays. */
+void intake_drop_inherited(struct step *step, struct server *server);
 
 /* ---------------------------------------------------------------------------------------------------------- orphans */
 
@@ -253,6 +256,7 @@ void orphans_tell(struct step *step, const char *node, uint64_t tag, const char 
 void orphans_known(struct step *step, struct peer *peer, const struct wire_known *known);
 void orphans_forget(struct step *step, const struct wire_forget *forget);
 void orphans_by_age(struct step *step);
+void orphans_settle(struct step *step, struct server *server); /* in each sweep */
 
 /* --------------------------------------------------------------------------------------------------- activity, tell */
 

@@ -34,7 +34,8 @@ struct intake {
 struct state_job {
     struct step_job job; /* first */
     presence_recorder *recorder;
-    struct intake *intake;
+    struct intake *intake;      /* the state that came; or the head alone */
+    presence_connections *view; /* and what is here under the claim, which is all that shall stay */
     int code;
     presence_error error;
 };
@@ -190,10 +191,26 @@ static struct state_job *state_of(struct step_job *job)
     return (struct state_job *)(void *)job;
 }
 
+/* All of a view, whose strings it keeps. */
+static bool add_view(struct intake *intake, presence_connections *view)
+{
+    size_t count = presence_connections_count(view);
+    intake->values = calloc(count + 1, sizeof *intake->values);
+    presence_cursor cursor = {0};
+    while (intake->values && intake->count < count &&
+           presence_connections_next(view, &cursor, &intake->values[intake->count]))
+        intake->count++;
+    return intake->values != NULL;
+}
+
 void step_job_run(struct step_job *job)
 {
     struct state_job *state = state_of(job);
-    const struct intake *intake = state->intake;
+    struct intake *intake = state->intake;
+    if (state->view && !add_view(intake, state->view)) {
+        state->code = PRESENCE_E_NO_MEMORY;
+        return;
+    }
     state->code = presence_replica_apply_state(state->recorder, intake->server, &intake->claim, intake->number,
                                                intake->floor, intake->floor_reason, intake->floor_time, intake->values,
                                                intake->count, &state->error);
@@ -202,6 +219,7 @@ void step_job_run(struct step_job *job)
 void step_job_free(struct step_job *job)
 {
     intake_free(state_of(job)->intake);
+    presence_connections_free(state_of(job)->view);
     free(job);
 }
 
@@ -210,6 +228,7 @@ static void applied(struct step *step, struct step_job *job)
     const struct state_job *state = state_of(job);
     struct server *server = server_find(step, state->intake->server);
     presence_claim claim = state->intake->claim;
+    bool of_ours = state->view != NULL; /* nothing came */
     int code = state->code;
     if (server && code && code != PRESENCE_E_STALE && step_may_say(step, 3))
         step_say(step, STEP_WARNING, "state", "server %s: cannot take its state: %s", server->name,
@@ -224,7 +243,7 @@ static void applied(struct step *step, struct step_job *job)
         presence_replica_lapse(step->recorder, server->name); /* it fell silent meanwhile */
     if (code && code != PRESENCE_E_STALE)
         return; /* the repair goes on, and asks again */
-    if (code == PRESENCE_OK) {
+    if (code == PRESENCE_OK && !of_ours) {
         step->counters.states_taken++;
         server->heard_claim = claim;
         server->vouched = true;
@@ -241,6 +260,17 @@ void step_applied(struct step *step, uint64_t now, struct step_job *job)
     applied(step, job);
 }
 
+static void begin_job(struct step *step, struct server *server, struct state_job *state)
+{
+    server->applying = true;
+    if (step->output.apply) {
+        step->output.apply(step->output.context, &state->job);
+        return;
+    }
+    step_job_run(&state->job);
+    applied(step, &state->job);
+}
+
 /* All is here: a job takes it over, and the server waits for that. */
 static void take(struct step *step, struct server *server)
 {
@@ -251,13 +281,31 @@ static void take(struct step *step, struct server *server)
     }
     *state = (struct state_job){.recorder = step->recorder, .intake = server->intake};
     server->intake = NULL;
-    server->applying = true;
-    if (step->output.apply) {
-        step->output.apply(step->output.context, &state->job);
+    begin_job(step, server, state);
+}
+
+void intake_drop_inherited(struct step *step, struct server *server)
+{
+    presence_server_description known;
+    struct state_job *state = calloc(1, sizeof *state);
+    struct intake *head = calloc(1, sizeof *head);
+    presence_connections *view = presence_replica_state(step->recorder, server->name, &known);
+    char *name = strdup(server->name);
+    if (!state || !head || !view || !name || server->applying) { /* tried again in the next sweep */
+        free(state);
+        free(head);
+        free(name);
+        presence_connections_free(view);
         return;
     }
-    step_job_run(&state->job);
-    applied(step, &state->job);
+    *head = (struct intake){.number = known.number,
+                            .floor = known.floor,
+                            .claim = known.claim,
+                            .floor_reason = known.floor_reason,
+                            .floor_time = known.floor_time,
+                            .server = name};
+    *state = (struct state_job){.recorder = step->recorder, .intake = head, .view = view};
+    begin_job(step, server, state);
 }
 
 void intake_chunk(struct step *step, struct peer *peer, const struct wire_chunk *chunk)

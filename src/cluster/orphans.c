@@ -5,6 +5,8 @@
  *   U  Any node may tell and serve what it holds of a server whose node is silent. The greatest (claim, number)
  *      wins, and the tombstone wins over what it buries.
  *   V  Beats carry a sum over what is remembered. Where two differ twice in a row, each tells all what it remembers.
+ *   L  A claim whose node is silent is complete, too, when the settle time is over: what it inherited here and was not
+ *      restated differs from node to node, and is dropped.
  *   W  A tombstone is a fence for config.tombstone; then it is gone here too.
  *
  * Cost: a pass over the servers each beat; O(orphans) for a telling, at most one each four beats.
@@ -174,6 +176,20 @@ void orphans_known(struct step *step, struct peer *peer, const struct wire_known
     for (size_t i = 0; i < known->count && known->tag <= JOINING_TAG; i++)
         if (!claim_is_none(&known->stands[i].claim))
             learn(step, peer, &known->stands[i]);
+}
+
+/* ------------------------------------------------------------------------------------------------------ settling -- */
+
+void orphans_settle(struct step *step, struct server *server)
+{
+    presence_server_description known;
+    if (server->role != THEIRS || !server->lapsed || server_holder_lives(server) || server->applying ||
+        step->now - server->claimed_at <= step->config.settle * MS || !rule(step, STEP_RULE_HEIRS) ||
+        !server_describe(step, server, &known) || known.inherited == 0 || known.forgotten)
+        return;
+    step_say(step, STEP_INFO, "settle", "server %s: %zu connections were never restated, and its node is silent",
+             server->name, known.inherited);
+    intake_drop_inherited(step, server);
 }
 
 /* ---------------------------------------------------------------------------------------------------- forgetting -- */

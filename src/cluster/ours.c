@@ -9,7 +9,8 @@
  *   J  A change that cannot be told one by one (a whole list) is told as a number without changes: take the state.
  *   K  A larger claim of a living node is yielded to, and never fought. The memory of a larger claim whose node was
  *      not heard for a lease is answered by a larger turn in the same life; a newer life is yielded to all the same.
- *   L  A claim that inherited connections is complete once the settle time is over: what was not restated is dropped.
+ *   L  A claim that inherited connections is complete once the settle time is over: what was not restated is dropped;
+ *      by its node, or by each that follows where that is silent (orphans.c).
  *      Where it is taken again before (K), all that is here is stated under the larger turn, the inherited too, so that
  *      nobody flaps; what was not restated since the first of them is dropped all the same, at the same time.
  *

@@ -316,6 +316,7 @@ static void sweep(struct step *step)
         if (server->role == THEIRS && server->orphaned && !server->lapsed && !step->deaf && !step->most_silent &&
             step->now > until && beat_heard_ourselves(step, until))
             follow_lapse(step, server);
+        orphans_settle(step, server);
     }
     orphans_by_age(step);
 }

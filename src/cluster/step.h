@@ -96,6 +96,7 @@ enum step_rule {
     STEP_RULE_DRAIN = 1 << 13,     /* a stopping node states drained */
     STEP_RULE_OWN_ECHO = 1 << 14,  /* only a fresh echo of one's own beat counts as hearing */
     STEP_RULE_SETTLE = 1 << 15,    /* a claim taken again keeps the settle time of the first */
+    STEP_RULE_HEIRS = 1 << 16,     /* a claim whose node is silent is complete after the settle time, too */
 };
 
 /* INVALID by returning NULL with *error filled; or out of memory. The recorder must outlive it. A recorder without

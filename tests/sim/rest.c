@@ -94,7 +94,30 @@ static void check_live(struct world *world, int server, int origin)
     }
 }
 
-/* What was inherited and never restated is not in the digest, and may differ for ever once its claimant is dead. */
+/* Of every connection that the node shows of the server, inherited or not: what it says, in one number. */
+static uint64_t shown_on(struct world *world, int n, const char *server)
+{
+    presence_connections *all = presence_recorder_connections(world->nodes[n].recorder);
+    presence_connections *slice = presence_connections_for_server(all, server);
+    must(slice != NULL);
+    presence_cursor cursor = {{0}};
+    presence_value value;
+    uint64_t sum = 0;
+    while (presence_connections_next(slice, &cursor, &value)) {
+        uint64_t hash = value.connection_id * 4 + (unsigned)value.status * 2 + value.controller_agent;
+        for (const char *at = value.agent; *at != '\0'; at++) {
+            hash = (hash ^ (unsigned char)*at) * UINT64_C(0x100000001b3);
+        }
+        for (const char *at = value.user_data; *at != '\0'; at++) {
+            hash = (hash ^ (unsigned char)*at) * UINT64_C(0x100000001b3);
+        }
+        sum += (hash ^ hash >> 31) * UINT64_C(0x9e3779b97f4a7c15);
+    }
+    presence_connections_free(slice);
+    presence_connections_free(all);
+    return sum;
+}
+
 static void check_dead(struct world *world, int server, presence_claim greatest, uint64_t number)
 {
     int first = -1;
@@ -110,6 +133,8 @@ static void check_dead(struct world *world, int server, presence_claim greatest,
         int compared = held.known ? presence_claim_compare(&held.described.claim, &greatest) : -1;
         if (!agree(&held, &held_first)) {
             blame_two(world, "which nobody states, not all hold the same", server, first, n);
+        } else if (shown_on(world, n, world->servers[server]) != shown_on(world, first, world->servers[server])) {
+            blame_two(world, "which nobody states, not all show the same", server, first, n);
         } else if (counts.alive > 0) {
             blame_two(world, "which nobody states, something is alive", server, n, n);
         } else if (fenced && (compared < 0 || (compared == 0 && held.described.number < number))) {

@@ -30,6 +30,8 @@ const struct story story_list[] = {
     {"changes that come during a snapshot are not asked for again", changes_during_snapshot},
     {"a late beat of one that has left", late_beat_of_one_that_left},
     {"beats that come back later than a lease", echo_later_than_lease},
+    {"a claimant that dies before its claim was complete, and a newcomer", claimant_dies_incomplete},
+    {"a claimant that is silent while it completes its claim", claimant_silent_while_incomplete},
     {"a claim taken again before it was complete", retaken_before_complete},
     {"the same, with more disconnections since than are remembered", retaken_and_lagged},
     {"a server that is taken over while an observer is deaf", taken_over_while_deaf},

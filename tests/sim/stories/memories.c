@@ -66,3 +66,57 @@ void forgotten_returns(struct world *world)
     }
     world_rest(world);
 }
+
+/* g0 was on n0, which died; on n1 two of its four agents are stated anew. */
+static void half_restated(struct world *world)
+{
+    given_nodes(world, 3);
+    int g0 = gateway(world, "g0", 1, 0, 4);
+    world_crash(world, 0);
+    world_run(world, 500 * MILLISECOND);
+    actor_die(world, g0, 0, PRESENCE_REASON_TIMED_OUT);
+    want(world, claim(world, 1, "g0", 1) == PRESENCE_OK);
+    login(world, 1, "g0", 1, "g0.e1.i1");
+    login(world, 1, "g0", 2, "g0.e1.i2");
+    world_run(world, SECOND);
+    want(world, alive_on(world, 1, "g0") == 4 && alive_on(world, 2, "g0") == 4);
+}
+
+/* n3 came when n1 had claimed g0, and knows only what was stated since; then n1 dies before its claim was complete. What
+ * n2 inherited is missing until the settle time is over, which is all the time that n1 would have given it. */
+void claimant_dies_incomplete(struct world *world)
+{
+    half_restated(world);
+    int n3 = newcomer(world, "n3");
+    world_run(world, 6 * SECOND);
+    want(world, step_ready(world->nodes[n3].step) && alive_on(world, n3, "g0") == 2);
+    world_crash(world, 1);
+    world_run(world, 10 * SECOND);
+    want(world,
+         agent_on(world, 2, "g0.e1.i4") == PRESENCE_MISSING && agent_on(world, 2, "g0.e1.i1") == PRESENCE_MISSING);
+    world_run(world, world->config.settle * MILLISECOND);
+    for (int node = 2; node <= n3; node++) {
+        want(world, agent_on(world, node, "g0.e1.i1") == PRESENCE_MISSING && lapsed_on(world, node, "g0"));
+        want(world, agent_on(world, node, "g0.e1.i4") == PRESENCE_UNKNOWN);
+    }
+    world_rest(world);
+}
+
+/* n2 does not hear n1 while that completes its claim, and settles by itself: nothing has to be sent again. */
+void claimant_silent_while_incomplete(struct world *world)
+{
+    half_restated(world);
+    world->network->links[1][2].cut = true;
+    world_run(world, 2 * SECOND + world->config.settle * MILLISECOND);
+    for (int node = 1; node < 3; node++) {
+        want(world, agent_on(world, node, "g0.e1.i4") == PRESENCE_UNKNOWN);
+    }
+    want(world, lapsed_on(world, 2, "g0") && alive_on(world, 2, "g0") == 0 && alive_on(world, 1, "g0") == 2);
+    good_link(world, 1, 2);
+    world_run(world, 2 * SECOND);
+    want(world, alive_on(world, 2, "g0") == 2 && counters_of(world, 2).states_taken == 0);
+    want(world, counters_of(world, 2).digest_differences == 0);
+    logout(world, 1, "g0", 1);
+    logout(world, 1, "g0", 2);
+    world_rest(world);
+}

@@ -96,5 +96,7 @@ void two_claims_two_epochs(struct world *world);
 
 void survivors_and_newcomer(struct world *world);
 void forgotten_returns(struct world *world);
+void claimant_dies_incomplete(struct world *world);
+void claimant_silent_while_incomplete(struct world *world);
 
 #endif
