@@ -38,6 +38,7 @@ struct latest_beat {
 
 struct invariants {
     struct seen seen[MOST_NODES][MOST_SERVERS];
+    uint64_t revision[MOST_NODES]; /* of its recorder, when it was looked at last */
     struct heard heard[MOST_NODES][MOST_SERVERS];
     struct latest_beat latest[MOST_NODES][MOST_NODES]
                              [RUNS]; /* [receiver][sender]; the run that was met last comes first */
@@ -78,7 +79,7 @@ void invariants_node_starts(struct world *world, int node)
     memset(invariants->seen[node], 0, sizeof invariants->seen[node]);
     memset(invariants->heard[node], 0, sizeof invariants->heard[node]);
     memset(invariants->latest[node], 0, sizeof invariants->latest[node]);
-    invariants->echo_sent[node] = invariants->heard_any[node] = 0;
+    invariants->echo_sent[node] = invariants->heard_any[node] = invariants->revision[node] = 0;
 }
 
 static const struct step_config *config_of(const struct world *world, int node)
@@ -291,6 +292,11 @@ static void check_server(struct world *world, int n, int server)
 
 void invariants_check(struct world *world, int node)
 {
+    uint64_t revision = presence_recorder_revision(world->nodes[node].recorder);
+    if (revision == world->invariants->revision[node]) {
+        return; /* nothing was stated, lapsed, restored or claimed */
+    }
+    world->invariants->revision[node] = revision;
     for (int server = 0; server < world->server_count && !world->blamed; server++) {
         check_server(world, node, server);
     }

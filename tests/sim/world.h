@@ -67,6 +67,8 @@ struct node {
     size_t departures;          /* that it remembers; 0: as many as usual */
     struct step_config *config; /* NULL: the world's */
     bool leaving, double_named;
+    bool nothing_to_read; /* so the descriptor said, at that revision: it says the same while that stays */
+    uint64_t asked_revision;
     uint64_t run_at, run_token; /* the step_run that is due, if run_at is not 0 */
     uint64_t runs_second, runs; /* step_runs in this virtual second: a step that spins is found */
     struct message **inbox;     /* what came while it was stopped */

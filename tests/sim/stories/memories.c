@@ -82,7 +82,7 @@ static void half_restated(struct world *world)
     want(world, alive_on(world, 1, "g0") == 4 && alive_on(world, 2, "g0") == 4);
 }
 
-/* n3 came when n1 had claimed g0, and knows only what was stated since; then n1 dies before its claim was complete. What
+/* n3 came when n1 had claimed g0, and knows only what was stated since; then n1 dies before its claim is complete. What
  * n2 inherited is missing until the settle time is over, which is all the time that n1 would have given it. */
 void claimant_dies_incomplete(struct world *world)
 {
