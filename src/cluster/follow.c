@@ -162,6 +162,7 @@ bool follow_claim(struct step *step, struct server *server, const presence_claim
     server->orphaned = holder ? 0 : step->now;
     server->behind = server->needed = 0;
     server->told = (struct wire_stand){.claim = *claim};
+    server->is_told = false;
     server->told_sequence = holder ? holder->sequence : 0;
     server_set_role(step, server, THEIRS, holder);
     presence_server_description known;
@@ -219,7 +220,7 @@ void follow_check(struct step *step, struct server *server, bool from_beat)
 {
     presence_server_description known;
     const struct wire_stand *told = &server->told;
-    if (server->role != THEIRS || server->applying || !server_holder_lives(server) ||
+    if (server->role != THEIRS || !server->is_told || server->applying || !server_holder_lives(server) ||
         !server_describe(step, server, &known) || presence_claim_compare(&told->claim, &known.claim) != 0)
         return;
     if (known.forgotten) {
@@ -289,6 +290,7 @@ void follow_told(struct step *step, struct server *server, struct peer *holder, 
     server->orphaned = 0;
     server->heard_claim = stand->claim;
     server->told = *stand;
+    server->is_told = true;
     server->told.server = server->told.holder = NULL;
     server->told_sequence = sequence;
     server->told_at = step->now;
@@ -335,10 +337,11 @@ static void hold(struct step *step, struct server *server, const void *bytes, si
     server->held_bytes += length;
 }
 
-/* Applies what it can of the held messages, in as many rounds as bring something on. */
+/* Applies what it can of the held messages, in as many rounds as bring something on: once what their claim began with
+ * is here. */
 void follow_release(struct step *step, struct server *server)
 {
-    bool came_on = !server->applying;
+    bool came_on = !server->applying && (server->vouched || !rule(step, STEP_RULE_BEGINNING));
     while (came_on && server->held) {
         struct held *list = server->held;
         came_on = false;

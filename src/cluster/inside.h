@@ -73,6 +73,7 @@ struct server {
     struct peer *holder; /* THEIRS: who states it; NULL: a run that is gone */
     /* what its holder last told of itself */
     struct wire_stand told; /* without strings */
+    bool is_told;           /* false: nothing yet, under this claim */
     uint64_t told_sequence, told_at;
     uint64_t behind;            /* the number that we lacked at the beat before */
     uint64_t needed;            /* at least this number was stated, as changes show that are ahead of what is here */

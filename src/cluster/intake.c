@@ -223,6 +223,16 @@ void step_job_free(struct step_job *job)
     free(job);
 }
 
+/* It fell silent while the job ran, or was heard again: what was then put off is done now. */
+static void catch_up_lapse(struct step *step, struct server *server, const presence_server_description *known)
+{
+    if (!server->lapsed || known->lapsed)
+        return;
+    server->lapsed = !server_holder_lives(server);
+    if (server->lapsed)
+        presence_replica_lapse(step->recorder, server->name);
+}
+
 static void applied(struct step *step, struct step_job *job)
 {
     const struct state_job *state = state_of(job);
@@ -230,6 +240,7 @@ static void applied(struct step *step, struct step_job *job)
     presence_claim claim = state->intake->claim;
     bool of_ours = state->view != NULL; /* nothing came */
     int code = state->code;
+    presence_server_description known;
     if (server && code && code != PRESENCE_E_STALE && step_may_say(step, 3))
         step_say(step, STEP_WARNING, "state", "server %s: cannot take its state: %s", server->name,
                  state->error.message);
@@ -239,17 +250,19 @@ static void applied(struct step *step, struct step_job *job)
     server->applying = false;
     if (server->role == OURS)
         return; /* claimed meanwhile */
-    if (server->lapsed)
-        presence_replica_lapse(step->recorder, server->name); /* it fell silent meanwhile */
+    server_describe(step, server, &known);
+    catch_up_lapse(step, server, &known);
     if (code && code != PRESENCE_E_STALE)
         return; /* the repair goes on, and asks again */
-    if (code == PRESENCE_OK && !of_ours) {
-        step->counters.states_taken++;
-        server->heard_claim = claim;
-        server->vouched = true;
-        server_set_role(step, server, THEIRS, server->holder);
-    }
-    follow_end_repair(step, server);
+    if (presence_claim_compare(&known.claim, &claim) == 0 || !rule(step, STEP_RULE_RECORDED)) {
+        if (code == PRESENCE_OK && !of_ours) {
+            step->counters.states_taken++;
+            server->heard_claim = claim;
+            server->vouched = true;
+            server_set_role(step, server, THEIRS, server->holder);
+        }
+        follow_end_repair(step, server);
+    } /* else a larger claim was taken meanwhile, and its repair goes on */
     follow_release(step, server);
     follow_check(step, server, false);
 }

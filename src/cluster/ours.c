@@ -219,8 +219,8 @@ void ours_complete(struct step *step, struct server *server)
     if (!rule(step, STEP_RULE_COMPLETE) || !server_describe(step, server, &known) || !known.local ||
         (known.complete && !server->retaken))
         return;
-    int code = server->retaken ? drop_unstated(step, server) /* L */
-                               : presence_replica_complete(step->recorder, server->name, NULL);
+    int code = known.complete ? drop_unstated(step, server) /* L */
+                              : presence_replica_complete(step->recorder, server->name, NULL);
     if (code == PRESENCE_E_NO_MEMORY)
         server->settle = step->now + step->config.interval * MS;
 }

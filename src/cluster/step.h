@@ -97,6 +97,8 @@ enum step_rule {
     STEP_RULE_OWN_ECHO = 1 << 14,  /* only a fresh echo of one's own beat counts as hearing */
     STEP_RULE_SETTLE = 1 << 15,    /* a claim taken again keeps the settle time of the first */
     STEP_RULE_HEIRS = 1 << 16,     /* a claim whose node is silent is complete after the settle time, too */
+    STEP_RULE_BEGINNING = 1 << 17, /* changes wait for what their claim began with */
+    STEP_RULE_RECORDED = 1 << 18,  /* a recorded state counts for its own claim only */
 };
 
 /* INVALID by returning NULL with *error filled; or out of memory. The recorder must outlive it. A recorder without

@@ -241,9 +241,16 @@ static void double_name(void *context)
     node->double_named = true;
 }
 
+static void apply_later(void *context, struct step_job *job)
+{
+    struct node *node = context;
+    world_add_job(node->world, node->index, job);
+}
+
 struct step_output network_output(struct node *node)
 {
     return (struct step_output){.context = node,
+                                .apply = node->job_ns != 0 ? apply_later : NULL,
                                 .broadcast = broadcast,
                                 .send = send_to,
                                 .listen = listen_to,

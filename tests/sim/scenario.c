@@ -64,14 +64,17 @@ static void choose_config(struct world *world)
 
 static void choose_nodes(struct world *world)
 {
-    static const unsigned counts[] = {2, 2, 3, 3, 3, 3, 4, 4, 5, 5, 6, 9};
-    unsigned count = counts[below(world, 12)], routers = 1 + below(world, MOST_ROUTERS);
+    static const unsigned counts[] = {2, 2, 3, 3, 3, 3, 4, 4, 5, 5, 6, 7, 8, 9};
+    unsigned count = counts[below(world, 14)], routers = 1 + below(world, MOST_ROUTERS);
     for (unsigned i = 0; i < count; i++) {
         char name[NAME_ROOM];
         snprintf(name, sizeof name, "n%u", i);
         int node = world_node(world, name);
         world->network->router[node] = (int)below(world, routers);
         world->nodes[node].history_bytes = below(world, 3) == 0 ? 4 * 1024 * 1024 : 1;
+        if (below(world, 3) == 0) {
+            world->nodes[node].job_ns = between(world, 1, 2 * world->config.interval) * MILLISECOND;
+        }
     }
 }
 

@@ -37,7 +37,8 @@ static const struct rule {
     {"buffer", STEP_RULE_BUFFER},       {"chunks", STEP_RULE_CHUNKS},
     {"late-beat", STEP_RULE_LATE_BEAT}, {"drain", STEP_RULE_DRAIN},
     {"own-echo", STEP_RULE_OWN_ECHO},   {"settle", STEP_RULE_SETTLE},
-    {"heirs", STEP_RULE_HEIRS},
+    {"heirs", STEP_RULE_HEIRS},         {"beginning", STEP_RULE_BEGINNING},
+    {"recorded", STEP_RULE_RECORDED},
 };
 enum { RULE_COUNT = sizeof RULES / sizeof RULES[0], STORY_SEEDS = 10 };
 

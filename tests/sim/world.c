@@ -80,6 +80,11 @@ static void empty_inbox(struct node *node)
 
 static void free_node(struct node *node)
 {
+    while (node->jobs != NULL) {
+        struct step_job *job = node->jobs;
+        node->jobs = job->next;
+        step_job_free(job);
+    }
     step_free(node->step);
     presence_recorder_free(node->recorder);
     node->step = NULL;
@@ -351,6 +356,58 @@ void world_after(struct world *world, int n)
     }
     invariants_check(world, n);
 }
+
+/* ------------------------------------------------------------------------------------------------- a second thread */
+
+enum job_phase { JOB_IS_RUN, JOB_IS_HANDED_BACK };
+
+static void fire_job(struct world *world, const struct event *event);
+
+static void expect_job(struct world *world, struct node *node, enum job_phase phase)
+{
+    world_schedule(world, between(world, 1, node->job_ns),
+                   (struct event){.fire = fire_job, .node = node->index, .life = node->life, .number = phase});
+}
+
+/* What the job records is seen some time before the loop is told. */
+static void fire_job(struct world *world, const struct event *event)
+{
+    struct node *node = &world->nodes[event->node];
+    struct step_job *job = node->jobs;
+    if (node->state == NODE_STOPPED) {
+        expect_job(world, node, (enum job_phase)event->number);
+        return;
+    }
+    if (event->number == JOB_IS_RUN) {
+        step_job_run(job);
+        expect_job(world, node, JOB_IS_HANDED_BACK);
+    } else {
+        node->jobs = job->next;
+        step_applied(node->step, node_now(node), job);
+        world_expect_run(world, node->index, between(world, 0, world->late_ns));
+        if (node->jobs != NULL) {
+            expect_job(world, node, JOB_IS_RUN);
+        }
+    }
+    tell(world, node->index, "a state %s", event->number == JOB_IS_RUN ? "is recorded" : "was recorded");
+    world_after(world, node->index);
+}
+
+void world_add_job(struct world *world, int n, struct step_job *job)
+{
+    struct node *node = &world->nodes[n];
+    struct step_job **end = &node->jobs;
+    while (*end != NULL) {
+        end = &(*end)->next;
+    }
+    *end = job;
+    job->next = NULL;
+    if (node->jobs == job) {
+        expect_job(world, node, JOB_IS_RUN);
+    }
+}
+
+/* -------------------------------------------------------------------------------------------------- start and end */
 
 void world_start(struct world *world, int n)
 {

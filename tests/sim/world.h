@@ -65,6 +65,8 @@ struct node {
     presence_time wall;         /* what its wall clock shows at monotonic 0 */
     size_t history_bytes;       /* of its recorder */
     size_t departures;          /* that it remembers; 0: as many as usual */
+    uint64_t job_ns;            /* its second thread takes up to twice as long for a whole state; 0: there is none */
+    struct step_job *jobs;      /* the first is being run */
     struct step_config *config; /* NULL: the world's */
     bool leaving, double_named;
     bool nothing_to_read; /* so the descriptor said, at that revision: it says the same while that stays */
@@ -155,6 +157,8 @@ uint64_t node_now(const struct node *node);
 /* A call on a node's step or recorder was made: its loop wakes if there is something for it, and the invariants are
  * looked at. Every local change ends with it. */
 void world_after(struct world *world, int node);
+/* A whole state is to be recorded by the node's second thread. */
+void world_add_job(struct world *world, int node, struct step_job *job);
 /* The node's loop runs at the latest then. */
 void world_expect_run(struct world *world, int node, uint64_t after);
 
