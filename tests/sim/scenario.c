@@ -11,6 +11,7 @@
 #include "network.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* ----------------------------------------------------------------------------------------------------------- set up */
 
@@ -66,9 +67,10 @@ static void choose_nodes(struct world *world)
 {
     static const unsigned counts[] = {2, 2, 3, 3, 3, 3, 4, 4, 5, 5, 6, 7, 8, 9};
     unsigned count = counts[below(world, 14)], routers = 1 + below(world, MOST_ROUTERS);
+    bool twins = below(world, 20) == 0;
     for (unsigned i = 0; i < count; i++) {
         char name[NAME_ROOM];
-        snprintf(name, sizeof name, "n%u", i);
+        snprintf(name, sizeof name, "n%u", twins && i == count - 1 ? 0 : i);
         int node = world_node(world, name);
         world->network->router[node] = (int)below(world, routers);
         world->nodes[node].history_bytes = below(world, 3) == 0 ? 4 * 1024 * 1024 : 1;
@@ -225,6 +227,10 @@ static void cut_something(struct world *world)
     default:
         a = (int)below(world, MOST_ROUTERS), b = (a + 1) % MOST_ROUTERS;
         network_cut_route(world, a, b, true);
+        if (below(world, 4) == 0) {
+            tell(world, -1, "one way only");
+            network->route_cut[b][a] = false;
+        }
         mend_later(world, MEND_ROUTES, a % world->node_count, b);
         break;
     }
@@ -347,6 +353,12 @@ static void die_with_its_node(struct world *world, int a)
     }
 }
 
+/* Of two nodes with one name the second to join ends by itself, which it may not have found out yet. */
+static bool is_twin(const struct world *world, int node)
+{
+    return node > 0 && strcmp(world->nodes[node].name, world->nodes[0].name) == 0;
+}
+
 /* Who leaves is gone; of those that are gone some come back, and one runs at least. */
 static void end_the_day(struct world *world)
 {
@@ -356,14 +368,15 @@ static void end_the_day(struct world *world)
     }
     world->actors->quiet = true;
     for (int node = 0; node < world->node_count; node++) {
-        if (world->nodes[node].state == NODE_UP && world->nodes[node].leaving) {
+        bool unready_twin = is_twin(world, node) && world_is_up(world, node) && !step_ready(world->nodes[node].step);
+        if (world->nodes[node].state == NODE_UP && (world->nodes[node].leaving || unready_twin)) {
             world_crash(world, node);
         }
         running += world_is_running(world, node) || world->nodes[node].state == NODE_STOPPED;
     }
     for (int node = 0; node < world->node_count; node++) {
         bool gone = world->nodes[node].state == NODE_GONE || world->nodes[node].state == NODE_ABSENT;
-        if (gone && (running == 0 || below(world, 2) == 0)) {
+        if (gone && (running == 0 || (below(world, 2) == 0 && !is_twin(world, node)))) {
             world_start(world, node);
             running++;
         }
