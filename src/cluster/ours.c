@@ -391,25 +391,69 @@ bool ours_pump(struct step *step)
 
 /* ------------------------------------------------------------------------------------------ who missed something -- */
 
-enum { REPAIR_MOST_BYTES = 4 * 1024 * 1024 };
+enum {
+    ANSWER_MOST_BYTES = 4 * 1024 * 1024,
+    ANSWER_CHANGES = 512,               /* in one message */
+    CHANGE_MOST_TEXT = 2 * 1025 + 65536 /* model, agent, user data */
+};
+
+/* Changes whose strings the reader will not keep, gathered for one message. */
+struct answer {
+    presence_change changes[ANSWER_CHANGES];
+    size_t count, bytes, used;
+    char text[WIRE_BATCH_BYTES + CHANGE_MOST_TEXT];
+};
+
+static const char *keep_text(struct answer *answer, const char *text)
+{
+    if (!text)
+        return NULL;
+    size_t length = strlen(text) + 1;
+    char *to = memcpy(answer->text + answer->used, text, length);
+    answer->used += length;
+    return to;
+}
+
+static void keep_change(struct answer *answer, const presence_change *change)
+{
+    presence_change *to = &answer->changes[answer->count++];
+    answer->bytes += wire_change_bytes(change);
+    *to = *change;
+    to->value.server = NULL; /* it is the message's */
+    to->value.model = keep_text(answer, change->value.model);
+    to->value.agent = keep_text(answer, change->value.agent);
+    to->value.user_data = keep_text(answer, change->value.user_data);
+}
+
+static void send_answer(struct step *step, const struct wire_ask *ask, const char *to, struct answer *answer)
+{
+    struct wire_message message = {.kind = WIRE_CHANGES,
+                                   .changes = {.server = ask->server,
+                                               .claim = ask->claim,
+                                               .first = answer->changes[0].number,
+                                               .changes = answer->changes,
+                                               .count = answer->count}};
+    if (answer->count > 0)
+        step_send(step, to, &message);
+    answer->count = answer->bytes = answer->used = 0;
+}
 
 static bool send_some(struct step *step, const struct wire_ask *ask, const char *to, presence_change_reader *reader)
 {
+    struct answer *answer = calloc(1, sizeof *answer);
     presence_change change;
     size_t sent = 0;
-    int code;
-    while ((code = presence_change_next(reader, &change)) == 1) {
-        /* One by one: the strings of a change live until the next. Repairs are short, or become a whole state. */
-        struct wire_message message = {
-            .kind = WIRE_CHANGES,
-            .changes = {
-                .server = ask->server, .claim = ask->claim, .first = change.number, .changes = &change, .count = 1}};
-        step_send(step, to, &message);
+    int code = PRESENCE_E_NO_MEMORY;
+    while (answer && sent < ANSWER_MOST_BYTES && (code = presence_change_next(reader, &change)) == 1) {
         sent += wire_change_bytes(&change);
-        if (sent >= REPAIR_MOST_BYTES)
-            return true;
+        keep_change(answer, &change);
+        if (answer->bytes >= WIRE_BATCH_BYTES || answer->used >= WIRE_BATCH_BYTES || answer->count == ANSWER_CHANGES)
+            send_answer(step, ask, to, answer);
     }
-    return code == 0;
+    if (answer)
+        send_answer(step, ask, to, answer);
+    free(answer);
+    return code == 0 || code == 1;
 }
 
 /* Changes after a number; or the advice to take the state, where they are not kept. */

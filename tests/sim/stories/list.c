@@ -28,6 +28,7 @@ const struct story story_list[] = {
     {"connections missing before a lapse and still missing after it", missing_before_lapse},
     {"a drain whose sockets close", drain_and_close},
     {"changes that come during a snapshot are not asked for again", changes_during_snapshot},
+    {"a gap of hundreds of changes", long_gap},
     {"a late beat of one that has left", late_beat_of_one_that_left},
     {"beats that come back later than a lease", echo_later_than_lease},
     {"a claimant that dies before its claim was complete, and a newcomer", claimant_dies_incomplete},

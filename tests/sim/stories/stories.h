@@ -65,6 +65,7 @@ void good_link(struct world *world, int from, int to);
 
 void snapshot_overtakes_login(struct world *world);
 void lost_disconnect(struct world *world);
+void long_gap(struct world *world);
 void restarted_mid_snapshot(struct world *world);
 void too_slow_for_history(struct world *world);
 void many_reconnect(struct world *world);

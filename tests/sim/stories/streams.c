@@ -52,6 +52,38 @@ void lost_disconnect(struct world *world)
     world_rest(world);
 }
 
+static unsigned repairs; /* messages with changes that came to n1 */
+
+static bool count_repairs(struct world *world, int from, int to, const struct wire_message *message)
+{
+    (void)world;
+    (void)from;
+    repairs += to == 1 && message->kind == WIRE_CHANGES;
+    return true;
+}
+
+/* 600 changes did not come: they are asked for at once, and come in messages of some 16 KiB, whatever is in them. */
+void long_gap(struct world *world)
+{
+    given_nodes(world, 2);
+    int g0 = gateway(world, "g0", 1, 0, 3);
+    world->network->links[0][1].cut = true;
+    for (int i = 0; i < 600; i++) {
+        actor_revise(world, g0, 1 + (uint64_t)i % 3);
+        world_run(world, MILLISECOND);
+    }
+    actor_disconnect(world, g0, 3);
+    world_run(world, 100 * MILLISECOND);
+    want(world, server_on(world, 1, "g0").number + 601 == server_on(world, 0, "g0").number);
+    repairs = 0;
+    world->network->filter = count_repairs;
+    good_link(world, 0, 1);
+    world_run(world, 1200 * MILLISECOND);
+    want(world, server_on(world, 1, "g0").number == server_on(world, 0, "g0").number && alive_on(world, 1, "g0") == 2);
+    want(world, counters_of(world, 1).states_taken == 0 && repairs >= 2 && repairs <= 6);
+    world_rest(world);
+}
+
 /* So slow an origin that a snapshot takes seconds; whoever follows it crashes in the midst of it, and begins anew. */
 void restarted_mid_snapshot(struct world *world)
 {
