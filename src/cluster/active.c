@@ -115,7 +115,7 @@ static bool walk(struct step *step, struct active *active, struct server *server
 
 uint64_t active_run(struct step *step)
 {
-    if (step->config.activity == 0 || !step->ready)
+    if (step->config.activity == 0 || !step->ready || !rule(step, STEP_RULE_ACTIVITY))
         return NEVER;
     struct active *active = step->active;
     if (!active) {

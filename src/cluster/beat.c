@@ -197,7 +197,7 @@ void beat_receive(struct step *step, const struct wire_message *message)
 
 uint64_t beat_since(const struct step *step, uint64_t when)
 {
-    return when > step->calm ? when : step->calm;
+    return when > step->calm || !rule(step, STEP_RULE_CALM) ? when : step->calm;
 }
 
 static uint64_t silence_began(const struct step *step, const struct peer *peer)
@@ -247,7 +247,8 @@ static bool most_are_silent(const struct step *step)
             latest = peer->heard;
     size_t silent = 0, all = 0;
     for (const struct peer *peer = step->peers; peer; peer = peer->next) {
-        if (peer->left || peer->sequence == 0 || (peer->silent && peer->heard + peer->lease < latest))
+        if (peer->left || peer->sequence == 0 ||
+            (peer->silent && (peer->heard + peer->lease < latest || !rule(step, STEP_RULE_FELLOWS))))
             continue;
         all++;
         silent += is_quiet(step, peer);

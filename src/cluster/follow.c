@@ -148,6 +148,9 @@ void follow_retry(struct step *step, struct server *server)
 bool follow_claim(struct step *step, struct server *server, const presence_claim *claim, struct peer *holder)
 {
     bool stated_here = ours_is_unclaimed(step, server);
+    presence_server_description known;
+    if (!rule(step, STEP_RULE_LARGER) && server_describe(step, server, &known) && !claim_is_none(&known.claim))
+        return false;
     int code = presence_replica_claim(step->recorder, server->name, claim, false);
     if (code)
         return false;
@@ -165,7 +168,6 @@ bool follow_claim(struct step *step, struct server *server, const presence_claim
     server->is_told = false;
     server->told_sequence = holder ? holder->sequence : 0;
     server_set_role(step, server, THEIRS, holder);
-    presence_server_description known;
     server->lapsed = server_describe(step, server, &known) && known.lapsed;
     if (stated_here && step->output.superseded)
         step->output.superseded(step->output.context, server->name, claim, holder ? holder->node : "");

@@ -223,7 +223,8 @@ int step_forget(struct step *step, uint64_t now, const char *name)
 
 void orphans_by_age(struct step *step)
 {
-    uint64_t after = step->config.forget_after * MS, fence = step->config.tombstone * MS;
+    uint64_t after = step->config.forget_after * MS,
+             fence = rule(step, STEP_RULE_FENCE) ? step->config.tombstone * MS : 0;
     for (struct server *server = step->servers, *next; server; server = next) {
         next = server->next;
         if (!is_orphan(server))

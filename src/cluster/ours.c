@@ -64,7 +64,9 @@ int ours_claim(struct step *step, struct server *server)
     if (epoch < largest->epoch)
         return PRESENCE_E_STALE;
     bool same_life = epoch == largest->epoch && !claim_is_none(largest);
-    presence_claim claim = {.epoch = epoch, .turn = same_life ? largest->turn + 1 : 1, .random = step_random(step)};
+    presence_claim claim = {.epoch = epoch,
+                            .turn = same_life && rule(step, STEP_RULE_TURN) ? largest->turn + 1 : 1,
+                            .random = step_random(step)};
     bool again = same_life && server->role == OURS && known.local && server->settle != NEVER;
     uint64_t settle = server->settle;
     batches_flush(step);
@@ -302,7 +304,8 @@ static void send_whole(struct step *step, struct server *server, const presence_
     struct wire_message message = {
         .kind = WIRE_CHANGES,
         .changes = {.server = server->name, .claim = statement->claim, .first = statement->change.number}};
-    step_broadcast(step, STEP_STREAM, &message);
+    if (rule(step, STEP_RULE_WHOLE))
+        step_broadcast(step, STEP_STREAM, &message);
     beat_hasten(step, MS);
 }
 

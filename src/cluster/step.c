@@ -200,7 +200,7 @@ static void note_pause(struct step *step)
 {
     uint64_t away = step->now - step->last_run;
     step->last_run = step->now;
-    if (away <= step->config.lease * MS / 2)
+    if (away <= step->config.lease * MS / 2 || !rule(step, STEP_RULE_PAUSE))
         return;
     step->calm = step->now;
     step->echoed = 0;
@@ -332,8 +332,8 @@ static bool everything_is_here(const struct step *step)
 /* Ready once it has listened for a lease, is heard, and holds every server that it heard of (rule G). */
 static void judge_ready(struct step *step)
 {
-    if (step->ready || step->deaf || step->linked == 0 || step->now - step->linked < step->config.lease * MS ||
-        !everything_is_here(step))
+    bool fetched = step->linked != 0 && step->now - step->linked >= step->config.lease * MS && everything_is_here(step);
+    if (step->ready || step->deaf || (!fetched && rule(step, STEP_RULE_READY)))
         return;
     step->ready = true;
     step->doubt_since = 0;
