@@ -183,8 +183,9 @@ void orphans_known(struct step *step, struct peer *peer, const struct wire_known
 void orphans_settle(struct step *step, struct server *server)
 {
     presence_server_description known;
-    if (server->role != THEIRS || !server->lapsed || server_holder_lives(server) || server->applying ||
-        step->now - server->claimed_at <= step->config.settle * MS || !rule(step, STEP_RULE_HEIRS) ||
+    if (server->role != THEIRS || !server->lapsed || server_holder_lives(server) || server->applying || step->deaf ||
+        step->most_silent || !beat_heard_ourselves(step, 0) || !rule(step, STEP_RULE_HEIRS) ||
+        step->now - beat_since(step, server->claimed_at) <= step->config.settle * MS ||
         !server_describe(step, server, &known) || known.inherited == 0 || known.forgotten)
         return;
     step_say(step, STEP_INFO, "settle", "server %s: %zu connections were never restated, and its node is silent",

@@ -351,7 +351,7 @@ static void scan_server(struct step *step, const char *name)
             server_set_role(step, server, THEIRS, NULL);
             server->vouched = known.complete;
             server->lapsed = known.lapsed;
-            server->orphaned = step->now;
+            server->orphaned = server->claimed_at = step->now;
         }
         return;
     }
