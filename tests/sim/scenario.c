@@ -353,10 +353,15 @@ static void die_with_its_node(struct world *world, int a)
     }
 }
 
-/* Of two nodes with one name the second to join ends by itself, which it may not have found out yet. */
-static bool is_twin(const struct world *world, int node)
+/* Two nodes may have one name: the second to join ends by itself, which it may not have found out yet. */
+static bool has_twin(const struct world *world, int node)
 {
-    return node > 0 && strcmp(world->nodes[node].name, world->nodes[0].name) == 0;
+    for (int other = 0; other < world->node_count; other++) {
+        if (other != node && strcmp(world->nodes[node].name, world->nodes[other].name) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Who leaves is gone; of those that are gone some come back, and one runs at least. */
@@ -368,15 +373,16 @@ static void end_the_day(struct world *world)
     }
     world->actors->quiet = true;
     for (int node = 0; node < world->node_count; node++) {
-        bool unready_twin = is_twin(world, node) && world_is_up(world, node) && !step_ready(world->nodes[node].step);
-        if (world->nodes[node].state == NODE_UP && (world->nodes[node].leaving || unready_twin)) {
+        bool runs = world->nodes[node].state == NODE_UP || world->nodes[node].state == NODE_STOPPED;
+        bool unready_twin = runs && has_twin(world, node) && !step_ready(world->nodes[node].step);
+        if (unready_twin || (world->nodes[node].state == NODE_UP && world->nodes[node].leaving)) {
             world_crash(world, node);
         }
         running += world_is_running(world, node) || world->nodes[node].state == NODE_STOPPED;
     }
     for (int node = 0; node < world->node_count; node++) {
         bool gone = world->nodes[node].state == NODE_GONE || world->nodes[node].state == NODE_ABSENT;
-        if (gone && (running == 0 || (below(world, 2) == 0 && !is_twin(world, node)))) {
+        if (gone && (running == 0 || (below(world, 2) == 0 && !has_twin(world, node)))) {
             world_start(world, node);
             running++;
         }
