@@ -108,6 +108,7 @@ enum step_rule {
     STEP_RULE_LARGER = 1 << 25,    /* a larger claim is taken at once */
     STEP_RULE_FENCE = 1 << 26,     /* a tombstone stays */
     STEP_RULE_ACTIVITY = 1 << 27,  /* what was active is told */
+    STEP_RULE_SERVE = 1 << 28,     /* anybody serves the state of a server whose node is silent */
 };
 
 /* INVALID by returning NULL with *error filled; or out of memory. The recorder must outlive it. A recorder without

@@ -90,7 +90,7 @@ static bool is_of_present_claim(struct step *step, const struct server *server)
 void transfer_ask(struct step *step, struct server *server, const struct wire_ask *ask)
 {
     presence_server_description known;
-    if (server->role != OURS && (server_holder_lives(server) || !server->vouched))
+    if (server->role != OURS && (server_holder_lives(server) || !server->vouched || !rule(step, STEP_RULE_SERVE)))
         return; /* not ours to tell, or not here */
     if (!server_describe(step, server, &known) || known.forgotten)
         return; /* a tombstone is told, and has no state */
