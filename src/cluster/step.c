@@ -200,7 +200,7 @@ static void note_pause(struct step *step)
 {
     uint64_t away = step->now - step->last_run;
     step->last_run = step->now;
-    if (away <= step->config.lease * MS / 2 || !rule(step, STEP_RULE_PAUSE))
+    if (away <= step->config.lease * MS / 2)
         return;
     step->calm = step->now;
     step->echoed = 0;

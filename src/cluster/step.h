@@ -101,7 +101,6 @@ enum step_rule {
     STEP_RULE_RECORDED = 1 << 18,  /* a recorded state counts for its own claim only */
     STEP_RULE_CALM = 1 << 19,      /* hearing again gives every lease a fresh start */
     STEP_RULE_FELLOWS = 1 << 20,   /* who was found silent within the lease counts among the silent */
-    STEP_RULE_PAUSE = 1 << 21,     /* a pause of the process is deafness */
     STEP_RULE_READY = 1 << 22,     /* ready only once all that was heard of is here */
     STEP_RULE_TURN = 1 << 23,      /* a claim of the same life takes a turn above the known */
     STEP_RULE_WHOLE = 1 << 24,     /* a list is told as a number without changes */

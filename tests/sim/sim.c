@@ -39,11 +39,10 @@ static const struct rule {
     {"own-echo", STEP_RULE_OWN_ECHO},   {"settle", STEP_RULE_SETTLE},
     {"heirs", STEP_RULE_HEIRS},         {"beginning", STEP_RULE_BEGINNING},
     {"recorded", STEP_RULE_RECORDED},   {"calm", STEP_RULE_CALM},
-    {"fellows", STEP_RULE_FELLOWS},     {"pause", STEP_RULE_PAUSE},
-    {"ready", STEP_RULE_READY},         {"turn", STEP_RULE_TURN},
-    {"whole", STEP_RULE_WHOLE},         {"larger", STEP_RULE_LARGER},
-    {"fence", STEP_RULE_FENCE},         {"activity", STEP_RULE_ACTIVITY},
-    {"serve", STEP_RULE_SERVE},
+    {"fellows", STEP_RULE_FELLOWS},     {"ready", STEP_RULE_READY},
+    {"turn", STEP_RULE_TURN},           {"whole", STEP_RULE_WHOLE},
+    {"larger", STEP_RULE_LARGER},       {"fence", STEP_RULE_FENCE},
+    {"activity", STEP_RULE_ACTIVITY},   {"serve", STEP_RULE_SERVE},
 };
 enum { RULE_COUNT = sizeof RULES / sizeof RULES[0], STORY_SEEDS = 10 };
 
