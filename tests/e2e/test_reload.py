@@ -210,7 +210,7 @@ def what_wants_a_restart_is_named():
     live, restart = lists_of_options()
     values = {"max-clients": "9000", "max-request-bytes": "1m", "max-request-words": "1000", "max-output-bytes": "1m",
               "max-watchers": "10", "max-listings": "10", "max-header-bytes": "2k", "idle-timeout": "1h",
-              "keepalive": "61s", "request-timeout": "31s", "max-list-bytes": "1m", "max-server-connections": "5",
+              "keepalive": "61s", "request-timeout": "31s", "report-timeout": "1m", "max-list-bytes": "1m", "max-server-connections": "5",
               "max-model-names": "5", "resp": "127.0.0.1:1", "host-name": "x", "max-connections": "9",
               "max-names": "9", "max-record-bytes": "9m", "history-bytes": "1m", "left-agents": "5", "node": "x",
               "settle-time": "1s", "state": "/nonexistent", "state-interval": "1s", "insecure": "yes",

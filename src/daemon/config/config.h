@@ -32,10 +32,10 @@ struct config {
     _Atomic uint64_t max_connections, max_names, max_record_bytes;
     _Atomic uint64_t history_bytes, left_agents;
     _Atomic uint64_t max_watchers, max_listings, max_header_bytes;
-    _Atomic uint64_t idle_timeout, request_timeout; /* milliseconds; 0: none */
-    _Atomic uint64_t keepalive;                     /* milliseconds */
-    char *node, *state;                             /* this node's name as a server; the folder of the state */
-    _Atomic uint64_t settle_time, state_interval;   /* milliseconds */
+    _Atomic uint64_t idle_timeout, request_timeout, report_timeout; /* milliseconds; 0: none */
+    _Atomic uint64_t keepalive;                                     /* milliseconds */
+    char *node, *state;                           /* this node's name as a server; the folder of the state */
+    _Atomic uint64_t settle_time, state_interval; /* milliseconds */
     _Atomic uint64_t max_list_bytes, max_server_connections, max_model_names;
     /* The cluster; nats "": none is joined. */
     char *nats, *cluster;

@@ -58,6 +58,8 @@ const struct option options[] = {
     {"request-timeout", OPTION_DURATION, IN(request_timeout), "30s", 0, 3600000, "TIME",
      "a client that leaves a request unfinished, replies unread, or AUTH unsaid for so long is closed; 0: no limit",
      .live = true},
+    {"report-timeout", OPTION_DURATION, IN(report_timeout), "10m", 0, 86400000, "TIME",
+     "a client that reads a report for so long is closed, for a report holds memory; 0: no limit", .live = true},
     {"node", OPTION_TEXT, IN(node), "", 0, 0, "NAME",
      "this node's name as a server, for agents that join it, and in the cluster [the host's]"},
     {"settle-time", OPTION_DURATION, IN(settle_time), "30s", 0, 86400000, "TIME",

@@ -124,13 +124,34 @@ static bool take_last_id(struct exchange *exchange)
            argument_set(&exchange->call, SLOT_AFTER, "Last-Event-ID", slice_of(id));
 }
 
-static void start_reply(struct exchange *exchange, const struct timeval *write_timeout)
+static void add_headers(struct exchange *exchange)
 {
-    struct bufferevent *bufferevent = exchange->connection->bufferevent;
     exchange_header(exchange, "Content-Type", "text/event-stream");
     exchange_header(exchange, "Cache-Control", "no-store");
     exchange_header(exchange, "X-Accel-Buffering", "no");
     exchange_header(exchange, "X-Content-Type-Options", "nosniff");
+}
+
+/* What is not to be a stream after all: an error, or a HEAD. */
+static void send_no_stream(struct exchange *exchange, struct event_stream *stream)
+{
+    struct client *client = &exchange->connection->client;
+    feed_close(client);
+    client->sink = NULL;
+    event_free(stream->ping);
+    free(stream);
+    if (exchange->json.is_error) {
+        exchange_send_reply(exchange);
+    } else {
+        add_headers(exchange);
+        exchange_send_stream_head(exchange);
+    }
+}
+
+static void start_reply(struct exchange *exchange, const struct timeval *write_timeout)
+{
+    struct bufferevent *bufferevent = exchange->connection->bufferevent;
+    add_headers(exchange);
     bufferevent_setwatermark(bufferevent, EV_READ, 0, INPUT_WHILE_STREAMING);
     bufferevent_set_timeouts(bufferevent, NULL, write_timeout->tv_sec > 0 ? write_timeout : NULL);
     evhttp_send_reply_start(exchange->request, 200, "OK");
@@ -156,12 +177,8 @@ void events_answer(struct exchange *exchange)
     client->closing = false;
     if (take_last_id(exchange))
         command_execute(&exchange->call);
-    if (exchange->json.is_error || evhttp_request_get_command(exchange->request) == EVHTTP_REQ_HEAD) {
-        feed_close(client);
-        client->sink = NULL;
-        event_free(stream->ping);
-        free(stream);
-        exchange_send_reply(exchange);
+    if (exchange->json.is_error || exchange_is_head(exchange)) {
+        send_no_stream(exchange, stream);
         return;
     }
     stream->stream = (struct stream){exchange->request, free_stream};

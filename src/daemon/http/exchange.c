@@ -7,6 +7,7 @@
  */
 #include "http/exchange.h"
 
+#include <event2/http_struct.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,7 +71,7 @@ static void send_buffer(struct exchange *exchange, int status, const char *type,
     add_missing(exchange, "Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'");
     if (type)
         add_missing(exchange, "Content-Type", type);
-    if (evhttp_request_get_command(exchange->request) == EVHTTP_REQ_HEAD) {
+    if (exchange_is_head(exchange)) {
         snprintf(length, sizeof length, "%zu", evbuffer_get_length(body));
         add_missing(exchange, "Content-Length", length);
         evbuffer_drain(body, evbuffer_get_length(body));
@@ -85,6 +86,19 @@ void exchange_send_nothing(struct evhttp_request *request)
 {
     evhttp_add_header(evhttp_request_get_output_headers(request), "Connection", "close");
     evhttp_send_reply(request, 503, phrase_of(503), NULL);
+}
+
+bool exchange_is_head(const struct exchange *exchange)
+{
+    return evhttp_request_get_command(exchange->request) == EVHTTP_REQ_HEAD;
+}
+
+/* evhttp sends a stream in chunks, but to a client of HTTP/1.0, and says so only of replies with a body. */
+void exchange_send_stream_head(struct exchange *exchange)
+{
+    if (exchange->request->major == 1 && exchange->request->minor >= 1)
+        exchange_header(exchange, "Transfer-Encoding", "chunked");
+    evhttp_send_reply(exchange->request, 200, phrase_of(200), NULL);
 }
 
 void exchange_send(struct exchange *exchange, int status, const char *type, const void *data, size_t length)

@@ -102,6 +102,10 @@ __attribute__((format(printf, 4, 5))) void exchange_problem(struct exchange *exc
 void exchange_send_nothing(struct evhttp_request *request);
 /* What the call has said: JSON, or the problem. */
 void exchange_send_reply(struct exchange *exchange);
+/* Whether it is a HEAD, which routes answer as GET. */
+bool exchange_is_head(const struct exchange *exchange);
+/* All that a HEAD is told where GET would be sent a stream: its headers, which are set, and how it would be framed. */
+void exchange_send_stream_head(struct exchange *exchange);
 /* Adds a header to the reply. */
 void exchange_header(struct exchange *exchange, const char *name, const char *value);
 const char *exchange_asked(const struct exchange *exchange, const char *header); /* NULL: not sent */

@@ -6,7 +6,8 @@
  * runs, each sorted as it is full; once all are there, and the widths of the columns with them, the runs are merged as
  * they are written, a piece of text at a time, each once the one before is with the kernel. So what waits in memory is
  * a row of 32 bytes for each connection of the largest model, and one piece. Reports of more than MOST_ROWS together on
- * one loop are refused, but for one alone.
+ * one loop are refused, but for one alone; and none is sent for longer than report-timeout, for it holds its view and
+ * its rows: then the client is cut off, and misses the last chunk.
  *
  * Widths are those of characters, not bytes. The loop of the connection; a step costs about a millisecond.
  */
@@ -47,6 +48,7 @@ struct report {
     size_t model_count, at;
     size_t reserved; /* rows, of MOST_ROWS */
     struct event *next;
+    struct event *last; /* its time is over; NULL: it has no end */
     /* of the model at hand; NULL: it has not begun */
     presence_connections *slice;
     presence_cursor cursor;
@@ -241,8 +243,9 @@ static void free_report(struct stream *base, bool gone)
     end_model(report);
     presence_names_free(report->models);
     presence_connections_free(report->view);
-    if (report->next)
-        event_free(report->next);
+    event_free(report->next);
+    if (report->last)
+        event_free(report->last);
     free(report);
 }
 
@@ -301,6 +304,26 @@ static void on_next(evutil_socket_t fd, short what, void *context)
         connection_cut_off(connection, "out of memory for its report");
 }
 
+static void on_last(evutil_socket_t fd, short what, void *context)
+{
+    (void)fd, (void)what;
+    const struct report *report = context;
+    counter_add(&connection_counters(report->connection)->cut_off_reports, 1);
+    output_give_up(report->connection);
+    connection_cut_off(report->connection, "its report takes longer than report-timeout");
+}
+
+/* False: out of memory. */
+static bool set_last(struct report *report, const struct call *call)
+{
+    const uint64_t most_ms = call->client->node->config->report_timeout;
+    const struct timeval most = {(time_t)(most_ms / 1000), (suseconds_t)(most_ms % 1000 * 1000)};
+    if (most_ms == 0)
+        return true;
+    report->last = event_new(call->client->loop->base, -1, 0, on_last, report);
+    return report->last && event_add(report->last, &most) == 0;
+}
+
 static int take_view(struct report *report, const struct call *call)
 {
     presence_recorder *recorder = call->client->node->recorder;
@@ -313,7 +336,7 @@ static int take_view(struct report *report, const struct call *call)
         presence_connections_free(all);
     }
     report->next = event_new(call->client->loop->base, -1, 0, on_next, report);
-    if (!report->view || !report->next)
+    if (!report->view || !report->next || !set_last(report, call))
         return PRESENCE_E_NO_MEMORY;
     return presence_connections_models(report->view, &report->models, &report->model_count);
 }
@@ -336,6 +359,8 @@ static void drop(struct report *report)
         return;
     if (report->next)
         event_free(report->next);
+    if (report->last)
+        event_free(report->last);
     presence_names_free(report->models);
     presence_connections_free(report->view);
     free(report);
@@ -352,7 +377,7 @@ void report_answer(struct exchange *exchange)
         exchange_send_reply(exchange);
         return;
     }
-    if (report->model_count == 0 || evhttp_request_get_command(exchange->request) == EVHTTP_REQ_HEAD) {
+    if (report->model_count == 0) {
         drop(report);
         exchange_send(exchange, 200, type, NULL, 0);
         return;
@@ -364,12 +389,18 @@ void report_answer(struct exchange *exchange)
         exchange_problem(exchange, 503, "BUSY", "too large a report beside those that are being sent");
         return;
     }
-    report->stream = (struct stream){exchange->request, free_report, .ends_soon = true};
-    report->connection = exchange->connection;
-    exchange->connection->stream = &report->stream;
     exchange_header(exchange, "Content-Type", type);
     exchange_header(exchange, "Cache-Control", "no-cache");
     exchange_header(exchange, "X-Content-Type-Options", "nosniff");
+    if (exchange_is_head(exchange)) {
+        exchange->connection->loop->report_rows -= report->reserved;
+        drop(report);
+        exchange_send_stream_head(exchange);
+        return;
+    }
+    report->stream = (struct stream){exchange->request, free_report, .ends_soon = true};
+    report->connection = exchange->connection;
+    exchange->connection->stream = &report->stream;
     evhttp_send_reply_start(exchange->request, 200, "OK");
     event_active(report->next, EV_TIMEOUT, 0);
 }

@@ -263,6 +263,8 @@ static const struct metric metrics[] = {
     {"presenced_cut_off_output_total", "Clients cut off because they read too slowly.", LOOP_COUNTER(cut_off_output)},
     {"presenced_cut_off_idle_total", "Clients cut off for saying nothing, or half a request, for too long.",
      LOOP_COUNTER(cut_off_idle)},
+    {"presenced_cut_off_reports_total", "Clients cut off because they read a report for longer than report-timeout.",
+     LOOP_COUNTER(cut_off_reports)},
     {"presenced_limited_commands_total", "Commands refused at a limit: names, connections, watchers, lists, memory.",
      LOOP_COUNTER(limited)},
     {"presenced_received_bytes_total", "Bytes received from clients.", LOOP_COUNTER(bytes_in)},

@@ -18,11 +18,12 @@ struct counters {
     _Alignas(64) _Atomic uint64_t commands;
     _Atomic uint64_t errors; /* error replies */
     _Atomic uint64_t protocol_errors;
-    _Atomic uint64_t accepted;       /* clients ever */
-    _Atomic uint64_t refused;        /* at max-clients */
-    _Atomic uint64_t cut_off_output; /* slow readers */
-    _Atomic uint64_t cut_off_idle;   /* idle, or with half a request, for too long */
-    _Atomic uint64_t limited;        /* commands refused at a limit */
+    _Atomic uint64_t accepted;        /* clients ever */
+    _Atomic uint64_t refused;         /* at max-clients */
+    _Atomic uint64_t cut_off_output;  /* slow readers */
+    _Atomic uint64_t cut_off_idle;    /* idle, or with half a request, for too long */
+    _Atomic uint64_t cut_off_reports; /* read for longer than report-timeout */
+    _Atomic uint64_t limited;         /* commands refused at a limit */
     _Atomic uint64_t bytes_in, bytes_out;
 };
 
