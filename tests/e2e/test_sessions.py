@@ -269,6 +269,61 @@ def a_half_open_gateway_is_found_out_by_keepalive(daemon):
     equal(status(asker, "b"), ["alive"])  # it has said nothing for as long, but its kernel answers
 
 
+def a_gateway_that_takes_over_is_the_only_holder(daemon):
+    """Given a gateway whose connections were lost without an end, when it is back and takes over, then what it does not
+    state again is missing at the end of the grace, although they look as though they were there; and they may say no
+    more. Without TAKEOVER it is one holder more, and all stays alive."""
+    asker = daemon.client()
+    marker = gateway(daemon, "marker", "GRACE", GRACE_MS)
+    for server, more in (("gw", ["EPOCH", 7]), ("no-epoch", [])):
+        lost = [gateway(daemon, server, *more, "GRACE", GRACE_MS) for _ in range(2)]
+        for i in (1, 2, 3):
+            equal(connect(lost[i % 2], server, f"{server}-{i}", i), 1)
+        beside = gateway(daemon, server, *more)
+        back = gateway(daemon, server, *more, "TAKEOVER")
+        equal(connect(back, server, f"{server}-1", 1), 0)
+        equal(status(asker, f"{server}-2"), ["alive"])
+        becomes(daemon, asker, [f"{server}-2", f"{server}-3"], ["missing"] * 2)
+        equal((reason(asker, f"{server}-2"), status(asker, f"{server}-1")), ("timed_out", ["alive"]))
+        for each in (*lost, beside):
+            holds(connect(each, server, "late", 9), "STALE")
+            equal(each.ask("QUIT"), "OK")
+        equal(status(asker, f"{server}-1"), ["alive"])
+        # It took over from all but itself: with the same connection nothing is waited for.
+        equal(back.ask("PRESENCE.SESSION", server, *more, "takeover"), "OK")
+        equal(connect(back, server, f"{server}-4", 4), 1)
+        equal(back.ask("QUIT"), "OK")
+        becomes(daemon, asker, [f"{server}-1", f"{server}-4"], ["missing"] * 2)
+    connect(marker, "marker", "m", 1)
+    marker.close()
+    becomes(daemon, asker, ["m"], ["missing"])
+
+
+def what_takes_over_from_itself_waits_for_nothing(daemon):
+    asker = daemon.client()
+    own, other = gateway(daemon, "gw", "EPOCH", 7, "GRACE", GRACE_MS), gateway(daemon, "gw", "EPOCH", 7)
+    connect(own, "gw", "a", 1)
+    connect(other, "gw", "b", 2)
+    equal(own.ask("PRESENCE.SESSION", "gw", "EPOCH", 7, "TAKEOVER"), "OK")
+    marker = gateway(daemon, "marker", "GRACE", GRACE_MS)
+    connect(marker, "marker", "m", 1)
+    marker.close()  # its grace ends later than any that could have begun
+    becomes(daemon, asker, ["m"], ["missing"])
+    equal(status(asker, "a", "b"), ["alive", "alive"])
+    holds(connect(other, "gw", "c", 3), "STALE")
+
+
+def taking_over_without_a_grace_is_a_new_beginning(daemon):
+    asker, lost = daemon.client(), gateway(daemon, "gw", "EPOCH", 7)
+    connect(lost, "gw", "a", 1)
+    equal(asker.ask("PRESENCE.SESSION", "gw", "EPOCH", 6, "TAKEOVER").split()[0], "STALE")
+    equal(status(asker, "a"), ["alive"])  # it took nothing over
+    back = gateway(daemon, "gw", "EPOCH", 7, "TAKEOVER")
+    equal((status(asker, "a"), reason(asker, "a")), (["missing"], "server_down"))
+    equal(connect(back, "gw", "a", 1), 0)
+    equal(status(asker, "a"), ["alive"])
+
+
 def a_half_open_gateway_with_replies_under_way_is_found_out(daemon):
     lost, asker = gateway(daemon, "lost"), daemon.client()
     connect(lost, "lost", "a", 1)

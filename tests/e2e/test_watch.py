@@ -122,6 +122,7 @@ def resp2_is_a_subscription(daemon):
     equal(client.ask("PING"), ["pong", ""])
     holds(client.ask("PRESENCE.COUNT"), "only PING")
     holds(client.ask("PRESENCE.ACTIVITY", "gateway-1", 20), "only PING")
+    holds(client.ask("PRESENCE.SESSION", "gateway-2"), "only PING")
     equal(client.ask("PRESENCE.UNWATCH"), ["unsubscribe", "presence", 0])
     equal(client.ask("PRESENCE.COUNT", "AGENT", "unit-d-0"), 1)
     gateway.ask("PRESENCE.DISCONNECT", "gateway-1", 20)

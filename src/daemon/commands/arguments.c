@@ -16,7 +16,7 @@ static const char *const slot_names[SLOT_COUNT] = {
     [SLOT_IDS] = "id",        [SLOT_NAMES] = "agent",     [SLOT_CONTROLLER] = "controller",
     [SLOT_AGENTS] = "agents", [SLOT_AFTER] = "after",     [SLOT_CURSOR] = "cursor",
     [SLOT_LIMIT] = "limit",   [SLOT_DETAILS] = "details", [SLOT_EPOCH] = "epoch",
-    [SLOT_GRACE] = "grace",   [SLOT_LIST] = "list",
+    [SLOT_GRACE] = "grace",   [SLOT_LIST] = "list",       [SLOT_TAKEOVER] = "takeover",
 };
 
 static bool set_text(struct call *call, const char **to, const char *shown_name, struct slice text)
@@ -116,6 +116,8 @@ bool argument_set(struct call *call, enum slot slot, const char *shown_name, str
         return set_flag(call, &arguments->agents, shown_name, text);
     case SLOT_DETAILS:
         return set_flag(call, &arguments->details, shown_name, text);
+    case SLOT_TAKEOVER:
+        return set_flag(call, &arguments->takeover, shown_name, text);
     case SLOT_AFTER:
         return set_after(call, text);
     case SLOT_CURSOR:
@@ -164,6 +166,11 @@ static const struct argument_spec *spec_of_keyword(const struct command *command
     return NULL;
 }
 
+static bool is_flag(enum slot slot)
+{
+    return slot == SLOT_CONTROLLER || slot == SLOT_AGENTS || slot == SLOT_DETAILS || slot == SLOT_TAKEOVER;
+}
+
 static bool set_by_keyword(struct call *call, size_t *at)
 {
     struct slice word = call->words[*at];
@@ -178,7 +185,7 @@ static bool set_by_keyword(struct call *call, size_t *at)
         return false;
     }
     ++*at;
-    if (spec->slot == SLOT_CONTROLLER || spec->slot == SLOT_AGENTS || spec->slot == SLOT_DETAILS)
+    if (is_flag(spec->slot))
         return argument_set(call, spec->slot, spec->keyword, slice_of("1"));
     if (*at == call->word_count) {
         reply_error(call->reply, ERROR_ERR, "%s wants a value", spec->keyword);

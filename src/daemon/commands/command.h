@@ -23,15 +23,16 @@ enum slot {
     SLOT_STATUS,     /* alive, missing, unknown */
     SLOT_CONTROLLER, /* flags: without a value in RESP, 0 or 1 or false or true elsewhere */
     SLOT_AGENTS,
-    SLOT_IDS,     /* the rest of the words, at least one: connection ids */
-    SLOT_NAMES,   /* the rest of the words, at least one: names of agents */
-    SLOT_AFTER,   /* a revision, or revision.index: where a watch begins */
-    SLOT_CURSOR,  /* of the page before */
-    SLOT_LIMIT,   /* rows of a page */
-    SLOT_DETAILS, /* a flag: rows are records, not names */
-    SLOT_EPOCH,   /* of a server's life */
-    SLOT_GRACE,   /* milliseconds */
-    SLOT_LIST,    /* the rest of the words, at least one: a server's list, or what becomes of it */
+    SLOT_IDS,      /* the rest of the words, at least one: connection ids */
+    SLOT_NAMES,    /* the rest of the words, at least one: names of agents */
+    SLOT_AFTER,    /* a revision, or revision.index: where a watch begins */
+    SLOT_CURSOR,   /* of the page before */
+    SLOT_LIMIT,    /* rows of a page */
+    SLOT_DETAILS,  /* a flag: rows are records, not names */
+    SLOT_EPOCH,    /* of a server's life */
+    SLOT_GRACE,    /* milliseconds */
+    SLOT_TAKEOVER, /* a flag: the others that hold the server have lost it */
+    SLOT_LIST,     /* the rest of the words, at least one: a server's list, or what becomes of it */
     SLOT_COUNT
 };
 
@@ -48,7 +49,7 @@ struct arguments {
     const char *server, *model, *agent, *data; /* NUL-terminated, in the request's memory; NULL if not given */
     uint64_t id;
     presence_status status;
-    bool controller, agents, details;
+    bool controller, agents, details, takeover;
     uint64_t after_revision, after_skip; /* as in presence_watch_options */
     const char *cursor;
     uint64_t limit;
@@ -78,9 +79,9 @@ enum command_flags {
     COMMAND_ADMIN = 1 << 2,      /* admin; logged */
     COMMAND_OPEN = 1 << 3,       /* before AUTH too */
     COMMAND_CLIENT = 1 << 4,     /* needs a connection that lasts: not for single HTTP requests */
-    COMMAND_SUBSCRIBED = 1 << 6, /* a RESP2 client that watches may run it too */
     COMMAND_JOIN = 1 << 5,       /* connects the client itself as an agent: join:MODEL[/AGENT] */
-    COMMAND_BINDS = 1 << 6,      /* a write that decides itself who holds the server: sessions do not stop it */
+    COMMAND_SUBSCRIBED = 1 << 6, /* a RESP2 client that watches may run it too */
+    COMMAND_BINDS = 1 << 7,      /* a write that decides itself who holds the server: sessions do not stop it */
 };
 
 struct run;

@@ -34,6 +34,7 @@ static void run_session(struct call *call)
         .epoch = arguments->epoch,
         .has_grace = argument_given(arguments, SLOT_GRACE),
         .grace_ms = arguments->grace_ms,
+        .takes_over = arguments->takeover,
     };
     presence_error error = {0};
     if (name_problem(slice_of(wish.server))) {
@@ -75,11 +76,11 @@ static const struct command commands[] = {
         .name = "PRESENCE.SESSION",
         .flags = COMMAND_WRITE | COMMAND_BINDS | COMMAND_CLIENT,
         .least_words = 2,
-        .most_words = 6,
-        .syntax = "server [EPOCH n] [GRACE ms]",
+        .most_words = 7,
+        .syntax = "server [EPOCH n] [GRACE ms] [TAKEOVER]",
         .summary = "Binds this connection to the server, which is down when the last one bound to it is gone.",
-        .specs = {{SLOT_SERVER, NULL}, {SLOT_EPOCH, "EPOCH"}, {SLOT_GRACE, "GRACE"}},
-        .spec_count = 3,
+        .specs = {{SLOT_SERVER, NULL}, {SLOT_EPOCH, "EPOCH"}, {SLOT_GRACE, "GRACE"}, {SLOT_TAKEOVER, "TAKEOVER"}},
+        .spec_count = 4,
         .run = run_session,
     },
     {

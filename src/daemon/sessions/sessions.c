@@ -350,8 +350,7 @@ static int claim(struct node *node, const char *server, uint64_t epoch)
 }
 
 /* Whether the wish may be granted, and what the recorder must be told. The fence is held for writing. */
-static int take_over(struct sessions *sessions, const struct held *held, const struct session_wish *wish,
-                     bool *new_life)
+static int grant(struct sessions *sessions, const struct held *held, const struct session_wish *wish, bool *new_life)
 {
     bool waited_for = held->holders > 0 || held->due[0].at_ms;
     *new_life = !waited_for;
@@ -390,6 +389,7 @@ static void add_holder(struct held *held, struct session *session, const struct 
 }
 
 static void drop_ended(struct sessions *sessions, struct held *held);
+static void drop_others(struct sessions *sessions, struct held *held, const struct session *own);
 static void leave(struct sessions *sessions, struct session *session, bool on_purpose);
 
 int sessions_bind(struct client *client, const struct session_wish *wish, presence_error *error)
@@ -411,7 +411,11 @@ int sessions_bind(struct client *client, const struct session_wish *wish, presen
     session->socket = client->socket;
     pthread_rwlock_wrlock(&held->fence);
     drop_ended(sessions, held);
-    int code = take_over(sessions, held, wish, &new_life);
+    int code = grant(sessions, held, wish, &new_life);
+    if (code == PRESENCE_OK && wish->takes_over && !new_life) {
+        drop_others(sessions, held, before);
+        new_life = held->holders == 0 && !held->due[0].at_ms; /* without a grace that was the end of it */
+    }
     if (code == PRESENCE_OK) {
         pthread_mutex_lock(&sessions->mutex);
         add_holder(held, session, wish, new_life);
@@ -481,12 +485,31 @@ static void drop_ended(struct sessions *sessions, struct held *held)
     for (struct session *each = held->first; each; each = each->next)
         if (!peer_has_ended(each->socket))
             return;
-    if (!held->first || atomic_load(&sessions->node->stopping))
-        return;
-    for (struct session *each = held->first; each; each = each->next)
-        each->life = 0;
-    held->first = NULL;
-    holders_leave(sessions, held, held->holders, false);
+    if (held->first && !atomic_load(&sessions->node->stopping))
+        drop_others(sessions, held, NULL);
+}
+
+/* The holders but this session, which may be none of them, have lost it. The fence is held for writing. */
+static void drop_others(struct sessions *sessions, struct held *held, const struct session *own)
+{
+    struct session *kept = NULL;
+    size_t count = 0;
+    for (struct session *each = held->first, *next; each; each = next) {
+        next = each->next;
+        if (each == own) {
+            kept = each;
+        } else {
+            each->life = 0;
+            count++;
+        }
+    }
+    held->first = kept;
+    if (kept) {
+        kept->next = NULL;
+        kept->link = &held->first;
+    }
+    if (count > 0)
+        holders_leave(sessions, held, count, false);
 }
 
 /* All its holders have lost it, and nothing is waited for. The fence is held for writing. */

@@ -15,6 +15,10 @@
  * A holder whose peer has closed the connection is gone when its loop reads that end, or, where no other is left, when
  * somebody binds to the server before that.
  *
+ * Who takes over is the server's only holder from then on: the others of its life have lost the server, as though their
+ * connections had closed; so what it does not state again within the grace becomes missing. It is for a gateway whose
+ * last connection was lost without an end that anybody could see (a cable, a NAT), which would else be one holder more.
+ *
  * The last holder gone: by QUIT, RESET or by binding elsewhere: drained at once. By a closed connection: server_down at
  * once without a grace; with one, timed_out when it is over.
  *
@@ -53,7 +57,7 @@ void sessions_free(struct node *node);
 
 struct session_wish {
     const char *server; /* a good name */
-    bool has_epoch, has_grace;
+    bool has_epoch, has_grace, takes_over;
     uint64_t epoch, grace_ms;
 };
 
