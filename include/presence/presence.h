@@ -180,6 +180,14 @@ PRESENCE_API void presence_recorder_enable(presence_recorder *recorder);
 PRESENCE_API void presence_recorder_disable(presence_recorder *recorder);
 PRESENCE_API bool presence_recorder_is_enabled(const presence_recorder *recorder);
 
+/* From now on the recorder has the limits of these options (limit_connections, limit_names, limit_bytes), enabled or
+ * not; the other fields are not looked at. What is held above a limit that was lowered stays, may be stated again,
+ * stamped and removed, and nothing is added until it is below. Not a change: the revision stays, and no watch is told.
+ * O(1).
+ * Errors, which leave the limits as they were: INVALID (options that presence_options_init has not filled), NO_MEMORY
+ * (to set aside what removing takes under a limit of bytes). */
+PRESENCE_API int presence_recorder_set_limits(presence_recorder *recorder, const presence_options *options);
+
 /* The recorder's revision now. 0 when new; it never goes back, not even when disabled. One more for each call that
  * alters anything but a last_seen, and for each mark. */
 PRESENCE_API uint64_t presence_recorder_revision(const presence_recorder *recorder);

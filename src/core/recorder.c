@@ -171,6 +171,33 @@ presence_recorder *presence_recorder_new(const presence_clock *clock)
     return presence_recorder_new_with(&options, NULL);
 }
 
+static void set_limits(struct registry *registry, const presence_options *options)
+{
+    registry->limit_connections = options->limit_connections;
+    registry->limit_names = options->limit_names;
+    registry->arena.limit_bytes = options->limit_bytes;
+}
+
+int presence_recorder_set_limits(presence_recorder *recorder, const presence_options *options)
+{
+    if (!options || options->struct_bytes != sizeof *options)
+        return PRESENCE_E_INVALID;
+    recorder_lock(recorder);
+    /* While there was no limit nothing was set aside for those who remove. */
+    int code = options->limit_bytes ? arena_set_aside(&recorder->registry->arena) : PRESENCE_OK;
+    if (code == PRESENCE_OK || code == PRESENCE_E_LIMIT) { /* at the limit of before, and it was set aside then */
+        recorder->options.limit_connections = options->limit_connections;
+        recorder->options.limit_names = options->limit_names;
+        recorder->options.limit_bytes = options->limit_bytes;
+        set_limits(recorder->registry, options);
+        if (recorder->spare_registry)
+            set_limits(recorder->spare_registry, options);
+        code = PRESENCE_OK;
+    }
+    recorder_unlock(recorder);
+    return code;
+}
+
 void presence_recorder_free(presence_recorder *recorder)
 {
     if (!recorder)

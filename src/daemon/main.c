@@ -133,6 +133,25 @@ static void raise_descriptors(const struct config *config)
     }
 }
 
+static void set_limits(presence_options *options, const struct config *config)
+{
+    options->limit_connections = config->max_connections;
+    options->limit_names = config->max_names;
+    options->limit_bytes = config->max_record_bytes;
+}
+
+/* Gives the recorder the limits of the configuration as it is now. */
+static void limit_record(struct node *node)
+{
+    presence_options options;
+    presence_options_init(&options);
+    set_limits(&options, node->config);
+    int code = presence_recorder_set_limits(node->recorder, &options);
+    if (code)
+        log_event(LOG_LEVEL_ERROR, "not reloaded", "option", "max-connections, max-names, max-record-bytes", "why",
+                  presence_strerror(code), NULL);
+}
+
 /* What a running daemon can take over of a configuration that was read again; says what it did, and what it cannot. */
 static void take_over(struct daemon *daemon, const struct config *fresh)
 {
@@ -147,6 +166,7 @@ static void take_over(struct daemon *daemon, const struct config *fresh)
             log_event(LOG_LEVEL_WARNING, "not reloaded", "option", name, "why", "wants a restart", NULL);
     log_set_level((enum log_level)config->log_level);
     listings_limit(daemon->node.listings, config->max_listings);
+    limit_record(&daemon->node);
     if (config->max_clients != max_clients)
         raise_descriptors(config);
 }
@@ -219,9 +239,7 @@ static bool make_node(struct daemon *daemon, char *error, size_t error_bytes)
     presence_options options;
     presence_error problem = {0};
     presence_options_init(&options);
-    options.limit_connections = config->max_connections;
-    options.limit_names = config->max_names;
-    options.limit_bytes = config->max_record_bytes;
+    set_limits(&options, config);
     options.history_bytes = config->history_bytes;
     options.left_agents = config->left_agents;
     clock_gettime(CLOCK_REALTIME, &now);

@@ -148,6 +148,34 @@ def more_may_be_recorded():
         equal(clients[0].ask("PRESENCE.UPDATESERVER", "list", "COMMIT"), 1000)
 
 
+def the_record_may_be_larger_or_smaller():
+    """Given limits of the record that are lowered below what it has, then that stays, and nothing is added; once they are
+    raised, it is."""
+    with Reloaded(max_connections=0) as daemon:
+        client = daemon.client()
+
+        def connect(agent, number):
+            return client.ask("PRESENCE.CONNECT", "gw", MODEL, agent, number)
+        equal([connect("a", number) for number in range(5)], [1] * 5)
+        daemon.reload(max_connections=3)
+        holds(connect("a", 5), "BUSY a limit")
+        equal((client.ask("PRESENCE.COUNT"), connect("a", 4)), (5, 0))
+        equal(client.ask("PRESENCE.DISCONNECT", "gw", 0, 1, 2), 3)
+        equal(connect("a", 5), 1)
+        holds(connect("a", 6), "BUSY a limit")
+        daemon.reload(max_connections=0, max_names=4)  # the node's own server is one of them
+        equal(connect("a", 6), 1)
+        holds(connect("b", 7), "BUSY a limit")
+        daemon.reload(max_names=0, max_record_bytes=1)
+        client.send(b"".join(encode("PRESENCE.CONNECT", "gw", MODEL, f"c-{number}", number)
+                             for number in range(100, 30100)))
+        replies = [client.reply() for _ in range(30000)]
+        holds(replies[-1], "BUSY a limit")
+        equal(client.ask("PRESENCE.DISCONNECT", "gw", 3), 1)
+        daemon.reload(max_record_bytes="1g")
+        equal(connect("c", 3), 1)
+
+
 def more_listings_are_kept():
     with Reloaded(max_listings=4) as daemon:
         client = daemon.client()
@@ -250,7 +278,7 @@ def the_papers_tell_which():
 
 
 for function in (a_request_may_be_larger_or_smaller, http_requests_too, replies_may_wait_longer_or_shorter,
-                 more_clients_and_watchers_may_come, more_may_be_recorded, more_listings_are_kept,
+                 more_clients_and_watchers_may_come, more_may_be_recorded, the_record_may_be_larger_or_smaller, more_listings_are_kept,
                  times_may_be_shorter, a_peer_may_be_silent_for_longer, the_log_may_tell_more,
                  what_wants_a_restart_is_named, the_papers_tell_which):
     story(function.__name__.replace("_", " "), function)

@@ -316,6 +316,111 @@ static void at_the_limit_connections_can_still_be_removed_once_views_are_gone(vo
     assert_true(refused > 0);
 }
 
+static void set_limits(struct world *world, uint64_t connections, uint64_t names, uint64_t bytes)
+{
+    presence_options options = world_options(world);
+    options.limit_connections = connections;
+    options.limit_names = names;
+    options.limit_bytes = bytes;
+    uint64_t revision = presence_recorder_revision(world->recorder);
+    expect_code(PRESENCE_OK, presence_recorder_set_limits(world->recorder, &options));
+    assert_int_equal(revision, presence_recorder_revision(world->recorder));
+}
+
+static void limits_are_set_while_it_records(void **state)
+{
+    struct world *world = *state;
+    const presence_value list[] = {test_value(S0, 1, MODEL_A, "a"), test_value(S0, 2, MODEL_A, "a"),
+                                   test_value(S0, 3, MODEL_A, "a"), test_value(S0, 4, MODEL_A, "a"),
+                                   test_value(S0, 5, MODEL_A, "a")};
+    for (uint64_t id = 1; id <= 4; id++)
+        connects(world, S0, MODEL_A, "a", id);
+    /* What is held above the limit stays, and may be stated again; nothing is added, */
+    set_limits(world, 2, 0, 0);
+    expect_counts(world, 4, 0);
+    expect_refused(world, PRESENCE_E_LIMIT, connect_one(world, S0, MODEL_A, "a", 5));
+    expect_refused(world, PRESENCE_E_LIMIT, presence_recorder_update_server(world->recorder, S0, list, 5, NULL));
+    expect_code(PRESENCE_OK, presence_recorder_update_server(world->recorder, S0, list, 4, NULL));
+    connects(world, S0, MODEL_A, "a", 4);
+    /* until it is below. */
+    for (uint64_t id = 1; id <= 2; id++) {
+        disconnects(world, S0, id);
+        expect_refused(world, PRESENCE_E_LIMIT, connect_one(world, S0, MODEL_A, "a", 5));
+    }
+    disconnects(world, S0, 3);
+    connects(world, S0, MODEL_A, "a", 5);
+    /* A limit that is raised, or is no more, makes room at once. */
+    set_limits(world, 3, 0, 0);
+    connects(world, S0, MODEL_A, "a", 6);
+    expect_refused(world, PRESENCE_E_LIMIT, connect_one(world, S0, MODEL_A, "a", 7));
+    set_limits(world, 0, 3, 0);
+    connects(world, S0, MODEL_A, "a", 7);
+    expect_refused(world, PRESENCE_E_LIMIT, connect_one(world, S0, MODEL_A, "b", 8));
+    set_limits(world, 0, 0, 0);
+    connects(world, S0, MODEL_A, "b", 8);
+}
+
+static void limits_that_were_set_last(void **state)
+{
+    struct world *world = *state;
+    for (int run = 0; run < 4; run++) { /* a view keeps the record of before: the next life has another */
+        bool held = run & 1, while_disabled = run & 2;
+        set_limits(world, 0, 0, 0);
+        connects(world, S0, MODEL_A, "a", 1);
+        presence_connections *view = held ? presence_recorder_connections(world->recorder) : NULL;
+        set_limits(world, while_disabled ? 1 : 2, 0, 0);
+        presence_recorder_disable(world->recorder);
+        if (while_disabled)
+            set_limits(world, 2, 0, 0);
+        presence_recorder_enable(world->recorder);
+        connects(world, S0, MODEL_A, "a", 1);
+        connects(world, S0, MODEL_A, "a", 2);
+        expect_refused(world, PRESENCE_E_LIMIT, connect_one(world, S0, MODEL_A, "a", 3));
+        presence_connections_free(view);
+    }
+}
+
+static void bad_limits_change_nothing(void **state)
+{
+    struct world *world = *state;
+    limit_connections(world, 1);
+    connects(world, S0, MODEL_A, "a", 1);
+    presence_options unfilled = {0};
+    expect_refused(world, PRESENCE_E_INVALID, presence_recorder_set_limits(world->recorder, NULL));
+    expect_refused(world, PRESENCE_E_INVALID, presence_recorder_set_limits(world->recorder, &unfilled));
+    expect_refused(world, PRESENCE_E_LIMIT, connect_one(world, S0, MODEL_A, "a", 2));
+}
+
+/* Given a record that grew without a limit, whatever its free memory happens to be, when bytes are limited to less than
+ * it has, then nothing is added, and all of it can be stamped and removed. */
+static void below_a_new_limit_of_bytes_all_can_be_removed(void **state)
+{
+    struct world *world = *state;
+    for (uint64_t count = 1; count < 3000; count += count / 40 + 1) {
+        presence_options options = world_options(world);
+        world_restart(world, &options);
+        for (uint64_t id = 0; id < count; id++) {
+            char agent[TEST_NAME_BYTES];
+            presence_connections *view = id > count / 2 ? presence_recorder_connections(world->recorder) : NULL;
+            connects(world, S0, MODEL_A, test_name(agent, "an-agent-with-a-name-of-some-length", id), id);
+            presence_connections_free(view);
+        }
+        set_limits(world, 0, 0, 1);
+        size_t held_bytes = atomic_load(&world->memory.outstanding_bytes), refused = 0;
+        for (uint64_t id = count; id < count + 20000 && !refused; id++) {
+            char agent[TEST_NAME_BYTES];
+            int code = connect_one(world, S0, MODEL_A, test_name(agent, "an-agent-with-a-name-of-some-length", id), id);
+            refused += code == PRESENCE_E_LIMIT;
+        }
+        assert_int_equal(refused, 1); /* once what is free within is used up */
+        assert_true(atomic_load(&world->memory.outstanding_bytes) <= held_bytes);
+        for (uint64_t id = 0; id < count; id++) {
+            expect_code(PRESENCE_OK, presence_recorder_activity(world->recorder, S0, id));
+            disconnects(world, S0, id);
+        }
+    }
+}
+
 static void without_limits_there_are_none(void **state)
 {
     struct world *world = *state;
@@ -339,6 +444,10 @@ int main(void)
         story(so_many_bytes_and_no_more),
         story(views_count_towards_the_bytes),
         story(at_the_limit_connections_can_still_be_removed_once_views_are_gone),
+        story(limits_are_set_while_it_records),
+        story(limits_that_were_set_last),
+        story(bad_limits_change_nothing),
+        story(below_a_new_limit_of_bytes_all_can_be_removed),
         story(without_limits_there_are_none),
     };
     return cmocka_run_group_tests_name("limits", tests, NULL, NULL);

@@ -342,6 +342,11 @@ int arena_reserve_slow(struct arena *arena)
     return reserve(arena, 1);
 }
 
+int arena_set_aside(struct arena *arena)
+{
+    return reserve(arena, 2);
+}
+
 int arena_reserve_to_grow(struct arena *arena)
 {
     return arena->limit_bytes ? reserve(arena, 2) : PRESENCE_OK;

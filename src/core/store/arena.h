@@ -87,6 +87,8 @@ static inline int arena_reserve(struct arena *arena)
     return __builtin_expect(arena_is_short(arena), 0) ? arena_reserve_slow(arena) : PRESENCE_OK;
 }
 
+/* Reserves for one change that makes the record larger and one that does not, before a limit is set or lowered. */
+int arena_set_aside(struct arena *arena);
 /* As arena_reserve, for changes that make the record larger: with a limit, these leave one reserve for those that do
  * not,
  * so that at the limit connections can still be stamped and removed. */
