@@ -13,6 +13,7 @@
 #include "commands/command.h"
 #include "config/config.h"
 #include "http/http.h"
+#include "worker/worker.h"
 #include "loop/loop.h"
 #include "node/node.h"
 #include "resp/resp.h"
@@ -283,6 +284,7 @@ static bool free_daemon(struct daemon *daemon)
             event_free(daemon->signals[i]);
     if (daemon->watchdog)
         event_free(daemon->watchdog);
+    worker_stop(&daemon->node);
     if (daemon->resp) {
         resp_side_stop_listening(daemon->resp);
         resp_side_free(daemon->resp);
@@ -291,6 +293,7 @@ static bool free_daemon(struct daemon *daemon)
     cluster_free(&daemon->node);
     bool kept = state_close(&daemon->node);
     sessions_free(&daemon->node);
+    worker_free(&daemon->node);
     loops_free(&daemon->loops);
     listings_free(daemon->node.listings);
     presence_recorder_free(daemon->node.recorder);
@@ -310,7 +313,7 @@ static int run(struct daemon *daemon)
                 make_node(daemon, error, sizeof error) && state_open(&daemon->node, error, sizeof error) &&
                 sessions_start(&daemon->node, error, sizeof error) && join_cluster(daemon, error, sizeof error) &&
                 sessions_claim_own(&daemon->node, error, sizeof error) && catch_signals(daemon, error, sizeof error) &&
-                start_watchdog(daemon, error, sizeof error) &&
+                start_watchdog(daemon, error, sizeof error) && worker_start(&daemon->node, error, sizeof error) &&
                 (daemon->resp = resp_side_new(&daemon->node, error, sizeof error)) != NULL &&
                 (daemon->http = http_side_new(&daemon->node, error, sizeof error)) != NULL;
     if (good && (good = state_start(&daemon->node, error, sizeof error))) {

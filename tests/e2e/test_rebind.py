@@ -17,7 +17,7 @@ from presenced import Error, encode, equal, holds
 MODEL = "2e15302a-bbdf-4077-8e65-116a5a0e0348"
 GRACE_MS = 400
 LONG_MS = 60000
-LIST, PART = 60000, 1000  # values of the list that keeps a loop busy
+LIST, PART, TIMES = 30000, 1000, 60  # connections of the agent whose counting keeps a loop busy, and how often
 
 # A gateway with a connection for each of its servers: binds and states all of them, says so, and hangs on until killed.
 GATEWAY = """
@@ -79,20 +79,22 @@ def half_close(client):
 
 
 class Busy:
-    """A loop that is kept busy by a list that is being committed: it sees nothing else meanwhile."""
+    """A loop that is kept busy by counting, again and again, the connections of an agent that has very many: it sees
+    nothing else meanwhile."""
 
     def __init__(self, daemon, loop):
         self.daemon, self.client = daemon, one_on_each_loop(daemon)[loop]
         equal(self.client.ask("PRESENCE.UPDATESERVER", "list", "BEGIN"), "OK")
         for first in range(0, LIST, PART):
-            values = [word for number in range(first, first + PART) for word in (MODEL, f"l-{number}", number, 0, "")]
+            values = [word for number in range(first, first + PART) for word in (MODEL, "l", number, 0, "")]
             equal(self.client.ask("PRESENCE.UPDATESERVER", "list", "ADD", PART, *values), first + PART)
+        equal(self.client.ask("PRESENCE.UPDATESERVER", "list", "COMMIT"), LIST)
 
     def begin(self):
-        self.client.send(encode("PRESENCE.UPDATESERVER", "list", "COMMIT"))
+        self.client.send(encode("PRESENCE.COUNT", "MODEL", MODEL, "AGENT", "l", "STATUS", "alive") * TIMES)
 
     def end(self):
-        equal(self.client.reply(), LIST)
+        equal([self.client.reply() for _ in range(TIMES)], [LIST] * TIMES)
 
 
 def back_before_the_end_was_seen(daemon, server, ending, more, said_last=()):

@@ -237,7 +237,7 @@ def what_wants_a_restart_is_named():
     did not change is not spoken of; and a mistake anywhere keeps all of it out."""
     live, restart = lists_of_options()
     values = {"max-clients": "9000", "max-request-bytes": "1m", "max-request-words": "1000", "max-output-bytes": "1m",
-              "max-watchers": "10", "max-listings": "10", "max-header-bytes": "2k", "idle-timeout": "1h",
+              "max-watchers": "10", "max-listings": "10", "max-long-commands": "10", "max-header-bytes": "2k", "idle-timeout": "1h",
               "keepalive": "61s", "request-timeout": "31s", "report-timeout": "1m", "max-list-bytes": "1m", "max-server-connections": "5",
               "max-model-names": "5", "resp": "127.0.0.1:1", "host-name": "x", "max-connections": "9",
               "max-names": "9", "max-record-bytes": "9m", "history-bytes": "1m", "left-agents": "5", "node": "x",

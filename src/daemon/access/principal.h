@@ -50,6 +50,8 @@ const struct principal *principal_named(struct access *access, const char *name)
  * perhaps (the same name, with the same token). False: there is no such line any more. NULL goes on. Costs a load where
  * it was not revoked. */
 bool principal_renew(struct access *access, const struct principal **principal);
+/* The same principal, counted once more, for who uses it on another thread. NULL stays NULL. */
+const struct principal *principal_keep(const struct principal *principal);
 /* NULL is allowed, and so is a principal that was not counted. */
 void principal_release(const struct principal *principal);
 

@@ -37,6 +37,12 @@ struct principal *principal_ref(struct principal *principal)
     return principal;
 }
 
+const struct principal *principal_keep(const struct principal *principal)
+{
+    bool counted = principal && atomic_load(&principal->references) > 0;
+    return counted ? principal_ref((struct principal *)(uintptr_t)principal) : principal;
+}
+
 void principal_release(const struct principal *released)
 {
     struct principal *principal = (struct principal *)(uintptr_t)released; /* its count is ours to change */

@@ -230,9 +230,14 @@ static bool fits_subscription(struct call *call)
     return false;
 }
 
+bool command_prepare(struct call *call)
+{
+    return fits_subscription(call) && command_admit(call) && command_parse(call) && command_permit(call);
+}
+
 void command_run(struct call *call)
 {
-    if (fits_subscription(call) && command_admit(call) && command_parse(call) && command_permit(call))
+    if (command_prepare(call))
         command_execute(call);
 }
 
@@ -281,7 +286,7 @@ void command_failed(struct call *call, int code, const char *detail)
     const char *const names[] = {arguments->server, arguments->model, arguments->agent};
     const char *problem;
     if (code == PRESENCE_E_LIMIT)
-        counter_add(&call->client->node->counters[call->client->loop->index].limited, 1);
+        counter_add_shared(&call->client->node->counters[call->client->loop->index].limited, 1);
     for (size_t i = 0; code == PRESENCE_E_INVALID && i < 3; i++)
         if (names[i] && (problem = name_problem(slice_of(names[i])))) {
             reply_error(call->reply, ERROR_INVALID, "%s %s", slot_names[i], problem);

@@ -154,6 +154,14 @@ static void run_count(struct call *call)
         reply_integer(call->reply, (int64_t)of_status(arguments, &counts));
 }
 
+/* Of everything or one server the recorder has counts, and of an agent there are few. */
+static bool is_long_count(const struct call *call)
+{
+    const struct arguments *arguments = &call->arguments;
+    bool walks = arguments->server || argument_given(arguments, SLOT_STATUS);
+    return arguments->model && !arguments->agent && walks && long_of_filters(call);
+}
+
 static const struct command commands[] = {
     {
         .name = "PRESENCE.STATUS",
@@ -189,6 +197,7 @@ static const struct command commands[] = {
         .specs = {{SLOT_MODEL, "MODEL"}, {SLOT_SERVER, "SERVER"}, {SLOT_AGENT, "AGENT"}, {SLOT_STATUS, "STATUS"}},
         .spec_count = 4,
         .run = run_count,
+        .is_long = is_long_count,
     },
 };
 

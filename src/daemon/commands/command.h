@@ -82,6 +82,7 @@ enum command_flags {
     COMMAND_JOIN = 1 << 5,       /* connects the client itself as an agent: join:MODEL[/AGENT] */
     COMMAND_SUBSCRIBED = 1 << 6, /* a RESP2 client that watches may run it too */
     COMMAND_BINDS = 1 << 7,      /* a write that decides itself who holds the server: sessions do not stop it */
+    COMMAND_WAITS = 1 << 8,      /* for other nodes: always long */
 };
 
 struct run;
@@ -94,6 +95,9 @@ struct command {
     struct argument_spec specs[MOST_SPECS]; /* ended by keyword NULL and slot SLOT_COUNT, or full */
     size_t spec_count;                      /* 0: the command reads its words itself */
     void (*run)(struct call *call);
+    /* Whether this call looks at so many connections that it is not to be run on a loop (command_is_long). A guess, in
+     * O(1). NULL: it never does. */
+    bool (*is_long)(const struct call *call);
     /* Runs of one command in a pipeline, see run.h. Both or none. */
     bool (*gather)(struct call *call, struct run *run);
     void (*finish)(struct run *run, struct client *client, struct reply *reply);
@@ -118,6 +122,16 @@ void command_run(struct call *call);
 /* The last step of command_run, for a call that was admitted, parsed and permitted. Writes are refused here where
  * somebody else holds the server (sessions/sessions.h). */
 void command_execute(struct call *call);
+/* For protocols that run long commands on another thread: command_run but for its last step, command_execute. False: an
+ * error was said. */
+bool command_prepare(struct call *call);
+/* Whether a call that was prepared is to be executed as a job (worker/worker.h): it is long, or would wait for one that
+ * is. */
+bool command_is_long(const struct call *call);
+/* The server that it writes to, for its job; NULL: none. */
+const char *command_writes_to(const struct call *call);
+/* Too many wait already. */
+void command_say_too_long(struct call *call);
 /* The first half: words into call->arguments. False: an error was said. */
 bool command_parse(struct call *call);
 /* Whether the client has said who it is, where that is needed. False: an error was said. */

@@ -21,9 +21,16 @@ extern const struct command_group group_listing;   /* MODELS, SERVERS, SERVER, A
 extern const struct command_group group_watch;     /* WATCH, UNWATCH */
 extern const struct command_group group_operate;   /* CHECK, EXPLAIN, FORGET */
 extern const struct command_group group_cluster;   /* CLUSTER */
+extern const struct command_group group_questions; /* VERIFY, TESTIMONY */
 
 /* The slice of the call's filters: SERVER, MODEL, AGENT as they are given. NULL: out of memory. To be freed. O(1). */
 presence_connections *command_slice(const struct call *call);
+
+/* For is_long: whether so many rows are many; and whether the server of the call, or what its filters leave at most, has
+ * many connections. */
+enum { LONG_ROWS = 10000 };
+bool long_of_server(const struct call *call);
+bool long_of_filters(const struct call *call);
 
 /* The three members of a map that tell how sure the answer is: freshness, stale_since, stale_because. */
 enum { FRESHNESS_MEMBERS = 3 };

@@ -380,6 +380,28 @@ static void run_values(struct call *call)
         say_page_of_values(call, listing, argument_given(arguments, SLOT_LIMIT) ? arguments->limit : LISTING_PAGE);
 }
 
+/* Names are sorted at the first page: of a model or a server after a walk of its connections. */
+static bool is_long_list(const struct call *call)
+{
+    const struct arguments *arguments = &call->arguments;
+    presence_stats stats = {.struct_bytes = sizeof stats};
+    if (arguments->cursor)
+        return false;
+    if (arguments->model || arguments->server)
+        return long_of_filters(call);
+    presence_recorder_stats(call->client->node->recorder, &stats);
+    return stats.names > LONG_ROWS;
+}
+
+/* A page looks at as many as it tells, but for one of a status. JSON takes several times as long as RESP. */
+static bool is_long_page(const struct call *call)
+{
+    enum { LONG_PAGE = 2000 };
+    const struct arguments *arguments = &call->arguments;
+    bool is_large = arguments->limit > LONG_PAGE && call->client->kind == CLIENT_HTTP;
+    return (is_large || argument_given(arguments, SLOT_STATUS)) && (arguments->cursor || long_of_filters(call));
+}
+
 static const struct command commands[] = {
     {
         .name = "PRESENCE.MODELS",
@@ -391,6 +413,7 @@ static const struct command commands[] = {
         .specs = {{SLOT_MODEL, "MODEL"}, {SLOT_CURSOR, "CURSOR"}, {SLOT_LIMIT, "LIMIT"}, {SLOT_DETAILS, "DETAILS"}},
         .spec_count = 4,
         .run = run_models,
+        .is_long = is_long_list,
     },
     {
         .name = "PRESENCE.SERVERS",
@@ -402,6 +425,7 @@ static const struct command commands[] = {
         .specs = {{SLOT_MODEL, "MODEL"}, {SLOT_CURSOR, "CURSOR"}, {SLOT_LIMIT, "LIMIT"}, {SLOT_DETAILS, "DETAILS"}},
         .spec_count = 4,
         .run = run_servers,
+        .is_long = is_long_list,
     },
     {
         .name = "PRESENCE.SERVER",
@@ -428,6 +452,7 @@ static const struct command commands[] = {
                   {SLOT_DETAILS, "DETAILS"}},
         .spec_count = 5,
         .run = run_agents,
+        .is_long = is_long_list,
     },
     {
         .name = "PRESENCE.VALUES",
@@ -444,6 +469,7 @@ static const struct command commands[] = {
                   {SLOT_LIMIT, "LIMIT"}},
         .spec_count = 6,
         .run = run_values,
+        .is_long = is_long_page,
     },
 };
 

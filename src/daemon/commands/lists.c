@@ -179,6 +179,21 @@ static void run_list(struct call *call, bool merge)
     }
 }
 
+/* One whose values are many, or that takes the place of many. */
+static bool is_long_list(const struct call *call)
+{
+    const struct arguments *arguments = &call->arguments;
+    if (arguments->rest_count == 0) /* as the body of a request */
+        return long_of_server(call);
+    struct slice first = arguments->rest[0];
+    if (slice_is_word(first, "BEGIN") || slice_is_word(first, "ADD") || slice_is_word(first, "ABORT"))
+        return false;
+    const struct gathering *gathering = gathering_of(call->client, arguments->server);
+    size_t count = slice_is_word(first, "COMMIT") && gathering ? gathering_count(gathering)
+                                                               : arguments->rest_count / WORDS_A_VALUE;
+    return count > LONG_ROWS || long_of_server(call);
+}
+
 static void run_update(struct call *call)
 {
     run_list(call, false);
@@ -203,6 +218,7 @@ static const struct command commands[] = {
         .specs = {{SLOT_SERVER, NULL}, {SLOT_LIST, NULL}},
         .spec_count = 2,
         .run = run_update,
+        .is_long = is_long_list,
     },
     {
         .name = "PRESENCE.MERGESERVER",
@@ -214,6 +230,7 @@ static const struct command commands[] = {
         .specs = {{SLOT_SERVER, NULL}, {SLOT_LIST, NULL}},
         .spec_count = 2,
         .run = run_merge,
+        .is_long = is_long_list,
     },
 };
 

@@ -227,6 +227,13 @@ static void run_forget(struct call *call)
         reply_integer(call->reply, code ? 0 : (int64_t)counts.connections);
 }
 
+static bool is_long_check(const struct call *call)
+{
+    presence_counts counts = {0};
+    presence_recorder_counts(call->client->node->recorder, &counts);
+    return counts.connections > LONG_ROWS;
+}
+
 static const struct command commands[] = {
     {
         .name = "PRESENCE.CHECK",
@@ -236,6 +243,7 @@ static const struct command commands[] = {
         .syntax = "",
         .summary = "Verifies every invariant of the record, while writers wait.",
         .run = run_check,
+        .is_long = is_long_check,
     },
     {
         .name = "PRESENCE.EXPLAIN",
@@ -258,6 +266,7 @@ static const struct command commands[] = {
         .specs = {{SLOT_SERVER, NULL}},
         .spec_count = 1,
         .run = run_forget,
+        .is_long = long_of_server,
     },
 };
 

@@ -9,11 +9,11 @@
 
 enum { BUCKETS = 256, MOST_COMMAND_NAME = 64 };
 
-enum { GROUPS = 11 };
+enum { GROUPS = 12 };
 
 static const struct command_group *const groups[GROUPS] = {
     &group_handshake, &group_about,   &group_report, &group_lists,   &group_session, &group_ask,
-    &group_switch,    &group_listing, &group_watch,  &group_operate, &group_cluster,
+    &group_switch,    &group_listing, &group_watch,  &group_operate, &group_cluster, &group_questions,
 };
 static const struct command *buckets[BUCKETS]; /* open addressing */
 

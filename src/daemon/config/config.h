@@ -31,7 +31,7 @@ struct config {
     _Atomic uint64_t max_clients, max_request_bytes, max_request_words, max_output_bytes;
     _Atomic uint64_t max_connections, max_names, max_record_bytes;
     _Atomic uint64_t history_bytes, left_agents;
-    _Atomic uint64_t max_watchers, max_listings, max_header_bytes;
+    _Atomic uint64_t max_watchers, max_listings, max_header_bytes, max_long_commands;
     _Atomic uint64_t idle_timeout, request_timeout, report_timeout; /* milliseconds; 0: none */
     _Atomic uint64_t keepalive;                                     /* milliseconds */
     char *node, *state;                           /* this node's name as a server; the folder of the state */

@@ -51,6 +51,8 @@ const struct option options[] = {
      .live = true},
     {"max-listings", OPTION_NUMBER, IN(max_listings), "64", 4, 65536, "N", "lists kept for their next page",
      .live = true},
+    {"max-long-commands", OPTION_NUMBER, IN(max_long_commands), "1024", 1, 1000000, "N",
+     "commands that look at very many connections and wait for their turn", .live = true},
     {"max-header-bytes", OPTION_BYTES, IN(max_header_bytes), "16k", KIB, MIB, "BYTES", "the head of an HTTP request",
      .live = true},
     {"left-agents", OPTION_NUMBER, IN(left_agents), "10000", 0, 100000000, "N", "agents that left and stay known"},

@@ -6,7 +6,8 @@
  * server. What is not known is refused, and so are members that are there twice. The list is given to the command as
  * words, so that it is checked, fenced and stated by the same code as RESP's.
  *
- * The loop of the connection; O(body), which evhttp has limited to max-request-bytes.
+ * The loop of the connection, and a list that is long on the thread of long commands (long.c): nothing here is sent, what
+ * is wrong is said to the call's reply. O(body), which evhttp has limited to max-request-bytes.
  */
 #include "http/exchange.h"
 
@@ -16,18 +17,17 @@
 
 enum { WORDS_BEFORE_VALUES = 3, WORDS_A_VALUE = 5, ID_BYTES = 24 };
 
-/* Reads the body. False: a problem was sent. */
-static bool read_body(struct exchange *exchange)
+/* Reads the body. False: an error was said. */
+static bool read_body(struct exchange *exchange, struct evbuffer *input)
 {
-    struct evbuffer *input = evhttp_request_get_input_buffer(exchange->request);
     size_t length = evbuffer_get_length(input);
     const char *text = length ? (const char *)evbuffer_pullup(input, -1) : "";
     json_error_t error = {.line = 0};
     exchange->body = text ? json_loadb(text, length, JSON_REJECT_DUPLICATES, &error) : NULL;
     if (exchange->body)
         return true;
-    exchange_problem(exchange, 400, "INVALID", "the body is not JSON: line %d, column %d: %s", error.line, error.column,
-                     error.text);
+    reply_error(exchange->call.reply, ERROR_INVALID, "the body is not JSON: line %d, column %d: %s", error.line,
+                error.column, error.text);
     return false;
 }
 
@@ -40,7 +40,7 @@ struct words {
 static bool take_text(struct exchange *exchange, const char *where, const char *name, json_t *value, struct slice *to)
 {
     if (!json_is_string(value)) {
-        exchange_problem(exchange, 400, "INVALID", "%s%s wants a string", where, name);
+        reply_error(exchange->call.reply, ERROR_INVALID, "%s%s wants a string", where, name);
         return false;
     }
     *to = (struct slice){json_string_value(value), json_string_length(value)};
@@ -66,12 +66,12 @@ static bool check_server(struct exchange *exchange, const char *where, json_t *v
         return false;
     if (slice_equals(named, slice_of(server)))
         return true;
-    exchange_problem(exchange, 400, "MISMATCH", "%sconnection server mismatch, got \"%.100s\" expected \"%.100s\"",
-                     where, named.text, server);
+    reply_error(exchange->call.reply, ERROR_MISMATCH,
+                "%sconnection server mismatch, got \"%.100s\" expected \"%.100s\"", where, named.text, server);
     return false;
 }
 
-/* One connection's members, into words whose `where` is set. False: a problem was sent. */
+/* One connection's members, into words whose `where` is set. False: an error was said. */
 static bool take_members(struct exchange *exchange, json_t *connection, struct words *words, char number[ID_BYTES])
 {
     const char *name;
@@ -79,7 +79,7 @@ static bool take_members(struct exchange *exchange, json_t *connection, struct w
     const char *where = words->where;
     *words = (struct words){.where = where, .controller = {"0", 1}, .data = {"", 0}};
     if (!json_is_object(connection)) {
-        exchange_problem(exchange, 400, "INVALID", "%sa connection wants to be an object", where);
+        reply_error(exchange->call.reply, ERROR_INVALID, "%sa connection wants to be an object", where);
         return false;
     }
     json_object_foreach(connection, name, value)
@@ -98,17 +98,17 @@ static bool take_members(struct exchange *exchange, json_t *connection, struct w
         else if (strcmp(name, "controller_agent") == 0 && json_is_boolean(value))
             good = (words->controller = slice_of(json_is_true(value) ? "1" : "0")).text != NULL;
         else if (strcmp(name, "controller_agent") == 0)
-            exchange_problem(exchange, 400, "INVALID", "%scontroller_agent wants true or false", where);
+            reply_error(exchange->call.reply, ERROR_INVALID, "%scontroller_agent wants true or false", where);
         else if (strcmp(name, "status") == 0 || strcmp(name, "last_seen") == 0)
             good = true; /* as it was listed: what is stated is alive, and seen now */
         else
-            exchange_problem(exchange, 400, "INVALID", "%sunknown member \"%.32s\"", where, name);
+            reply_error(exchange->call.reply, ERROR_INVALID, "%sunknown member \"%.32s\"", where, name);
         if (!good)
             return false;
     }
     if (words->model.text && words->agent.text)
         return true;
-    exchange_problem(exchange, 400, "INVALID", "%s%s is missing", where, words->model.text ? "agent" : "model");
+    reply_error(exchange->call.reply, ERROR_INVALID, "%s%s is missing", where, words->model.text ? "agent" : "model");
     return false;
 }
 
@@ -118,18 +118,17 @@ bool body_take_connection(struct exchange *exchange)
     struct words words = {.where = ""};
     char number[ID_BYTES];
     uint64_t id = 0;
-    if (!read_body(exchange) || !take_members(exchange, exchange->body, &words, number))
+    if (!read_body(exchange, evhttp_request_get_input_buffer(exchange->request)) ||
+        !take_members(exchange, exchange->body, &words, number))
         return false;
     if (words.id.text && (!slice_to_number(words.id, &id) || id != call->arguments.id)) {
-        exchange_problem(exchange, 400, "INVALID", "connection_id is not the one of the path");
+        reply_error(call->reply, ERROR_INVALID, "connection_id is not the one of the path");
         return false;
     }
-    if (argument_set(call, SLOT_MODEL, "model", words.model) && argument_set(call, SLOT_AGENT, "agent", words.agent) &&
-        argument_set(call, SLOT_CONTROLLER, "controller_agent", words.controller) &&
-        argument_set(call, SLOT_DATA, "user_data", words.data))
-        return true;
-    exchange_send_reply(exchange);
-    return false;
+    return argument_set(call, SLOT_MODEL, "model", words.model) &&
+           argument_set(call, SLOT_AGENT, "agent", words.agent) &&
+           argument_set(call, SLOT_CONTROLLER, "controller_agent", words.controller) &&
+           argument_set(call, SLOT_DATA, "user_data", words.data);
 }
 
 /* The array itself, or the values of an object, as a page of /v1/connections has them. */
@@ -152,7 +151,7 @@ static bool fill_words(struct exchange *exchange, json_t *list, struct slice *wo
         if (!take_members(exchange, connection, &of_one, numbers[index]))
             return false;
         if (!of_one.id.text) {
-            exchange_problem(exchange, 400, "INVALID", "%sconnection_id is missing", where);
+            reply_error(exchange->call.reply, ERROR_INVALID, "%sconnection_id is missing", where);
             return false;
         }
         to[0] = of_one.model;
@@ -164,15 +163,15 @@ static bool fill_words(struct exchange *exchange, json_t *list, struct slice *wo
     return true;
 }
 
-bool body_take_list(struct exchange *exchange)
+void body_state_list(struct exchange *exchange, struct evbuffer *input)
 {
     struct call *call = &exchange->call;
-    if (!read_body(exchange))
-        return false;
+    if (!read_body(exchange, input))
+        return;
     json_t *list = list_of(exchange->body);
     if (!list) {
-        exchange_problem(exchange, 400, "INVALID", "the body wants an array of connections");
-        return false;
+        reply_error(call->reply, ERROR_INVALID, "the body wants an array of connections");
+        return;
     }
     size_t count = json_array_size(list), word_count = WORDS_BEFORE_VALUES + count * WORDS_A_VALUE;
     char how_many[ID_BYTES];
@@ -180,7 +179,7 @@ bool body_take_list(struct exchange *exchange)
     char(*numbers)[ID_BYTES] = calloc(count + 1, sizeof *numbers);
     bool good = words && numbers;
     if (!good)
-        exchange_problem(exchange, 503, "BUSY", "out of memory");
+        reply_error(call->reply, ERROR_BUSY, "out of memory");
     good = good && fill_words(exchange, list, words, numbers);
     if (good) {
         snprintf(how_many, sizeof how_many, "%zu", count);
@@ -195,5 +194,4 @@ bool body_take_list(struct exchange *exchange)
     }
     free(words);
     free(numbers);
-    return good;
 }

@@ -136,14 +136,15 @@ bool percent_decode(char *text, bool plus_is_blank, size_t *length);
 void page_answer(struct exchange *exchange, const char *name);
 void report_answer(struct exchange *exchange);
 void events_answer(struct exchange *exchange);
-void questions_verify(struct exchange *exchange);
-void questions_explain(struct exchange *exchange);
-/* After all connections are closed, before the loops are freed: until no thread is on its way to post to one. */
-void questions_wait(void);
 
-/* Bodies: the connection of PUT .../connections/{id} into the call's arguments; the list of PUT .../connections, stated
- * by the command. False: a problem was sent. */
+/* Bodies: the connection of PUT .../connections/{id} into the call's arguments; false: an error was said. The list of
+ * PUT .../connections, stated by the command, with its reply, or an error, said: any thread, with the body. */
 bool body_take_connection(struct exchange *exchange);
-bool body_take_list(struct exchange *exchange);
+void body_state_list(struct exchange *exchange, struct evbuffer *input);
+
+/* long.c: answers the request when its command, or the list that is its body, was run as a job. */
+void long_answer(struct exchange *exchange, bool is_list);
+/* Whether the request's list is to be stated so: it is long, or the call is (command_is_long). */
+bool long_is_list(const struct exchange *exchange);
 
 #endif

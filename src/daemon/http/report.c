@@ -384,7 +384,7 @@ void report_answer(struct exchange *exchange)
     }
     if (!reserve(report, exchange->connection->loop)) {
         drop(report);
-        counter_add(&connection_counters(exchange->connection)->limited, 1);
+        counter_add_shared(&connection_counters(exchange->connection)->limited, 1);
         exchange_header(exchange, "Retry-After", "1");
         exchange_problem(exchange, 503, "BUSY", "too large a report beside those that are being sent");
         return;

@@ -28,6 +28,7 @@ enum route_flags {
     ROUTE_CONNECTION = 1 << 2, /* the body is a connection */
     ROUTE_LIST = 1 << 3,       /* the body is a list of connections */
     ROUTE_FRESHNESS = 1 << 4,  /* tells freshness, which in a cluster changes without the revision: no tag then */
+    ROUTE_CLUSTER = 1 << 6,    /* there only in a cluster */
     ROUTE_TIMES = 1 << 5,      /* records tell last_seen, which activity changes without the revision: no tag then */
 };
 
@@ -71,8 +72,8 @@ static const struct route routes[] = {
     {EVHTTP_REQ_GET, 0, "/v1/models/{model}/agents/{agent}/explanation", "PRESENCE.EXPLAIN", NULL},
     {EVHTTP_REQ_POST, 0, "/v1/check", "PRESENCE.CHECK", NULL},
     {EVHTTP_REQ_GET, 0, "/v1/cluster", "PRESENCE.CLUSTER", NULL},
-    {EVHTTP_REQ_GET, 0, "/v1/cluster/verification", "PRESENCE.CLUSTER", questions_verify},
-    {EVHTTP_REQ_GET, 0, "/v1/models/{model}/agents/{agent}/testimony", "PRESENCE.EXPLAIN", questions_explain},
+    {EVHTTP_REQ_GET, ROUTE_CLUSTER, "/v1/cluster/verification", "PRESENCE.VERIFY", NULL},
+    {EVHTTP_REQ_GET, ROUTE_CLUSTER, "/v1/models/{model}/agents/{agent}/testimony", "PRESENCE.TESTIMONY", NULL},
 };
 
 /* ------------------------------------------------------------------------------------------------ what it says -- */
@@ -297,8 +298,23 @@ static void answer_call(struct exchange *exchange, const struct route *route)
         exchange_send(exchange, 304, NULL, NULL, 0);
     } else if (route->special) {
         route->special(exchange);
+    } else if (command_is_long(call)) {
+        long_answer(exchange, false);
     } else {
         command_execute(call);
+        exchange_send_reply(exchange);
+    }
+}
+
+/* The list that is the body: before a byte of it is looked at, whether the client may state it. */
+static void answer_list(struct exchange *exchange)
+{
+    if (!command_permit(&exchange->call)) {
+        exchange_send_reply(exchange);
+    } else if (long_is_list(exchange)) {
+        long_answer(exchange, true);
+    } else {
+        body_state_list(exchange, evhttp_request_get_input_buffer(exchange->request));
         exchange_send_reply(exchange);
     }
 }
@@ -332,12 +348,14 @@ void routes_answer(struct exchange *exchange)
         exchange_send_reply(exchange);
     } else if (!route->command) {
         route->special(exchange);
-    } else if (route->flags & (ROUTE_LIST | ROUTE_CONNECTION) && !command_permit(&exchange->call)) {
-        exchange_send_reply(exchange); /* before a body is read for somebody who may not */
+    } else if (route->flags & ROUTE_CLUSTER && !exchange->connection->client.node->cluster) {
+        exchange_problem(exchange, 404, "ERR", "this node is in no cluster");
     } else if (route->flags & ROUTE_LIST) {
-        if (body_take_list(exchange))
-            exchange_send_reply(exchange);
-    } else if (!(route->flags & ROUTE_CONNECTION) || body_take_connection(exchange)) {
+        answer_list(exchange);
+    } else if (route->flags & ROUTE_CONNECTION &&
+               (!command_permit(&exchange->call) || !body_take_connection(exchange))) {
+        exchange_send_reply(exchange); /* no body is read for somebody who may not */
+    } else {
         answer_call(exchange, route);
     }
 }

@@ -681,7 +681,6 @@ void http_side_free(struct http_side *side)
         return;
     for (size_t i = 0; i < side->node->loops->count; i++)
         free_loop(side, &side->loops[i]);
-    questions_wait();
     close_descriptors(side);
     free(side->loops);
     free(side);

@@ -201,6 +201,12 @@ void loops_stop(struct loops *loops)
             usleep(1000); /* memory is out; it is about to be given back */
 }
 
+void loops_run_posted(struct loops *loops)
+{
+    for (size_t i = 0; i < loops->count; i++)
+        run_tasks(&loops->loops[i]);
+}
+
 void loops_free(struct loops *loops)
 {
     for (size_t i = 0; i < loops->count; i++)

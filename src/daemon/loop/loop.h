@@ -39,6 +39,8 @@ bool loops_run(struct loops *loops, char *error, size_t error_bytes);
 /* Asks every loop to end after what is posted so far, once nobody holds it, and in LOOP_STOP_MS whoever does. Any
  * thread; a second call ends them at once. */
 void loops_stop(struct loops *loops);
+/* Runs here what is posted and was not run, once all loops have ended. */
+void loops_run_posted(struct loops *loops);
 void loops_free(struct loops *loops);
 
 /* Something has to be finished before this loop ends: replies that wait for their readers, say. On the loop's thread;

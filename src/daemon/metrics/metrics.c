@@ -9,6 +9,7 @@
 
 #include "access/access.h"
 #include "cluster/joined.h"
+#include "worker/worker.h"
 #include "sessions/sessions.h"
 #include "state/state.h"
 #include "watches/listings.h"
@@ -63,6 +64,11 @@ static double read_watchers(const struct numbers *numbers)
 static double read_listings(const struct numbers *numbers)
 {
     return (double)listings_count(numbers->node->listings);
+}
+
+static double read_long_commands(const struct numbers *numbers)
+{
+    return (double)worker_count(numbers->node);
 }
 
 static double read_sessions(const struct numbers *numbers)
@@ -265,8 +271,8 @@ static const struct metric metrics[] = {
      LOOP_COUNTER(cut_off_idle)},
     {"presenced_cut_off_reports_total", "Clients cut off because they read a report for longer than report-timeout.",
      LOOP_COUNTER(cut_off_reports)},
-    {"presenced_limited_commands_total", "Commands refused at a limit: names, connections, watchers, lists, memory.",
-     LOOP_COUNTER(limited)},
+    {"presenced_limited_commands_total",
+     "Commands refused at a limit: names, connections, watchers, lists, long commands, memory.", LOOP_COUNTER(limited)},
     {"presenced_received_bytes_total", "Bytes received from clients.", LOOP_COUNTER(bytes_in)},
     {"presenced_sent_bytes_total", "Bytes sent to clients.", LOOP_COUNTER(bytes_out)},
     {"presenced_failed_authentications_total", "Tokens that were not good, or not looked at after many bad ones.",
@@ -275,6 +281,7 @@ static const struct metric metrics[] = {
     {"presenced_max_clients", "The limit on clients.", GAUGE(read_max_clients)},
     {"presenced_watchers", "Clients with a watch now.", GAUGE(read_watchers)},
     {"presenced_listings", "Lists kept for their next page.", GAUGE(read_listings)},
+    {"presenced_long_commands", "Long commands that wait for their turn, or run.", GAUGE(read_long_commands)},
     {"presenced_sessions", "Servers that a session holds, or that wait for their gateway.", GAUGE(read_sessions)},
     {"presenced_list_bytes", "Memory of lists that clients are sending in parts.", GAUGE(read_list_bytes)},
     {"presenced_state_writes_total", "State files written.", METRIC_COUNTER, 0, read_state_writes},

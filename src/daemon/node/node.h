@@ -23,7 +23,7 @@ struct counters {
     _Atomic uint64_t cut_off_output;  /* slow readers */
     _Atomic uint64_t cut_off_idle;    /* idle, or with half a request, for too long */
     _Atomic uint64_t cut_off_reports; /* read for longer than report-timeout */
-    _Atomic uint64_t limited;         /* commands refused at a limit */
+    _Atomic uint64_t limited;         /* commands refused at a limit; shared */
     _Atomic uint64_t bytes_in, bytes_out;
 };
 
@@ -33,11 +33,18 @@ static inline void counter_add(_Atomic uint64_t *counter, uint64_t more)
     atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + more, memory_order_relaxed);
 }
 
+/* The same, for what other threads count too; all that count it must do so by this. */
+static inline void counter_add_shared(_Atomic uint64_t *counter, uint64_t more)
+{
+    atomic_fetch_add_explicit(counter, more, memory_order_relaxed);
+}
+
 struct access;
 struct sessions;
 struct state;
 struct cluster;
 struct listings;
+struct worker;
 
 struct node {
     const struct config *config;
@@ -46,6 +53,7 @@ struct node {
     struct counters *counters; /* one a loop */
     struct access *access;     /* tokens and certificates */
     struct listings *listings; /* kept pages */
+    struct worker *worker;     /* long commands; NULL: they are run where they are asked for */
     struct sessions *sessions; /* who states which server */
     struct state *state;       /* the state file; NULL: none is kept */
     struct cluster *cluster;   /* the other nodes; NULL: this one is alone */

@@ -6,9 +6,9 @@
  * send. So a client that we end (QUIT, a protocol error) is flushed, then our side is shut, and what it still sends is
  * thrown away until it closes too, or CLOSE_MS have passed.
  *
- * Keeps true: a client is freed once, at the end of an event and never within; whoever sends half a request, or reads
- * no replies, or does not say who it is where that is needed, holds its place for request-timeout at most. The owner's
- * loop only. A tick looks at every client, once a second (or four times in the shortest timeout).
+ * Keeps true: a client is freed once, at the end of an event and never within, nor while a command of it runs elsewhere
+ * (long.c); whoever sends half a request, or reads no replies, or does not say who it is where that is needed, holds its
+ * place for request-timeout at most. The owner's loop only. A tick looks at every client, once a second (or four times in the shortest timeout).
  */
 #include "resp/client.h"
 
@@ -115,9 +115,33 @@ static bool begin_to_linger(struct resp_client *client)
     return event_add(client->readable, NULL) == 0;
 }
 
+/* TLS may hold input that the socket does not tell of any more. */
+void resp_client_resume(struct resp_client *client)
+{
+    if (client->lost || client->paused || client->job || client->stage != RESP_SERVING)
+        return;
+    if (event_add(client->readable, NULL) != 0)
+        client->lost = true;
+    else if (client->transport->holds_input(client))
+        event_active(client->readable, EV_READ, 0);
+}
+
+/* A client whose command runs elsewhere is closed once that is back; until then nothing of it happens. */
+static void wait_for_job(struct resp_client *client)
+{
+    feed_close(&client->client);
+    event_del(client->readable);
+    event_del(client->writable);
+}
+
 bool resp_client_settle(struct resp_client *client)
 {
     bool through = !client->lost && client->stage == RESP_FLUSHING && resp_output_waiting(client) == 0;
+    if (client->job) {
+        if (client->lost)
+            wait_for_job(client);
+        return !client->lost;
+    }
     if (client->lost || (through && !begin_to_linger(client))) {
         resp_client_close(client);
         return false;
@@ -164,6 +188,8 @@ bool resp_client_is_welcome(struct resp_client *client)
 {
     struct access *access = client->client.node->access;
     const struct principal *before = client->client.principal;
+    if (client->job)
+        return true; /* it is asked again when its command is back */
     if (!principal_renew(access, &client->client.principal))
         send_away(client, ERROR_NOAUTH, "your token is no more");
     else if (client->client.principal != before && !command_permits_client(&client->client, client->client.principal))
@@ -186,6 +212,8 @@ void resp_client_tick(struct resp_client *client)
     bool unread = resp_output_waiting(client) > 0;
     if (resp_client_is_known(client))
         client->known = owner->tick;
+    if (client->job)
+        return;
     if (client->stage == RESP_LINGERING)
         client->lost = has_passed(client, client->moved, owner->close_ticks);
     else if (client->stage == RESP_FLUSHING)
@@ -223,7 +251,8 @@ static void on_writable(evutil_socket_t fd, short what, void *context)
 {
     (void)fd, (void)what;
     struct resp_client *client = context;
-    bool for_reading = resp_output_waiting(client) == 0; /* TLS could not go on with a read before it had written */
+    bool for_reading =
+        !client->job && resp_output_waiting(client) == 0; /* TLS could not go on with a read before it had written */
     resp_output_more(client);
     if (for_reading && client->stage == RESP_SERVING)
         resp_serve(client);

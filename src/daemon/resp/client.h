@@ -7,6 +7,7 @@
 
 #include "base/bytes.h"
 #include "commands/run.h"
+#include "worker/worker.h"
 #include "node/client.h"
 #include "reply/json.h"
 #include "reply/resp.h"
@@ -58,6 +59,7 @@ struct resp_client {
     enum resp_stage stage;
     bool shaking_hands; /* TLS is not agreed on yet */
     bool paused;        /* too many replies wait: nothing is read or run until most of them are gone */
+    struct job *job;    /* its long command, which runs elsewhere: nothing is read or run meanwhile. NULL: none */
     bool ended;         /* the peer has closed its side */
     bool lost;          /* the socket has failed, or the client was cut off: it is closed before the event is over */
     bool holds_loop;    /* at a stop, until it is closed */
@@ -88,6 +90,12 @@ bool resp_client_settle(struct resp_client *client);
 void resp_serve(struct resp_client *client);
 /* Runs what was left while the client was paused. */
 void resp_serve_kept(struct resp_client *client);
+
+/* long.c: hands a call that was prepared over to the worker. False: it is to be refused. */
+bool resp_long_begin(struct resp_client *client, const struct call *call);
+
+/* Reads again, unless something else still keeps it from that. May lose the client. */
+void resp_client_resume(struct resp_client *client);
 
 /* output.c */
 static inline size_t resp_output_waiting(const struct resp_client *client)

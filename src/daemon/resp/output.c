@@ -102,7 +102,7 @@ void resp_output_more(struct resp_client *client)
     }
     if (client->paused && resp_output_waiting(client) < client->owner->node->config->max_output_bytes / 4) {
         client->paused = false;
-        client->lost = event_add(client->readable, NULL) != 0;
+        resp_client_resume(client);
     }
 }
 

@@ -38,6 +38,25 @@ static bool is_http(struct slice word)
     return slice_is_word(word, "POST") || (word.length >= 5 && strncasecmp(word.text, "Host:", 5) == 0);
 }
 
+/* Whether the call may be one of a run: not while it would have to wait for a job. */
+static bool may_gather(const struct resp_client *client, const struct call *call)
+{
+    const struct command *command = call->command;
+    return command->gather && !client->client.feed && command_permits_run(call) &&
+           !(command->flags & COMMAND_WRITE && call->word_count > 1 && slice_is_text(call->words[1]) &&
+             worker_write_to(client->client.node, call->words[1].text));
+}
+
+static void run_prepared(struct resp_client *client, struct call *call)
+{
+    if (!command_prepare(call))
+        return;
+    if (!command_is_long(call))
+        command_execute(call);
+    else if (!resp_long_begin(client, call))
+        command_say_too_long(call);
+}
+
 static void run_command(struct resp_client *client, struct reply *reply)
 {
     struct run *run = &client->owner->run;
@@ -50,7 +69,7 @@ static void run_command(struct resp_client *client, struct reply *reply)
     const struct command *latest = client->owner->latest;
     call.command = latest && slice_is_word(name, latest->name) ? latest : command_find(name);
     client->owner->latest = call.command;
-    if (call.command && call.command->gather && !client->client.feed && command_permits_run(&call)) {
+    if (call.command && may_gather(client, &call)) {
         if (call.command == run->command && call.command->gather(&call, run))
             return;
         finish_run(client, reply);
@@ -59,7 +78,7 @@ static void run_command(struct resp_client *client, struct reply *reply)
     }
     finish_run(client, reply);
     if (call.command) {
-        command_run(&call);
+        run_prepared(client, &call);
     } else if (is_http(name)) {
         counter_add(&counters_of(client)->protocol_errors, 1);
         resp_client_cut_off(client, "speaks HTTP to RESP", NULL);
@@ -91,7 +110,7 @@ static size_t run_commands(struct resp_client *client, char *input, size_t lengt
     struct bytes *replies = &client->owner->loop->output;
     size_t at = 0, used = 0;
     uint64_t commands = 0;
-    while (!client->client.closing && !client->paused && !client->lost) {
+    while (!client->client.closing && !client->paused && !client->job && !client->lost) {
         const char *error = "";
         client->parser.limits = limits_of(client);
         enum resp_outcome outcome = resp_parse(&client->parser, input + at, length - at, &used, &error);
@@ -152,7 +171,8 @@ static void serve_data(struct resp_client *client, char *data, size_t length)
 
 void resp_serve_kept(struct resp_client *client)
 {
-    if (client->input.length > 0 && client->stage == RESP_SERVING && !client->paused && resp_client_is_welcome(client))
+    if (client->input.length > 0 && client->stage == RESP_SERVING && !client->paused && !client->job &&
+        resp_client_is_welcome(client))
         serve_data(client, client->input.data, client->input.length);
 }
 
@@ -207,6 +227,6 @@ void resp_serve(struct resp_client *client)
     } else {
         serve_data(client, to, (size_t)got);
     }
-    if (client->transport->holds_input(client) && !client->paused && !client->lost)
+    if (client->transport->holds_input(client) && !client->paused && !client->job && !client->lost)
         event_active(client->readable, EV_READ, 0);
 }
