@@ -6,8 +6,8 @@
  * server. What is not known is refused, and so are members that are there twice. The list is given to the command as
  * words, so that it is checked, fenced and stated by the same code as RESP's.
  *
- * The loop of the connection, and a list that is long on the thread of long commands (long.c): nothing here is sent, what
- * is wrong is said to the call's reply. O(body), which evhttp has limited to max-request-bytes.
+ * The loop of the connection, and a list that is long on the thread of long commands (long.c): nothing here is sent,
+ * what is wrong is said to the call's reply. O(body), which evhttp has limited to max-request-bytes.
  */
 #include "http/exchange.h"
 
