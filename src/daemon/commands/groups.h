@@ -26,8 +26,8 @@ extern const struct command_group group_questions; /* VERIFY, TESTIMONY */
 /* The slice of the call's filters: SERVER, MODEL, AGENT as they are given. NULL: out of memory. To be freed. O(1). */
 presence_connections *command_slice(const struct call *call);
 
-/* For is_long: whether so many rows are many; and whether the server of the call, or what its filters leave at most, has
- * many connections. */
+/* For is_long: how many rows are many; whether the server of the call, or what its filters leave at most, has so many
+ * connections. */
 enum { LONG_ROWS = 10000 };
 bool long_of_server(const struct call *call);
 bool long_of_filters(const struct call *call);

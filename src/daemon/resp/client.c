@@ -7,8 +7,9 @@
  * thrown away until it closes too, or CLOSE_MS have passed.
  *
  * Keeps true: a client is freed once, at the end of an event and never within, nor while a command of it runs
- * elsewhere (long.c); whoever sends half a request, or reads no replies, or does not say who it is where that is needed,
- * holds its place for request-timeout at most. The owner's loop only. A tick looks at every client, once a second (or four times in the shortest timeout).
+ * elsewhere (long.c); whoever sends half a request, or reads no replies, or does not say who it is where that is
+ * needed, holds its place for request-timeout at most. The owner's loop only. A tick looks at every client, once a
+ * second (or four times in the shortest timeout).
  */
 #include "resp/client.h"
 
