@@ -173,6 +173,24 @@ def one_of_several_that_ends_is_not_the_last(daemon):
     equal(status(asker, "gw-1", "gw-2", "gw-3"), ["missing"] * 3)
 
 
+def a_stranger_s_write_comes_before_a_session_or_not_at_all(daemon):
+    """Given somebody who writes to a server without a session, as fast as it can, when a gateway binds the server with an
+    epoch on another loop, then from the moment in which it has, nothing more is written, and he is told so."""
+    clients = one_on_each_loop(daemon)
+    stranger, gateway, refused = clients[1], clients[2], 0
+    for attempt in range(300):
+        first, server = attempt * 100000, f"gw-{attempt}"
+        stranger.send(b"".join(encode("PRESENCE.CONNECT", server, MODEL, "a", first + i) for i in range(400)))
+        gateway.send(encode("PRESENCE.SESSION", server, "EPOCH", 7) + encode("PRESENCE.COUNT", "SERVER", server))
+        replies = [stranger.reply() for _ in range(400)]
+        equal(gateway.reply(), "OK")
+        at_once = gateway.reply()
+        equal(gateway.ask("PRESENCE.COUNT", "SERVER", server), at_once)
+        equal(sum(reply == 1 for reply in replies), at_once)
+        refused += isinstance(replies[-1], Error)
+    assert refused > 0
+
+
 class Noise:
     """Loops that are busy now and then, each for a while."""
 
@@ -251,5 +269,6 @@ if __name__ == "__main__":
         presenced.tell(sys.argv[1], [a_gateway_that_is_back_at_once_is_not_one_more,
                                      without_a_grace_all_is_missing_until_it_is_stated_again,
                                      what_the_first_left_unread_is_stale, one_of_several_that_ends_is_not_the_last,
+                                     a_stranger_s_write_comes_before_a_session_or_not_at_all,
                                      many_come_back_at_once_again_and_again], *options)
     presenced.end()

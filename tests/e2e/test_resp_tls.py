@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
 
 import presenced
@@ -73,14 +74,15 @@ def what_came_before_a_pause_is_read_after_it(daemon, folder):
     client = daemon.client(wrap=trusting(folder))
     rows = [word for number in range(11000) for word in (MODEL, f"a-{number}", number, 0, "")]
     equal(client.ask("PRESENCE.UPDATESERVER", "m", 11000, *rows), 11000)
-    pipeline = encode("PRESENCE.AGENTS", "LIMIT", 1)
-    count = (70000 - len(pipeline)) // len(b"PING\r\n")
-    pipeline += b"PING\r\n" * count
-    for _ in range(10):
-        daemon.process.send_signal(signal.SIGSTOP)  # so that all of it is there, mostly, when the first of it is read
+    command, ping = encode("PRESENCE.AGENTS", "LIMIT", 1), b"PING\r\n"
+    for count in range(2000, 8000, 250):  # in one of them TLS holds the last of it
+        client.send(command[:9])  # a beginning is kept where what follows is read to, which is little room
+        time.sleep(0.01)
+        daemon.process.send_signal(signal.SIGSTOP)  # so that all of it is there when the first of it is read
         daemon.wait_until(lambda: is_stopped(daemon.process.pid))
-        for at in range(0, len(pipeline), 10000):
-            client.send(pipeline[at:at + 10000])
+        pipeline = command[9:] + ping * count
+        for at in range(0, len(pipeline), 8000):
+            client.send(pipeline[at:at + 8000])
         daemon.process.send_signal(signal.SIGCONT)
         equal(client.reply()[1], ["a-0"])
         equal({client.reply() for _ in range(count)}, {"PONG"})

@@ -94,6 +94,7 @@ static void move_exchange(struct http_job *job, struct exchange *from)
 {
     struct exchange *exchange = &job->exchange;
     job->asker = from->connection->client;
+    job->asker.on_worker = true;
     job->asker.principal = principal_keep(job->asker.principal);
     *exchange = *from;
     json_reply_init(&exchange->json);

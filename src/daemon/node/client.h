@@ -24,6 +24,7 @@ struct client {
     struct node *node;
     struct loop *loop;
     enum client_kind kind;
+    bool on_worker; /* its command is run by the worker, not by its loop */
     uint64_t id;
     char name[CLIENT_NAME_BYTES];                                        /* CLIENT SETNAME; printable ASCII, or "" */
     char library[CLIENT_NAME_BYTES], library_version[CLIENT_NAME_BYTES]; /* CLIENT SETINFO */

@@ -123,6 +123,7 @@ bool resp_long_begin(struct resp_client *client, const struct call *call)
     job->asker = client->client;
     job->asker.principal = principal_keep(client->client.principal);
     job->asker.feed = NULL;
+    job->asker.on_worker = true;
     resp_reply_init(&job->reply, &job->replies, client->client.version);
     copy_call(job, call);
     job->job = (struct job){.run = run_job,

@@ -29,6 +29,7 @@ struct held {
     struct session *first; /* of them; the fence's alone */
     struct due due[2];     /* in order of time: of the first drop that is not dealt with, and of the last */
     bool fenced;
+    bool closing;      /* fenced, for it is about to be held with an epoch */
     size_t references; /* sessions, of every life, and calls under way. The mutex's */
     char server[];
 };
@@ -42,16 +43,24 @@ struct session {
     bool writing;                 /* the fence is held for reading */
 };
 
+/* Of each thread that runs commands: whether it is in a write to a server that its client does not hold. */
+struct writer {
+    _Alignas(64) _Atomic uint64_t count; /* of beginnings and ends: odd, it is */
+    _Atomic uint64_t server;             /* the worker's only: a hash of which */
+};
+
 enum { HELD_BUCKETS = 4096 };
 
 struct sessions {
     pthread_mutex_t mutex;
     struct held *buckets[HELD_BUCKETS];
     size_t count;
-    _Atomic size_t fenced; /* how many servers are: 0 lets everybody's writes pass */
-    uint64_t settle_at_ms; /* 0: over */
-    uint64_t timer_at_ms;  /* for when the timer is set; 0: it is not */
-    int timer_fd;          /* readable when that time has come; any thread sets it */
+    _Atomic size_t fenced;  /* how many servers are: 0 lets everybody's writes pass */
+    struct writer *writers; /* one a loop, and the worker's */
+    bool barriers;          /* the system makes all threads pass a barrier when it is asked to */
+    uint64_t settle_at_ms;  /* 0: over */
+    uint64_t timer_at_ms;   /* for when the timer is set; 0: it is not */
+    int timer_fd;           /* readable when that time has come; any thread sets it */
     struct event *timer;
     struct node *node;
     char *name;

@@ -7,8 +7,8 @@
  * dealt with once, on the first loop; a server that nobody holds and nobody waits for takes no memory; a gateway that
  * closed a connection before it binds on another finds the server as it would if that end had been read.
  *
- * Called by clients' loops. A write of a holder costs a read lock of its own server; one of another client costs a load
- * while no server is fenced, else a look-up under the mutex. Binding is a look-up, a system call (one for
+ * Called by clients' loops. A write of a holder costs a read lock of its own server; one of another client costs two
+ * stores and a load while no server is fenced, and a look-up under the mutex else. Binding is a look-up, a system call (one for
  * each holder that has ended) and, with an epoch, a claim: O(1), but the first claim of a server is O(its connections).
  * What is due is found in O(servers held).
  */
@@ -19,20 +19,28 @@
 #include "cluster/joined.h"
 
 #include <errno.h>
+#include <linux/membarrier.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
 /* ----------------------------------------------------------------------------------------------------- the table -- */
 
-static struct held **bucket_of(struct sessions *sessions, const char *server)
+static uint64_t hash_of(const struct sessions *sessions, const char *server)
 {
     uint64_t hash = sessions->node->run; /* random: names are chosen by others */
     for (const unsigned char *c = (const unsigned char *)server; *c; c++)
         hash = (hash ^ *c) * 0x9e3779b97f4a7c15ULL, hash ^= hash >> 29;
-    return &sessions->buckets[hash % HELD_BUCKETS];
+    return hash;
+}
+
+static struct held **bucket_of(struct sessions *sessions, const char *server)
+{
+    return &sessions->buckets[hash_of(sessions, server) % HELD_BUCKETS];
 }
 
 static struct held *find(struct sessions *sessions, const char *server)
@@ -101,10 +109,66 @@ static void unrefer(struct sessions *sessions, struct held *held)
 /* After any change of an entry, with the mutex held. */
 static void entry_changed(struct sessions *sessions, struct held *held)
 {
-    bool fenced = held->has_epoch && (held->holders > 0 || held->due[0].at_ms);
+    bool fenced = held->closing || (held->has_epoch && (held->holders > 0 || held->due[0].at_ms));
     if (fenced != held->fenced)
         atomic_fetch_add(&sessions->fenced, fenced ? 1 : SIZE_MAX);
     held->fenced = fenced;
+}
+
+/* ------------------------------------------------------------------------------------------ who holds nothing -- */
+
+/*
+ * Who writes without a session looks whether the server is fenced, and then writes: in between, somebody on another
+ * thread may bind it with an epoch, and the write would land in the newer life. So such a write is shown by a counter
+ * of its thread, with plain stores and no barrier: who binds fences the server first, makes every thread pass a barrier
+ * (membarrier(2)), and then waits for the writes that may have looked before that.
+ */
+static struct writer *writer_of(struct sessions *sessions, const struct client *client)
+{
+    return &sessions->writers[client->on_worker ? sessions->node->loops->count : client->loop->index];
+}
+
+static void writer_step(struct writer *writer)
+{
+    uint64_t count = atomic_load_explicit(&writer->count, memory_order_relaxed);
+    atomic_store_explicit(&writer->count, count + 1, memory_order_release);
+}
+
+static void begin_write(struct sessions *sessions, const struct client *client, const char *server)
+{
+    struct writer *writer = writer_of(sessions, client);
+    if (client->on_worker) /* which may take long: who binds another server does not wait for it */
+        atomic_store_explicit(&writer->server, hash_of(sessions, server), memory_order_relaxed);
+    writer_step(writer);
+    if (sessions->barriers)
+        atomic_signal_fence(memory_order_seq_cst);
+    else
+        atomic_thread_fence(memory_order_seq_cst);
+}
+
+static void end_write(struct sessions *sessions, const struct client *client)
+{
+    struct writer *writer = writer_of(sessions, client);
+    if (atomic_load_explicit(&writer->count, memory_order_relaxed) & 1)
+        writer_step(writer);
+}
+
+/* After the server was fenced: until nobody writes to it who may have looked before. */
+static void wait_for_writers(struct sessions *sessions, const struct client *client, const char *server)
+{
+    const struct writer *own = writer_of(sessions, client);
+    atomic_thread_fence(memory_order_seq_cst);
+    if (sessions->barriers)
+        syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
+    for (size_t i = 0; i <= sessions->node->loops->count; i++) {
+        struct writer *writer = &sessions->writers[i];
+        uint64_t count = atomic_load_explicit(&writer->count, memory_order_acquire);
+        bool elsewhere = i == sessions->node->loops->count &&
+                         atomic_load_explicit(&writer->server, memory_order_relaxed) != hash_of(sessions, server);
+        while (writer != own && !elsewhere && count & 1 &&
+               atomic_load_explicit(&writer->count, memory_order_acquire) == count)
+            sched_yield();
+    }
 }
 
 /* ----------------------------------------------------------------------------------------------------- the timer -- */
@@ -268,6 +332,11 @@ bool sessions_start(struct node *node, char *error, size_t error_bytes)
         return false;
     node->sessions = sessions;
     sessions->node = node;
+    sessions->writers = aligned_alloc(_Alignof(struct writer), (node->loops->count + 1) * sizeof *sessions->writers);
+    if (!sessions->writers)
+        return false;
+    memset(sessions->writers, 0, (node->loops->count + 1) * sizeof *sessions->writers);
+    sessions->barriers = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
     pthread_mutex_init(&sessions->mutex, NULL);
     pthread_cond_init(&sessions->committed, NULL);
     sessions->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
@@ -323,6 +392,7 @@ void sessions_free(struct node *node)
         }
     pthread_cond_destroy(&sessions->committed);
     pthread_mutex_destroy(&sessions->mutex);
+    free(sessions->writers);
     free(sessions->name);
     free(sessions);
     node->sessions = NULL;
@@ -392,6 +462,14 @@ static void drop_ended(struct sessions *sessions, struct held *held);
 static void drop_others(struct sessions *sessions, struct held *held, const struct session *own);
 static void leave(struct sessions *sessions, struct session *session, bool on_purpose);
 
+static void set_closing(struct sessions *sessions, struct held *held, bool closing)
+{
+    pthread_mutex_lock(&sessions->mutex);
+    held->closing = closing;
+    entry_changed(sessions, held);
+    pthread_mutex_unlock(&sessions->mutex);
+}
+
 int sessions_bind(struct client *client, const struct session_wish *wish, presence_error *error)
 {
     struct sessions *sessions = client->node->sessions;
@@ -411,6 +489,10 @@ int sessions_bind(struct client *client, const struct session_wish *wish, presen
     session->socket = client->socket;
     pthread_rwlock_wrlock(&held->fence);
     drop_ended(sessions, held);
+    if (wish->has_epoch && !held->fenced) { /* under the fence nobody else changes that */
+        set_closing(sessions, held, true);
+        wait_for_writers(sessions, client, held->server);
+    }
     int code = grant(sessions, held, wish, &new_life);
     if (code == PRESENCE_OK && wish->takes_over && !new_life) {
         drop_others(sessions, held, before);
@@ -419,6 +501,7 @@ int sessions_bind(struct client *client, const struct session_wish *wish, presen
     if (code == PRESENCE_OK) {
         pthread_mutex_lock(&sessions->mutex);
         add_holder(held, session, wish, new_life);
+        held->closing = false;
         entry_changed(sessions, held);
         pthread_mutex_unlock(&sessions->mutex);
     } else if (code == PRESENCE_E_STALE) {
@@ -426,6 +509,8 @@ int sessions_bind(struct client *client, const struct session_wish *wish, presen
                  wish->has_epoch ? "a newer epoch of the server is known"
                                  : "the server is held with an epoch, so a session wants one too");
     }
+    if (held->closing)
+        set_closing(sessions, held, false);
     pthread_rwlock_unlock(&held->fence);
     if (code) {
         unrefer(sessions, held);
@@ -604,22 +689,28 @@ enum write_answer sessions_begin_write(struct client *client, const char *server
             pthread_rwlock_unlock(&session->held->fence);
         return session->writing ? WRITE_ALLOWED : WRITE_STALE;
     }
+    begin_write(sessions, client, server);
     if (atomic_load_explicit(&sessions->fenced, memory_order_acquire) == 0)
         return WRITE_ALLOWED;
     pthread_mutex_lock(&sessions->mutex);
     const struct held *held = find(sessions, server);
     bool fenced = held && held->fenced;
     pthread_mutex_unlock(&sessions->mutex);
-    return fenced ? WRITE_STALE : WRITE_ALLOWED;
+    if (!fenced)
+        return WRITE_ALLOWED;
+    end_write(sessions, client);
+    return WRITE_STALE;
 }
 
 void sessions_end_write(struct client *client)
 {
     struct session *session = client->session;
-    if (!session || !session->writing)
-        return;
-    session->writing = false;
-    pthread_rwlock_unlock(&session->held->fence);
+    if (session && session->writing) {
+        session->writing = false;
+        pthread_rwlock_unlock(&session->held->fence);
+    } else {
+        end_write(client->node->sessions, client);
+    }
 }
 
 bool sessions_held_by_another(struct client *client, const char *server)
