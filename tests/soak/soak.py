@@ -6,7 +6,8 @@
 
 For N seconds (60) random clients do at random what clients do: gateways bind, report, send lists, die, come back with an
 older or a newer epoch; agents join and vanish; strangers write to what is not theirs; watchers open and read nothing;
-and garbage arrives on all listeners. Every reply is compared with what a model kept here says. Again and again, and at
+and garbage arrives on all listeners. Half of the time they come by loopback as it is, half by TLS and by unix sockets, with
+tokens of many roles. Every reply is compared with what a model kept here says. Again and again, and at
 the end, all is let go, and then the daemon must hold exactly what the model holds, connection by connection, with no
 client, watch, list or descriptor left; it must end with status 0, so that a sanitizer's finding or a leak fails; and a
 second one must come back from its state with all of it missing.
@@ -14,6 +15,7 @@ second one must come back from its state with all of it missing.
 The seed is printed; the same one makes the same choices (what the kernel makes of them in time is its own)."""
 
 import argparse
+import hashlib
 import http.client
 import json
 import os
@@ -21,7 +23,9 @@ import random
 import re
 import shutil
 import socket
+import ssl
 import struct
+import subprocess
 import sys
 import tempfile
 import time
@@ -34,6 +38,63 @@ MODELS = ["2e15302a-bbdf-4077-8e65-116a5a0e0348", "7ffa7cd6-9b1e-4b1e-a441-7b2b5
 GRACE_MS = 300
 IDS = 400
 ROUND_S = 10
+
+
+HELD, FREE = [f"gw-{i}" for i in range(8)], [f"free-{i}" for i in range(4)]
+
+# Who comes, and what those may where tokens are in use. A token is its name.
+ROLES = {"asker": ["admin"], "gateway": [f"report:{name}" for name in HELD],
+         "writer": [f"report:{name}" for name in HELD + FREE + ["node-0"]] + ["read"],
+         "stranger": ["report:free-0", f"model:{MODELS[1]}"], "agent": [f"join:{model}" for model in MODELS],
+         "watcher": [f"model:{MODELS[0]}"]}
+
+
+class Doors:
+    """Where clients come in: plain on loopback, or by TLS and unix sockets with a token each."""
+
+    def __init__(self, folder, guarded):
+        self.folder, self.guarded = folder, guarded
+        self.unix = {protocol: os.path.join(folder, protocol) for protocol in ("resp", "http")}
+        self.context = None
+
+    def options(self):
+        if not self.guarded:
+            return ["--http", "127.0.0.1:0"]
+        chain, key, tokens = (os.path.join(self.folder, name) for name in ("chain.pem", "key.pem", "tokens"))
+        if not os.path.exists(tokens):
+            subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                            "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout",
+                            key, "-out", chain], check=True, capture_output=True, timeout=presenced.WAIT_S)
+            with open(tokens, "w", encoding="ascii") as file:
+                for name, roles in ROLES.items():
+                    file.write(f"{name} sha256:{hashlib.sha256(name.encode()).hexdigest()} {' '.join(roles)}\n")
+        self.context = ssl.create_default_context(cafile=chain)
+        return [f"--resp=127.0.0.1:0,unix:{self.unix['resp']}", f"--http=127.0.0.1:0,unix:{self.unix['http']}",
+                "--tls-certificate", chain, "--tls-key", key, "--tokens", tokens]
+
+    def opened(self, daemon):
+        self.ports = {"resp": daemon.port, "http": int(re.search(
+            r"protocol=https? address=127\.0\.0\.1:(\d+)", daemon.logged()).group(1))}
+
+    def wrap(self, plain):
+        return self.context.wrap_socket(plain, server_hostname="localhost")
+
+    def raw(self, protocol, choice, spoken=True):
+        """A client of a listener, which says nothing yet: of TLS, unless it does not even speak that."""
+        if self.guarded and choice < 0.5:
+            return presenced.Client(self.unix[protocol])
+        return presenced.Client(("127.0.0.1", self.ports[protocol]), wrap=self.wrap if self.guarded and spoken else None)
+
+    def client(self, role, choice):
+        client = self.raw("resp", choice)
+        if self.guarded:
+            equal(client.ask("AUTH", role), "OK")
+        return client
+
+    def http(self, role, choice):
+        connection = http.client.HTTPConnection("localhost", self.ports["http"], timeout=presenced.WAIT_S)
+        connection.sock = self.raw("http", choice).socket
+        return connection, {"Authorization": f"Bearer {role}"} if self.guarded else {}
 
 
 class Value:
@@ -70,15 +131,15 @@ class Server:
 
 
 class Soak:
-    def __init__(self, daemon, http_port, seed):
-        self.daemon, self.http_port = daemon, http_port
+    def __init__(self, daemon, doors, seed):
+        self.daemon, self.doors = daemon, doors
         self.random = random.Random(seed)
-        self.held = [Server(f"gw-{i}") for i in range(8)]
-        self.free = [Server(f"free-{i}") for i in range(4)]
+        self.held = [Server(name) for name in HELD]
+        self.free = [Server(name) for name in FREE]
         self.joined = {}  # client -> (id, model, agent)
         self.watchers = []
-        self.asker = daemon.client()
-        self.writers = [daemon.client() for _ in range(4)]
+        self.asker = self.client("asker")
+        self.writers = [self.client("writer") for _ in range(4)]
         self.done = {}
 
     # -- small things
@@ -93,8 +154,8 @@ class Soak:
     def number(self):
         return self.random.randrange(IDS)
 
-    def client(self):
-        return presenced.Client(("127.0.0.1", self.daemon.port))
+    def client(self, role):
+        return self.doors.client(role, self.random.random())
 
     def drop(self, client):
         """As a cable would, as a crash would, or in order."""
@@ -159,14 +220,14 @@ class Soak:
 
     def http_write(self, server):
         number, value = self.number(), self.value()
-        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=presenced.WAIT_S)
+        connection, headers = self.doors.http("writer", self.random.random())
         path = f"/v1/servers/{server.name}/connections/{number}"
         if self.random.random() < 0.6:
             body = json.dumps({"model": value.model, "agent": value.agent, "user_data": value.data})
-            connection.request("PUT", path, body, {"Content-Type": "application/json"})
+            connection.request("PUT", path, body, {"Content-Type": "application/json", **headers})
             server.connect(number, value)
         else:
-            connection.request("DELETE", path)
+            connection.request("DELETE", path, headers=headers)
             server.disconnect(number)
         status = connection.getresponse().status
         assert status in (200, 201, 204, 404), status
@@ -194,7 +255,7 @@ class Soak:
         newer = self.random.random() < 0.6 or server.epoch == 0
         if not newer:  # else it could join those who are about to be gone, and the server would not be down
             self.until_drops_are_seen()
-        client = self.client()
+        client = self.client("gateway")
         server.epoch += newer
         words = ["PRESENCE.SESSION", server.name, "EPOCH", server.epoch]
         if self.random.random() < 0.6:
@@ -224,7 +285,7 @@ class Soak:
         server = self.random.choice(self.held)
         if server.client is None:
             return
-        rival = self.client()
+        rival = self.client("gateway")
         if self.random.random() < 0.5:
             assert rival.ask("PRESENCE.SESSION", server.name, "EPOCH", server.epoch - 1).startswith("STALE ")
             assert rival.ask("PRESENCE.CONNECT", server.name, MODELS[0], "evil", 1).startswith("STALE ")
@@ -268,7 +329,7 @@ class Soak:
             del self.joined[client]
             self.drop(client)
         else:
-            client, value = self.client(), self.value()
+            client, value = self.client("agent"), self.value()
             number = client.ask("PRESENCE.JOIN", value.model, value.agent, "DATA", value.data)
             assert not isinstance(number, Error), number
             self.joined[client] = (int(number), value)
@@ -283,23 +344,48 @@ class Soak:
             for _ in range(5):
                 assert writer.reply().startswith("STALE ")
         assert writer.ask("PRESENCE.DISCONNECT", "node-0", 1).startswith("NOPERM ")
+        if self.doors.guarded:
+            self.trespass_by_role(server)
         self.count("trespass")
+
+    def trespass_by_role(self, server):
+        """What the tokens of others do not allow, and bad ones."""
+        stranger = self.client("stranger")
+        value = self.value()
+        for words in (["PRESENCE.CONNECT", server.name, value.model, value.agent, 1], ["PRESENCE.SESSION", server.name],
+                      ["PRESENCE.UPDATESERVER", server.name, 0], ["PRESENCE.JOIN", value.model, "evil"],
+                      ["PRESENCE.VALUES", "MODEL", MODELS[0]], ["PRESENCE.WATCH", "MODEL", MODELS[2]], ["PRESENCE.DISABLE"],
+                      ["INFO"]):
+            answer = stranger.ask(*words)
+            assert isinstance(answer, Error) and answer.startswith("NOPERM "), (words, answer)
+        for row in stranger.ask("PRESENCE.VALUES", "LIMIT", 20)[1]:
+            equal(dict(zip(row[::2], row[1::2]))["model"], MODELS[1])
+        answer = stranger.ask("AUTH", "no such token")
+        assert answer.startswith(("WRONGPASS ", "BUSY ")), answer
+        connection, headers = self.doors.http("stranger", self.random.random())
+        connection.request("DELETE", f"/v1/servers/{server.name}/connections/1", headers=headers)
+        equal(connection.getresponse().status, 403)
+        connection.close()
+        self.drop(stranger)
+        self.count("trespass by role")
 
     def watch(self):
         """A watcher that reads little or nothing."""
         if len(self.watchers) > 10:
             self.drop(self.watchers.pop(self.random.randrange(len(self.watchers))))
             return
-        client = self.client()
+        client = self.client("watcher")
         client.send(presenced.encode("HELLO", 3) + presenced.encode("PRESENCE.WATCH", *self.random.choice(
             [[], ["AGENTS"], ["MODEL", MODELS[0]], ["SERVER", "gw-1"], ["AFTER", 1]])))
         self.watchers.append(client)
         self.count("watch")
 
     def sse(self):
-        connection = socket.create_connection(("127.0.0.1", self.http_port), presenced.WAIT_S)
-        connection.sendall(b"GET /v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-        connection.recv(100)
+        connection, headers = self.doors.http("watcher", self.random.random())
+        connection.request("GET", "/v1/events", headers=headers)
+        answer = connection.getresponse()
+        equal(answer.status, 200)
+        assert answer.read(10) != b""
         connection.close()
         self.count("sse")
 
@@ -326,8 +412,7 @@ class Soak:
         data = bytearray(data if self.random.random() < 0.7 else self.random.randbytes(self.random.randrange(1, 5000)))
         for _ in range(self.random.randrange(4)):
             data[self.random.randrange(len(data))] = self.random.randrange(256)
-        port = self.random.choice([self.daemon.port, self.http_port])
-        client = presenced.Client(("127.0.0.1", port))
+        client = self.doors.raw(self.random.choice(["resp", "http"]), self.random.random(), self.random.random() < 0.5)
         try:
             client.send(bytes(data[:self.random.randrange(len(data)) + 1]))
             if self.random.random() < 0.3:
@@ -406,19 +491,19 @@ class Soak:
         self.check()
 
 
-def start(program, folder):
-    return presenced.Daemon(program, "--threads", "2", "--node", "node-0", "--http", "127.0.0.1:0", "--state", folder,
-                            "--state-interval", "500ms", "--request-timeout", "3s", "--settle-time", "1s",
-                            "--max-output-bytes", "1m", "--max-list-bytes", "64m")
+def start(program, doors):
+    daemon = presenced.Daemon(program, "--threads", "2", "--node", "node-0", "--state", os.path.join(doors.folder, "state"),
+                              "--state-interval", "500ms", "--request-timeout", "3s", "--settle-time", "1s",
+                              "--max-output-bytes", "1m", "--max-list-bytes", "64m", *doors.options())
+    doors.opened(daemon)
+    return daemon
 
 
-def http_port_of(daemon):
-    return int(re.search(r"protocol=http address=127\.0\.0\.1:(\d+)", daemon.logged()).group(1))
-
-
-def soak(program, seconds, seed, folder):
-    with start(program, folder) as daemon:
-        life = Soak(daemon, http_port_of(daemon), seed)
+def soak(program, seconds, seed, folder, guarded):
+    os.mkdir(folder)
+    doors = Doors(folder, guarded)
+    with start(program, doors) as daemon:
+        life = Soak(daemon, doors, seed)
         life.report(), life.check()
         descriptors = daemon.descriptors()
         life.live(seconds)
@@ -426,9 +511,8 @@ def soak(program, seconds, seed, folder):
         print("soak:", ", ".join(f"{count} × {what}" for what, count in sorted(life.done.items())), flush=True)
         values = life.listed()
         life.asker.ask("QUIT")
-    with start(program, folder) as daemon:
-        life.asker = daemon.client()
-        life.daemon = daemon
+    with start(program, doors) as daemon:
+        life.daemon, life.asker = daemon, doors.client("asker", 1)
         equal({key: each[:3] for key, each in life.listed().items()}, {key: each[:3] for key, each in values.items()})
         equal(life.asker.ask("PRESENCE.COUNT", "STATUS", "alive"), 0)
 
@@ -442,8 +526,10 @@ if __name__ == "__main__":
     scratch = tempfile.mkdtemp(prefix="presence-soak.")
     print(f"# {asked.seconds:.0f} s, seed {asked.seed}", flush=True)
     try:
-        presenced.story(f"everything is right after {asked.seconds:.0f} bad seconds", soak, asked.program, asked.seconds,
-                        asked.seed, os.path.join(scratch, "state"))
+        for guarded in (False, True):
+            how = "with TLS, unix sockets and tokens" if guarded else "on loopback"
+            presenced.story(f"everything is right after {asked.seconds / 2:.0f} bad seconds {how}", soak, asked.program,
+                            asked.seconds / 2, asked.seed, os.path.join(scratch, "guarded" if guarded else "plain"), guarded)
     finally:
         shutil.rmtree(scratch)
     presenced.end()

@@ -8,9 +8,9 @@
  * closed a connection before it binds on another finds the server as it would if that end had been read.
  *
  * Called by clients' loops. A write of a holder costs a read lock of its own server; one of another client costs two
- * stores and a load while no server is fenced, and a look-up under the mutex else. Binding is a look-up, a system call (one for
- * each holder that has ended) and, with an epoch, a claim: O(1), but the first claim of a server is O(its connections).
- * What is due is found in O(servers held).
+ * stores and a load while no server is fenced, and a look-up under the mutex else. Binding is a look-up, a system call
+ * (one for each holder that has ended) and, with an epoch, a claim and a barrier of all threads: O(1), but the first
+ * claim of a server is O(its connections). What is due is found in O(servers held).
  */
 #include "sessions/inside.h"
 
