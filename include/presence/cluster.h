@@ -135,6 +135,9 @@ typedef struct {
 PRESENCE_API int presence_cluster_freshness(presence_cluster *cluster, const char *server,
                                             presence_freshness *freshness);
 
+/* Whether the view as a whole and every server's part of it is fresh: then no answer needs to be asked for its own
+ * freshness. It may say false where all is fresh. O(peers). */
+PRESENCE_API bool presence_cluster_all_fresh(presence_cluster *cluster);
 /* Whether the node has heard the cluster for a lease and fetched what it heard of; once true it stays true. Cost as
  * freshness. */
 PRESENCE_API bool presence_cluster_is_ready(presence_cluster *cluster);

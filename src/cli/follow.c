@@ -76,6 +76,16 @@ static void tell_reset(const char *asked, const json_t *event)
             of_the_future ? "that revision is of the future or of another run" : "too much has happened");
 }
 
+/* Of a cluster: whether what is told can be believed. */
+static void tell_freshness(const json_t *event)
+{
+    const char *since = text_of(event, "stale_since"), *because = text_of(event, "stale_because");
+    if (*because)
+        fprintf(stderr, "presence: the node's view is stale (%s) since %s\n", because, since);
+    else
+        fprintf(stderr, "presence: the node's view is fresh again\n");
+}
+
 static bool on_event(const struct sse_event *sse, void *context)
 {
     struct following *following = context;
@@ -85,7 +95,8 @@ static bool on_event(const struct sse_event *sse, void *context)
     char asked[sizeof following->last_id];
     snprintf(asked, sizeof asked, "%s", *following->last_id || !cli->after ? following->last_id : cli->after);
     following->heard = true;
-    snprintf(following->last_id, sizeof following->last_id, "%s", sse->id);
+    if (*sse->id) /* what has none changes nothing of where to resume */
+        snprintf(following->last_id, sizeof following->last_id, "%s", sse->id);
     kind = *kind ? kind : sse->kind;
     bool is_change = *text_of(event, "agent") != 0;
     if (is_change && cli->output == OUTPUT_TABLE)
@@ -95,6 +106,8 @@ static bool on_event(const struct sse_event *sse, void *context)
         putchar('\n');
     } else if (strcmp(kind, "reset") == 0) {
         tell_reset(asked, event);
+    } else if (strcmp(kind, "freshness") == 0) {
+        tell_freshness(event);
     }
     if (fflush(stdout) != 0)
         exit(COULD_NOT_ASK); /* nobody reads us any more */

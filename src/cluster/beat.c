@@ -107,7 +107,7 @@ static void find_dropped(struct step *step, struct peer *peer)
     for (struct server *server = step->servers; server; server = server->next)
         if (server->role == THEIRS && server->holder == peer && server->told_sequence != peer->sequence &&
             server->orphaned == 0)
-            server->orphaned = step->now;
+            server_orphan(step, server, step->now);
 }
 
 static void peer_leaves(struct step *step, struct peer *peer)
@@ -119,7 +119,8 @@ static void peer_leaves(struct step *step, struct peer *peer)
             continue;
         presence_server_description known;
         if (!server->orphaned)
-            server->orphaned = step->now;
+            server_orphan(step, server, step->now);
+        server->last_word = server->told_sequence == peer->sequence;
         /* Drained rows are missing already, and stay so for that reason. What is behind has its last change under way,
          * and what the beat does not list another may have taken over, and is heard in time: both lapse later, if at
          * all. */

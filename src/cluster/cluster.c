@@ -514,18 +514,35 @@ const char *presence_doubt_string(presence_doubt doubt)
     return (unsigned)doubt < sizeof names / sizeof names[0] ? names[doubt] : "";
 }
 
+/* A thread that does not come round (a callback that waits, a connection that hangs) hears nothing either. */
+static bool is_stuck(struct presence_cluster *cluster, uint64_t *turned)
+{
+    uint64_t now = cluster_now();
+    *turned = atomic_load_explicit(&cluster->last_turn, memory_order_relaxed);
+    return now > *turned + cluster->lease + cluster->interval;
+}
+
+bool presence_cluster_all_fresh(presence_cluster *cluster)
+{
+    uint64_t turned;
+    pthread_mutex_lock(&cluster->lock);
+    bool fresh = step_all_fresh(cluster->step);
+    pthread_mutex_unlock(&cluster->lock);
+    return fresh && !is_stuck(cluster, &turned);
+}
+
 int presence_cluster_freshness(presence_cluster *cluster, const char *server, presence_freshness *freshness)
 {
     if (!freshness)
         return PRESENCE_E_INVALID;
     struct step_freshness step;
-    uint64_t now = cluster_now(), turned = atomic_load_explicit(&cluster->last_turn, memory_order_relaxed);
+    uint64_t turned;
+    bool stuck = is_stuck(cluster, &turned);
     pthread_mutex_lock(&cluster->lock);
-    step_freshness(cluster->step, now, server, &step);
+    step_freshness(cluster->step, cluster_now(), server, &step);
     pthread_mutex_unlock(&cluster->lock);
-    /* A thread that does not come round (a callback that waits, a connection that hangs) hears nothing either. */
     bool ours = strcmp(step.node, cluster->node) == 0;
-    if (step.doubt == STEP_FRESH && !ours && now > turned + cluster->lease + cluster->interval) {
+    if (step.doubt == STEP_FRESH && !ours && stuck) {
         step.doubt = STEP_DEAF;
         step.since = turned;
     }

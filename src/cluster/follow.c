@@ -162,7 +162,8 @@ bool follow_claim(struct step *step, struct server *server, const presence_claim
     server->heard_claim = *claim;
     server->claimed_at = step->now;
     server->vouched = false;
-    server->orphaned = holder ? 0 : step->now;
+    server_orphan(step, server, holder ? 0 : step->now);
+    server->last_word = false;
     server->behind = server->needed = 0;
     server->told = (struct wire_stand){.claim = *claim};
     server->is_told = false;
@@ -289,7 +290,8 @@ void follow_told(struct step *step, struct server *server, struct peer *holder, 
         return;
     if (server->holder != holder || server->role != THEIRS)
         server_set_role(step, server, THEIRS, holder);
-    server->orphaned = 0;
+    server_orphan(step, server, 0);
+    server->last_word = false;
     server->heard_claim = stand->claim;
     server->told = *stand;
     server->is_told = true;

@@ -85,8 +85,9 @@ struct server {
     bool wants_epoch;           /* with an epoch */
     uint64_t epoch;
     bool lapsed, vouched; /* vouched: all that the claim began with is here: changes can follow */
-    uint64_t orphaned;    /* when its holder stopped stating it; 0: it has not */
+    uint64_t orphaned;    /* when its holder stopped stating it; 0: it has not. By server_orphan */
     uint64_t claimed_at;  /* THEIRS: when its claim was taken here */
+    bool last_word;       /* what `told` holds its holder said at its goodbye */
     uint64_t lapsed_at, forgotten_at;
     presence_time active_mark; /* OURS: the latest last_seen that was told */
     /* OURS */
@@ -143,6 +144,7 @@ struct step {
     struct server *servers, *last_server;
     size_t server_count;
     size_t pending; /* servers stated unclaimed */
+    size_t orphans; /* servers that are orphaned */
     size_t transfers;
     uint64_t told_memory; /* when ours was last told to all */
     uint64_t next_sweep;  /* of what goes by time: settle, repairs, orphans */
@@ -183,6 +185,8 @@ struct server *server_find(struct step *step, const char *name);
 struct server *server_find_or_add(struct step *step, const char *name); /* NULL: at the limit, or a bad name */
 void server_forget(struct step *step, struct server *server);
 void server_set_role(struct step *step, struct server *server, enum role role, struct peer *holder);
+/* Its holder stopped stating it then; 0: it states it. */
+void server_orphan(struct step *step, struct server *server, uint64_t when);
 bool server_describe(struct step *step, const struct server *server, presence_server_description *description);
 /* Its holder is heard of, and says that it states the server. */
 bool server_holder_lives(const struct server *server);

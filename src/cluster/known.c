@@ -120,6 +120,7 @@ void server_forget(struct step *step, struct server *server)
         step->last_server = server->previous;
     step->server_count--;
     step->pending -= server->stated_unclaimed;
+    server_orphan(step, server, 0);
     free(server->name);
     free(server);
 }
@@ -135,6 +136,12 @@ void server_set_role(struct step *step, struct server *server, enum role role, s
         server->holder = holder;
     }
     server->role = role;
+}
+
+void server_orphan(struct step *step, struct server *server, uint64_t when)
+{
+    step->orphans += (when != 0) - (size_t)(server->orphaned != 0);
+    server->orphaned = when;
 }
 
 bool server_describe(struct step *step, const struct server *server, presence_server_description *description)

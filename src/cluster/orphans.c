@@ -125,7 +125,8 @@ static void bury_at(struct step *step, struct server *server, const presence_cla
     held_drop(server);
     server->heard_claim = *claim;
     server_set_role(step, server, THEIRS, NULL);
-    server->orphaned = server->forgotten_at = step->now;
+    server_orphan(step, server, step->now);
+    server->forgotten_at = step->now;
     server->lapsed = false;
     step_say(step, STEP_INFO, "forget", "server %s is forgotten", server->name);
 }
@@ -160,7 +161,7 @@ static void learn(struct step *step, struct peer *teller, const struct wire_stan
     if (server->role == NOBODYS)
         server_set_role(step, server, THEIRS, NULL);
     if (!server->orphaned)
-        server->orphaned = step->now;
+        server_orphan(step, server, step->now);
     if (server->told_at == 0 || step->now - server->told_at > step->config.lease * MS)
         follow_lapse(step, server); /* until its node is heard; one that was heard lately has its lease */
     if (stand->connections > 0 || stand->number > 0)

@@ -45,7 +45,8 @@ static void now_ours(struct step *step, struct server *server)
     server_set_role(step, server, OURS, NULL);
     step->pending -= server->stated_unclaimed;
     server->stated_unclaimed = false;
-    server->orphaned = server->rumoured = 0;
+    server_orphan(step, server, 0);
+    server->rumoured = 0;
     server->sent = known.number;
     server->settle = known.inherited > 0 || !known.complete ? step->now + step->config.settle * MS : NEVER;
     server->retaken = false;
@@ -351,7 +352,8 @@ static void scan_server(struct step *step, const char *name)
             server_set_role(step, server, THEIRS, NULL);
             server->vouched = known.complete;
             server->lapsed = known.lapsed;
-            server->orphaned = server->claimed_at = step->now;
+            server_orphan(step, server, step->now);
+            server->claimed_at = step->now;
         }
         return;
     }

@@ -155,6 +155,8 @@ struct step_freshness {
 /* Of this node's view as a whole (server NULL): stale while it is joining or deaf or most others are silent; or of one
  * server. */
 void step_freshness(const struct step *step, uint64_t now, const char *server, struct step_freshness *out);
+/* Whether that of the whole view, and of each server, is fresh; false may also be said where it is. O(peers). */
+bool step_all_fresh(const struct step *step);
 bool step_ready(const struct step *step);
 
 struct step_peer {

@@ -22,6 +22,24 @@ static void of_node(const struct step *step, struct step_freshness *out)
     }
 }
 
+/* Whether what is here is the last that its holder said before it left on purpose: nothing newer can be missed. */
+static bool is_last_word(const struct step *step, const struct server *server)
+{
+    presence_server_description known;
+    return server->last_word && server_describe((struct step *)(uintptr_t)step, server, &known) &&
+           known.number == server->told.number && presence_claim_compare(&known.claim, &server->told.claim) == 0;
+}
+
+bool step_all_fresh(const struct step *step)
+{
+    struct step_freshness whole = {0};
+    of_node(step, &whole);
+    bool fresh = whole.doubt == STEP_FRESH && step->orphans == 0;
+    for (const struct peer *peer = step->peers; fresh && peer; peer = peer->next)
+        fresh = !peer->silent || peer->servers == 0;
+    return fresh;
+}
+
 void step_freshness(const struct step *step, uint64_t now, const char *name, struct step_freshness *out)
 {
     (void)now;
@@ -37,7 +55,7 @@ void step_freshness(const struct step *step, uint64_t now, const char *name, str
     }
     if (server->holder)
         copy_node(out->node, server->holder->node);
-    if (server->role == THEIRS && !server_holder_lives(server)) {
+    if (server->role == THEIRS && !server_holder_lives(server) && !is_last_word(step, server)) {
         out->doubt = STEP_SILENT;
         out->since = server->holder && !server->orphaned ? server->holder->heard : server->orphaned;
     }

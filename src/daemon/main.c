@@ -21,6 +21,7 @@
 #include "state/state.h"
 #include "system/activation.h"
 #include "system/notify.h"
+#include "watches/feed.h"
 #include "watches/listings.h"
 
 #include <errno.h>
@@ -54,6 +55,7 @@ struct daemon {
 static void stop(struct daemon *daemon)
 {
     resp_side_stop_listening(daemon->resp);
+    sessions_stop_writes(&daemon->node);
     if (daemon->node.cluster)
         cluster_leave(&daemon->node);
     else
@@ -290,6 +292,7 @@ static bool free_daemon(struct daemon *daemon)
         resp_side_free(daemon->resp);
     }
     http_side_free(daemon->http);
+    feeds_free(&daemon->node);
     cluster_free(&daemon->node);
     bool kept = state_close(&daemon->node);
     sessions_free(&daemon->node);
@@ -312,8 +315,9 @@ static int run(struct daemon *daemon)
                 loops_init(&daemon->loops, daemon->config.threads, error, sizeof error) &&
                 make_node(daemon, error, sizeof error) && state_open(&daemon->node, error, sizeof error) &&
                 sessions_start(&daemon->node, error, sizeof error) && join_cluster(daemon, error, sizeof error) &&
-                sessions_claim_own(&daemon->node, error, sizeof error) && catch_signals(daemon, error, sizeof error) &&
-                start_watchdog(daemon, error, sizeof error) && worker_start(&daemon->node, error, sizeof error) &&
+                sessions_claim_own(&daemon->node, error, sizeof error) && feeds_start(&daemon->node) &&
+                catch_signals(daemon, error, sizeof error) && start_watchdog(daemon, error, sizeof error) &&
+                worker_start(&daemon->node, error, sizeof error) &&
                 (daemon->resp = resp_side_new(&daemon->node, error, sizeof error)) != NULL &&
                 (daemon->http = http_side_new(&daemon->node, error, sizeof error)) != NULL;
     if (good && (good = state_start(&daemon->node, error, sizeof error))) {

@@ -256,6 +256,7 @@ static void a_killed_nodes_agents_are_missing_after_the_lease(void **state)
     step_freshness(world->nodes[1].step, world->now, "gw", &freshness);
     assert_int_equal(freshness.doubt, STEP_SILENT);
     assert_string_equal(freshness.node, "n0");
+    assert_false(step_all_fresh(world->nodes[1].step));
 }
 
 static void a_node_that_leaves_drains(void **state)
@@ -270,6 +271,40 @@ static void a_node_that_leaves_drains(void **state)
     presence_evidence evidence;
     presence_recorder_agent_evidence(world->nodes[1].recorder, MODEL, "a", &evidence);
     assert_int_equal(evidence.reason, PRESENCE_REASON_DRAINED);
+}
+
+static enum step_doubt doubt_of(struct world *world, size_t node, const char *server)
+{
+    struct step_freshness freshness;
+    step_freshness(world->nodes[node].step, world->now, server, &freshness);
+    return freshness.doubt;
+}
+
+/* What a node said at its goodbye is sure, however long ago; what one said that was killed is not, nor what is said of
+ * a server that another node took over from it and then fell silent. */
+static void a_last_word_is_fresh(void **state)
+{
+    struct world *world = *state;
+    connects(&world->nodes[0], "gw", "a", 1);
+    connects(&world->nodes[0], "moves", "b", 1);
+    pass(world, 600);
+    assert_true(step_all_fresh(world->nodes[1].step));
+    step_leave(world->nodes[0].step, world->now);
+    run_all(world);
+    stop(&world->nodes[0]);
+    pass(world, 1000);
+    assert_int_equal(doubt_of(world, 1, "gw"), STEP_FRESH);
+    assert_int_equal(doubt_of(world, 2, "moves"), STEP_FRESH);
+    pass(world, 10000);
+    assert_int_equal(doubt_of(world, 2, "gw"), STEP_FRESH);
+    assert_int_equal(step_claim(world->nodes[1].step, world->now, "moves", false, 0), PRESENCE_OK);
+    connects(&world->nodes[1], "moves", "b", 1);
+    pass(world, 600);
+    assert_int_equal(doubt_of(world, 2, "moves"), STEP_FRESH);
+    stop(&world->nodes[1]);
+    pass(world, 40000);
+    assert_int_equal(doubt_of(world, 2, "moves"), STEP_SILENT);
+    assert_int_equal(doubt_of(world, 2, "gw"), STEP_FRESH);
 }
 
 static void a_newcomer_learns_all_and_of_the_dead_too(void **state)
@@ -369,6 +404,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_whole_list_arrives, setup, teardown),
         cmocka_unit_test_setup_teardown(a_killed_nodes_agents_are_missing_after_the_lease, setup, teardown),
         cmocka_unit_test_setup_teardown(a_node_that_leaves_drains, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_last_word_is_fresh, setup, teardown),
         cmocka_unit_test_setup_teardown(a_newcomer_learns_all_and_of_the_dead_too, setup, teardown),
         cmocka_unit_test_setup_teardown(a_gateway_moves_without_a_flap, setup, teardown),
         cmocka_unit_test_setup_teardown(a_newer_life_shows_nothing_of_the_older, setup, teardown),

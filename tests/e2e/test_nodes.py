@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -268,8 +269,52 @@ def a_node_that_stops_drains():
         b.sees("unit-0", "alive")
         b.sees("unit-joined", "alive")
         a.stop()
-        b.sees("unit-0", "missing", "drained")
-        b.sees("unit-joined", "missing", "drained")
+        for agent in ("unit-0", "unit-joined"):
+            b.sees(agent, "missing", "drained")
+            equal(b.agent(agent)["freshness"], "fresh")  # it was its last word
+        for server in ("machine-0", "a"):
+            equal(b.server(server)["freshness"], "fresh")
+
+
+def a_node_that_stops_takes_no_more_writes():
+    """Given a gateway that writes to a node all the while, on another loop than the first, when the node is stopped, then
+    every write that it took is known to the others, and those after that are refused."""
+    for _ in range(5):
+        with Cluster("a", "b", more=["--threads", "3"]) as (a, b):
+            writers = [a.gateway(f"machine-{i}", "EPOCH", 1) if i % 2 else a.client() for i in range(6)]
+            taken = [0] * len(writers)
+            for i, writer in enumerate(writers):
+                equal(connect(writer, f"machine-{i}", "first", 0), 1)
+            b.wait_until(lambda: all(b.server(f"machine-{i}")["alive"] == 1 for i in range(len(writers))))
+
+            def write(i):
+                try:
+                    for number in range(1, 1000000):
+                        reply = connect(writers[i], f"machine-{i}", "unit", number)
+                        if reply != 1:
+                            holds(reply, "BUSY this node is stopping")
+                            break
+                        taken[i] = number
+                except (presenced.Closed, ConnectionError):
+                    pass
+            threads = [threading.Thread(target=write, args=(i,)) for i in range(len(writers))]
+            for thread in threads:
+                thread.start()
+            time.sleep(0.1)
+            a.stop()
+            for thread in threads:
+                thread.join()
+            b.wait_until(lambda: b.server("machine-0")["status"] == "missing")
+            b.wait_until(lambda: b.get("/v1/cluster/verification")[1]["agreed"])
+            equal([b.server(f"machine-{i}")["connections"] for i in range(len(writers))], [1 + each for each in taken])
+
+
+def freshness_of(watcher):
+    """The next event of that kind."""
+    while True:
+        reply = watcher.reply()
+        if isinstance(reply, presenced.Push) and reply[2]["kind"] == "freshness":
+            return reply[2]
 
 
 def without_nats_all_is_stale_and_nobody_missing():
@@ -281,7 +326,17 @@ def without_nats_all_is_stale_and_nobody_missing():
         connect(own, "machine-0", "unit-0", 1)
         connect(b.client(), "machine-1", "unit-1", 1)
         a.sees("unit-1", "alive")
+        watcher, streamed = a.client(), presenced.Client(("127.0.0.1", a.http_port))
+        watcher.ask("HELLO", 3)
+        watcher.ask("PRESENCE.WATCH", "MODEL", MODEL)
+        streamed.send(b"GET /v1/events?agents=1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
         cluster.nats.kill()
+        event = freshness_of(watcher)
+        equal([event[key] for key in ("freshness", "stale_because")], ["stale", "deaf"])
+        late = a.client()
+        late.ask("HELLO", 3)
+        late.ask("PRESENCE.WATCH", "MODEL", MODEL)
+        assert freshness_of(late)["stale_since"] > 0
         a.wait_until(lambda: a.agent("unit-1")["freshness"] == "stale")
         answer = a.agent("unit-1")
         equal([answer["status"], answer["stale_because"]], ["alive", "deaf"])
@@ -298,6 +353,16 @@ def without_nats_all_is_stale_and_nobody_missing():
             node.wait_until(lambda node=node: node.agent("unit-1")["freshness"] == "fresh")
             node.wait_until(lambda node=node: node.get("/v1/cluster")[1]["freshness"] == "fresh")
             node.sees("unit-late", "alive")
+        for each in (watcher, late):
+            event = freshness_of(each)
+            equal([event[key] for key in ("freshness", "stale_since", "stale_because")], ["fresh", None, None])
+        text = b""
+        while text.count(b"event: freshness\n") < 2:
+            streamed.fill()
+            text = streamed.buffer
+        events = re.findall(r"(id: .*\n)?event: freshness\ndata: (.*)\n", text.decode())
+        equal([(number, json.loads(event)["freshness"]) for number, event in events], [("", "stale"), ("", "fresh")])
+        streamed.close()
 
 
 def two_of_one_name_are_refused():
@@ -431,6 +496,18 @@ def all_nodes_are_asked():
         equal([(one["server"], one["stated_by"]) for one in told["nodes"][0]["connections"]],
               [("machine-0", "a"), ("machine-1", "b")])
         equal(c.get("/v1/models/m%0A/agents/x/testimony")[0], 400)
+        # In RESP too; what the client asks behind it waits.
+        asker = b.client()
+        asker.ask("HELLO", 3)
+        asker.send(presenced.encode("PRESENCE.VERIFY") + presenced.encode("PRESENCE.TESTIMONY", MODEL, "unit-0") +
+                   presenced.encode("PRESENCE.TESTIMONY", "m\n", "x") + presenced.encode("PING"))
+        found, testimony = asker.reply(), asker.reply()
+        equal([found["agreed"], found["answered"], found["stands"]], [True, 3, []])
+        equal([(node["node"], node["status"], node["connections_in_all"]) for node in testimony["nodes"]],
+              [(name, "alive", 2) for name in "abc"])
+        equal(testimony["nodes"][0]["connections"][1]["connection_id"], "1")
+        holds(asker.reply(), "INVALID model holds a control character")
+        equal(asker.reply(), "PONG")
         if command:
             equal(ask_command(c, "verify").stdout.splitlines()[1], "agreed: 3 nodes, 5 servers")
             out = ask_command(b, "explain", MODEL, "unit-0").stdout
@@ -500,7 +577,8 @@ program = sys.argv[1]
 command = sys.argv[2] if len(sys.argv) > 2 else None
 for function in (what_one_node_is_told_all_know, who_dies_is_missing_after_its_lease_and_not_before,
                  a_gateway_moves_without_a_flap, a_node_keeps_its_own_server, who_has_no_session_may_state_what_nobody_states,
-                 a_node_that_stops_drains, without_nats_all_is_stale_and_nobody_missing, two_of_one_name_are_refused,
+                 a_node_that_stops_drains, a_node_that_stops_takes_no_more_writes,
+                 without_nats_all_is_stale_and_nobody_missing, two_of_one_name_are_refused,
                  it_is_ready_once_it_has_heard, a_state_file_gives_way_to_the_living,
                  forgetting_drops_a_dead_server_everywhere, all_nodes_are_asked, one_that_is_alone_has_nobody_to_ask,
                  wrong_options_are_named):

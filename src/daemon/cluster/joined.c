@@ -202,6 +202,17 @@ void cluster_freshness(struct node *node, const char *server, presence_freshness
     }
 }
 
+/* Then no server need be looked at. */
+static bool all_is_fresh(struct node *node)
+{
+    presence_cluster *joined = hold(node);
+    if (!joined)
+        return !node->cluster;
+    bool fresh = presence_cluster_all_fresh(joined);
+    let_go(node);
+    return fresh;
+}
+
 static presence_connections *slice_of_agent(struct node *node, const char *model, const char *agent)
 {
     presence_connections *all = presence_recorder_connections(node->recorder);
@@ -217,6 +228,8 @@ void cluster_freshness_of_agent(struct node *node, const char *model, const char
     presence_cursor cursor = {0};
     presence_value value;
     cluster_freshness(node, NULL, freshness);
+    if (all_is_fresh(node))
+        return;
     presence_connections *slice = node->cluster ? slice_of_agent(node, model, agent) : NULL;
     while (slice && presence_connections_next(slice, &cursor, &value)) {
         presence_freshness one;

@@ -54,7 +54,8 @@ int cluster_forget(struct node *node, const char *server);
 /* Of a server, or of the whole view (NULL). */
 void cluster_freshness(struct node *node, const char *server, presence_freshness *freshness);
 /* Of what is told of an agent: fresh if a server that is fresh states it alive; else as stale as the most doubtful of
- * its servers, or as the whole view. O(its connections) in a cluster. */
+ * its servers, or as the whole view. O(its connections) in a cluster of which some server is not heard of, else
+ * O(nodes). */
 void cluster_freshness_of_agent(struct node *node, const char *model, const char *agent, presence_freshness *freshness);
 bool cluster_is_ready(struct node *node);
 

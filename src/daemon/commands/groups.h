@@ -7,8 +7,8 @@
 #define DAEMON_COMMANDS_GROUPS_H
 
 #include "commands/command.h"
-
-#include <presence/cluster.h>
+#include "reply/freshness.h"
+#include "sessions/sessions.h"
 
 extern const struct command_group group_handshake; /* HELLO, AUTH, PING... what client libraries send by themselves */
 extern const struct command_group group_about;     /* COMMAND, INFO */
@@ -26,14 +26,13 @@ extern const struct command_group group_questions; /* VERIFY, TESTIMONY */
 /* The slice of the call's filters: SERVER, MODEL, AGENT as they are given. NULL: out of memory. To be freed. O(1). */
 presence_connections *command_slice(const struct call *call);
 
+/* The word of an error for a write that is not allowed. */
+enum error_word write_answer_word(enum write_answer answer);
+
 /* For is_long: how many rows are many; whether the server of the call, or what its filters leave at most, has so many
  * connections. */
 enum { LONG_ROWS = 10000 };
 bool long_of_server(const struct call *call);
 bool long_of_filters(const struct call *call);
-
-/* The three members of a map that tell how sure the answer is: freshness, stale_since, stale_because. */
-enum { FRESHNESS_MEMBERS = 3 };
-void reply_freshness(struct reply *reply, const presence_freshness *freshness);
 
 #endif

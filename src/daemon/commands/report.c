@@ -142,7 +142,7 @@ static bool begin_run(struct run *run, struct client *client, struct reply *repl
 {
     enum write_answer answer = sessions_begin_write(client, run->server);
     for (size_t i = 0; answer != WRITE_ALLOWED && i < run->count; i++)
-        reply_error(reply, answer == WRITE_STALE ? ERROR_STALE : ERROR_NOPERM, "%s", write_answer_text(answer));
+        reply_error(reply, write_answer_word(answer), "%s", write_answer_text(answer));
     return answer == WRITE_ALLOWED;
 }
 

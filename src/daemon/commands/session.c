@@ -9,16 +9,26 @@
 
 #include <inttypes.h>
 
+enum error_word write_answer_word(enum write_answer answer)
+{
+    return answer == WRITE_STALE ? ERROR_STALE : answer == WRITE_STOPPING ? ERROR_BUSY : ERROR_NOPERM;
+}
+
 void command_execute(struct call *call)
 {
     const struct command *command = call->command;
+    /* Binding and joining, whose servers are looked at later, or not at all. */
+    if (command->flags & (COMMAND_BINDS | COMMAND_JOIN) && atomic_load(&call->client->node->stopping)) {
+        reply_error(call->reply, ERROR_BUSY, "%s", write_answer_text(WRITE_STOPPING));
+        return;
+    }
     if (!(command->flags & COMMAND_WRITE) || command->flags & COMMAND_BINDS || !call->arguments.server) {
         command->run(call);
         return;
     }
     enum write_answer answer = sessions_begin_write(call->client, call->arguments.server);
     if (answer != WRITE_ALLOWED) {
-        reply_error(call->reply, answer == WRITE_STALE ? ERROR_STALE : ERROR_NOPERM, "%s", write_answer_text(answer));
+        reply_error(call->reply, write_answer_word(answer), "%s", write_answer_text(answer));
         return;
     }
     command->run(call);

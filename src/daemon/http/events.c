@@ -38,7 +38,8 @@ static void add_line(struct bytes *out, const char *name, const char *value)
 static struct reply *begin_event(struct client *client, const char *kind, const char *id)
 {
     struct event_stream *stream = stream_of(client);
-    add_line(&stream->out, "id: ", id);
+    if (id)
+        add_line(&stream->out, "id: ", id);
     add_line(&stream->out, "event: ", kind);
     bytes_append(&stream->out, "data: ", 6);
     json_reply_init(&stream->json);

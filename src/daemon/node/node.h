@@ -44,6 +44,7 @@ struct sessions;
 struct state;
 struct cluster;
 struct listings;
+struct feeds;
 struct worker;
 
 struct node {
@@ -56,6 +57,7 @@ struct node {
     struct worker *worker;     /* long commands; NULL: they are run where they are asked for */
     struct sessions *sessions; /* who states which server */
     struct state *state;       /* the state file; NULL: none is kept */
+    struct feeds *feeds;       /* what is watched, one a loop; NULL: this one is alone */
     struct cluster *cluster;   /* the other nodes; NULL: this one is alone */
     const char *name;          /* the node's own server; belongs to sessions */
     presence_time started;

@@ -43,9 +43,10 @@ struct session {
     bool writing;                 /* the fence is held for reading */
 };
 
-/* Of each thread that runs commands: whether it is in a write to a server that its client does not hold. */
+/* Of each thread that runs commands: whether it is in a write. Counts of beginnings and ends: odd, it is. */
 struct writer {
-    _Alignas(64) _Atomic uint64_t count; /* of beginnings and ends: odd, it is */
+    _Alignas(64) _Atomic uint64_t count; /* to a server that its client does not hold */
+    _Atomic uint64_t held;               /* to one that it holds */
     _Atomic uint64_t server;             /* the worker's only: a hash of which */
 };
 

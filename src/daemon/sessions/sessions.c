@@ -28,6 +28,8 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+enum { LAST_WRITES_MS = 500 };
+
 /* ----------------------------------------------------------------------------------------------------- the table -- */
 
 static uint64_t hash_of(const struct sessions *sessions, const char *server)
@@ -128,10 +130,31 @@ static struct writer *writer_of(struct sessions *sessions, const struct client *
     return &sessions->writers[client->on_worker ? sessions->node->loops->count : client->loop->index];
 }
 
-static void writer_step(struct writer *writer)
+static void step(_Atomic uint64_t *count)
 {
-    uint64_t count = atomic_load_explicit(&writer->count, memory_order_relaxed);
-    atomic_store_explicit(&writer->count, count + 1, memory_order_release);
+    atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + 1, memory_order_release);
+}
+
+static void end_if_begun(_Atomic uint64_t *count)
+{
+    if (atomic_load_explicit(count, memory_order_relaxed) & 1)
+        step(count);
+}
+
+/* What follows is not looked at before the step of before is seen by who asks for it. */
+static void pass_barrier(const struct sessions *sessions)
+{
+    if (sessions->barriers)
+        atomic_signal_fence(memory_order_seq_cst);
+    else
+        atomic_thread_fence(memory_order_seq_cst);
+}
+
+static void make_all_pass_barriers(const struct sessions *sessions)
+{
+    atomic_thread_fence(memory_order_seq_cst);
+    if (sessions->barriers)
+        syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
 }
 
 static void begin_write(struct sessions *sessions, const struct client *client, const char *server)
@@ -139,27 +162,22 @@ static void begin_write(struct sessions *sessions, const struct client *client, 
     struct writer *writer = writer_of(sessions, client);
     if (client->on_worker) /* which may take long: who binds another server does not wait for it */
         atomic_store_explicit(&writer->server, hash_of(sessions, server), memory_order_relaxed);
-    writer_step(writer);
-    if (sessions->barriers)
-        atomic_signal_fence(memory_order_seq_cst);
-    else
-        atomic_thread_fence(memory_order_seq_cst);
+    step(&writer->count);
+    pass_barrier(sessions);
 }
 
 static void end_write(struct sessions *sessions, const struct client *client)
 {
     struct writer *writer = writer_of(sessions, client);
-    if (atomic_load_explicit(&writer->count, memory_order_relaxed) & 1)
-        writer_step(writer);
+    end_if_begun(&writer->count);
+    end_if_begun(&writer->held);
 }
 
 /* After the server was fenced: until nobody writes to it who may have looked before. */
 static void wait_for_writers(struct sessions *sessions, const struct client *client, const char *server)
 {
     const struct writer *own = writer_of(sessions, client);
-    atomic_thread_fence(memory_order_seq_cst);
-    if (sessions->barriers)
-        syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
+    make_all_pass_barriers(sessions);
     for (size_t i = 0; i <= sessions->node->loops->count; i++) {
         struct writer *writer = &sessions->writers[i];
         uint64_t count = atomic_load_explicit(&writer->count, memory_order_acquire);
@@ -168,6 +186,23 @@ static void wait_for_writers(struct sessions *sessions, const struct client *cli
         while (writer != own && !elsewhere && count & 1 &&
                atomic_load_explicit(&writer->count, memory_order_acquire) == count)
             sched_yield();
+    }
+}
+
+static void wait_for_end(_Atomic uint64_t *counter, uint64_t until_ms)
+{
+    uint64_t count = atomic_load_explicit(counter, memory_order_acquire);
+    while (count & 1 && atomic_load_explicit(counter, memory_order_acquire) == count && node_now_ms() < until_ms)
+        sched_yield();
+}
+
+void sessions_stop_writes(struct node *node)
+{
+    const uint64_t until_ms = node_now_ms() + LAST_WRITES_MS;
+    make_all_pass_barriers(node->sessions);
+    for (size_t i = 0; i <= node->loops->count; i++) {
+        wait_for_end(&node->sessions->writers[i].count, until_ms);
+        wait_for_end(&node->sessions->writers[i].held, until_ms);
     }
 }
 
@@ -676,20 +711,36 @@ void sessions_client_gone(struct client *client)
 
 /* ------------------------------------------------------------------------------------------------------- writing -- */
 
+static enum write_answer begin_as_holder(struct sessions *sessions, const struct client *client,
+                                         struct session *session)
+{
+    pthread_rwlock_rdlock(&session->held->fence);
+    bool holds = session->life == session->held->life;
+    if (holds) {
+        step(&writer_of(sessions, client)->held);
+        pass_barrier(sessions);
+        session->writing = !atomic_load_explicit(&sessions->node->stopping, memory_order_acquire);
+        if (session->writing)
+            return WRITE_ALLOWED;
+        end_write(sessions, client);
+    }
+    pthread_rwlock_unlock(&session->held->fence);
+    return holds ? WRITE_STOPPING : WRITE_STALE;
+}
+
 enum write_answer sessions_begin_write(struct client *client, const char *server)
 {
     struct sessions *sessions = client->node->sessions;
     struct session *session = client->session;
     if (strcmp(server, sessions->name) == 0)
         return WRITE_OF_NODE;
-    if (session && strcmp(session->held->server, server) == 0) {
-        pthread_rwlock_rdlock(&session->held->fence);
-        session->writing = session->life == session->held->life;
-        if (!session->writing)
-            pthread_rwlock_unlock(&session->held->fence);
-        return session->writing ? WRITE_ALLOWED : WRITE_STALE;
-    }
+    if (session && strcmp(session->held->server, server) == 0)
+        return begin_as_holder(sessions, client, session);
     begin_write(sessions, client, server);
+    if (atomic_load_explicit(&sessions->node->stopping, memory_order_acquire)) {
+        end_write(sessions, client);
+        return WRITE_STOPPING;
+    }
     if (atomic_load_explicit(&sessions->fenced, memory_order_acquire) == 0)
         return WRITE_ALLOWED;
     pthread_mutex_lock(&sessions->mutex);
@@ -708,9 +759,8 @@ void sessions_end_write(struct client *client)
     if (session && session->writing) {
         session->writing = false;
         pthread_rwlock_unlock(&session->held->fence);
-    } else {
-        end_write(client->node->sessions, client);
     }
+    end_write(client->node->sessions, client);
 }
 
 bool sessions_held_by_another(struct client *client, const char *server)
@@ -734,11 +784,12 @@ bool sessions_permit(const struct client *client, const struct principal *princi
 
 const char *write_answer_text(enum write_answer answer)
 {
-    return answer == WRITE_STALE     ? "another session holds the server, or a newer epoch of it; "
-                                       "this connection does not hold the session of that server: say "
-                                       "PRESENCE.SESSION first"
-           : answer == WRITE_OF_NODE ? "the server is the node's own: agents join it by PRESENCE.JOIN"
-                                     : "";
+    return answer == WRITE_STALE      ? "another session holds the server, or a newer epoch of it; "
+                                        "this connection does not hold the session of that server: say "
+                                        "PRESENCE.SESSION first"
+           : answer == WRITE_STOPPING ? "this node is stopping"
+           : answer == WRITE_OF_NODE  ? "the server is the node's own: agents join it by PRESENCE.JOIN"
+                                      : "";
 }
 
 size_t sessions_count(struct node *node)

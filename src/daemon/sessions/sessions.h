@@ -49,6 +49,9 @@ bool sessions_claim_own(struct node *node, char *error, size_t error_bytes);
 /* Another node of the cluster has claimed a server that this one stated: its sessions here have lost it, and what was
  * waited for is not any more. The node's own server is claimed back. On the cluster's thread. */
 void sessions_superseded(struct node *node, const char *server, const presence_claim *by, const char *holder);
+/* The node stops: from here on no write is allowed, and those that were are over, but for a list that takes longer than
+ * a moment. With node->stopping set, before anybody is told goodbye. */
+void sessions_stop_writes(struct node *node);
 /* The node stops: its own server is drained, and from here on nothing is stated of a client's end. On the first loop,
  * with node->stopping set, before clients are closed. */
 void sessions_drain(struct node *node);
@@ -72,7 +75,7 @@ enum { SESSIONS_E_NODE = -1000 };
 int sessions_bind(struct client *client, const struct session_wish *wish, presence_error *error);
 
 /* Around each write of a client to a server. Allowed: sessions_end_write must follow, soon. */
-enum write_answer { WRITE_ALLOWED, WRITE_STALE, WRITE_OF_NODE };
+enum write_answer { WRITE_ALLOWED, WRITE_STALE, WRITE_OF_NODE, WRITE_STOPPING };
 enum write_answer sessions_begin_write(struct client *client, const char *server);
 void sessions_end_write(struct client *client);
 /* Whether a session that is not this client's holds the server, or is waited for, with an epoch or without. */

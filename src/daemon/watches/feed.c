@@ -8,12 +8,15 @@
  *
  * Keeps true: what is told is without gaps and without repeats from where the feed began, or from its last reset; a
  * feed whose principal was revoked tells nothing more and ends its client. All of it runs on the client's loop. A feed
- * at rest costs its watch (an eventfd) and an event; an event told costs some 100 ns beside its protocol's writer.
+ * at rest costs its watch (an eventfd) and an event; an event told costs some 100 ns beside its protocol's writer. In a
+ * cluster each loop looks four times a second whether the view is fresh.
  */
 #include "watches/feed.h"
 
 #include "access/principal.h"
 #include "base/log.h"
+#include "cluster/joined.h"
+#include "reply/freshness.h"
 
 #include <event2/event.h>
 #include <inttypes.h>
@@ -25,7 +28,8 @@ enum {
     ID_BYTES = 48,
     HELD_MS = 10,
     PATIENCE_MS = 1000,
-    FAIR_PART = 64 /* of max-output-bytes, to be read within PATIENCE_MS: 256 KiB of 16 MiB */
+    FRESHNESS_MS = 250, /* how often it is looked at */
+    FAIR_PART = 64      /* of max-output-bytes, to be read within PATIENCE_MS: 256 KiB of 16 MiB */
 };
 
 struct feed {
@@ -37,8 +41,17 @@ struct feed {
     size_t held_waiting;          /* what waited then; 0: it is not held back */
     char *model, *server, *agent; /* the filter, for the watch after a reset */
     bool agents;
-    const char *marker; /* "snapshot" or "reset", to be told before any event; NULL: told */
+    struct feed *next, **link; /* of its loop's */
+    presence_doubt told_doubt; /* what was told last of the view's freshness */
+    const char *marker;        /* "snapshot" or "reset", to be told before any event; NULL: told */
     uint64_t marker_revision;
+};
+
+/* The feeds of one loop, in a cluster. */
+struct feeds {
+    struct node *node;
+    struct feed *first;
+    struct event *timer;
 };
 
 static void on_readable(evutil_socket_t fd, short what, void *context);
@@ -53,6 +66,10 @@ static bool copy_text(char **to, const char *text)
 
 static void feed_free(struct feed *feed)
 {
+    if (feed->link)
+        *feed->link = feed->next;
+    if (feed->link && feed->next)
+        feed->next->link = feed->link;
     if (feed->readable)
         event_free(feed->readable);
     if (feed->again)
@@ -123,6 +140,19 @@ static int fill(struct feed *feed, const struct feed_start *start, presence_erro
     return code;
 }
 
+static void enlist(struct feed *feed)
+{
+    struct node *node = feed->client->node;
+    if (!node->feeds)
+        return;
+    struct feeds *feeds = &node->feeds[feed->client->loop->index];
+    feed->link = &feeds->first;
+    feed->next = feeds->first;
+    if (feed->next)
+        feed->next->link = &feed->next;
+    feeds->first = feed;
+}
+
 int feed_open(struct client *client, const struct feed_start *start, uint64_t *revision, presence_error *error)
 {
     struct node *node = client->node;
@@ -144,6 +174,7 @@ int feed_open(struct client *client, const struct feed_start *start, uint64_t *r
     }
     feed_close(client); /* the one before, now that the new one stands */
     client->feed = feed;
+    enlist(feed);
     *revision = presence_watch_revision(feed->watch, NULL);
     return PRESENCE_OK;
 }
@@ -333,4 +364,63 @@ static void on_readable(evutil_socket_t fd, short what, void *context)
         feed_close(client);
     }
     client->sink->flush(client); /* may close the client, and the feed with it: nothing may follow */
+}
+
+/* ----------------------------------------------------------------------------------------------------- freshness -- */
+
+/* Tells it if it is another than was told last, and in its turn: not before the feed has said where it begins. The
+ * client, and the feed with it, may be gone afterwards. */
+static void tell_freshness(struct feed *feed, const presence_freshness *freshness)
+{
+    struct client *client = feed->client;
+    if (feed->marker || feed->told_doubt == freshness->doubt || is_revoked(client))
+        return;
+    struct reply *reply = client->sink->begin(client, "freshness", NULL);
+    if (reply) {
+        reply_map(reply, 1 + FRESHNESS_MEMBERS);
+        reply_key(reply, "kind");
+        reply_word(reply, "freshness");
+        reply_freshness(reply, freshness);
+        client->sink->end(client);
+        feed->told_doubt = freshness->doubt;
+    }
+    client->sink->flush(client);
+}
+
+static void on_look(evutil_socket_t fd, short what, void *context)
+{
+    (void)fd, (void)what;
+    struct feeds *feeds = context;
+    presence_freshness freshness;
+    if (!feeds->first || atomic_load(&feeds->node->stopping))
+        return;
+    cluster_freshness(feeds->node, NULL, &freshness);
+    for (struct feed *feed = feeds->first, *next; feed; feed = next) {
+        next = feed->next;
+        tell_freshness(feed, &freshness);
+    }
+}
+
+bool feeds_start(struct node *node)
+{
+    const struct timeval every = {0, (suseconds_t)FRESHNESS_MS * 1000};
+    if (!node->cluster)
+        return true;
+    bool good = (node->feeds = calloc(node->loops->count, sizeof *node->feeds)) != NULL;
+    for (size_t i = 0; good && i < node->loops->count; i++) {
+        struct feeds *feeds = &node->feeds[i];
+        feeds->node = node;
+        feeds->timer = event_new(node->loops->loops[i].base, -1, EV_PERSIST, on_look, feeds);
+        good = feeds->timer && event_add(feeds->timer, &every) == 0;
+    }
+    return good;
+}
+
+void feeds_free(struct node *node)
+{
+    for (size_t i = 0; node->feeds && i < node->loops->count; i++)
+        if (node->feeds[i].timer)
+            event_free(node->feeds[i].timer);
+    free(node->feeds);
+    node->feeds = NULL;
 }

@@ -11,6 +11,8 @@
  * What is told is a record of named fields:
  *   an event   kind, revision, index, reason, time (of the change), and the connection (reply_value). Kind `agent`:
  *              model, server, agent, before, after instead.
+ *   freshness  kind, freshness, stale_since, stale_because: in a cluster, this node's whole view has turned stale, or
+ *              is fresh again. Not in the record's order: it has no id to resume from, and is told anew to who resumes.
  *   a reset    kind, revision: forget what you know, list anew, and take events from that revision on.
  * A feed belongs to its client's loop.
  */
@@ -22,8 +24,8 @@
 
 /* What a protocol gives the feed. One a protocol, in client->sink; NULL there: this client cannot watch. */
 struct feed_sink {
-    /* A writer for one event, of which feed.c says one map. `id` is where to resume: "revision.index". NULL: the
-     * client's output is out of memory; flush is called next. */
+    /* A writer for one event, of which feed.c says one map. `id` is where to resume: "revision.index"; NULL:
+     * not here. NULL is returned where the client's output is out of memory; flush is called next. */
     struct reply *(*begin)(struct client *client, const char *kind, const char *id);
     /* The event has been said. */
     void (*end)(struct client *client);
@@ -40,6 +42,11 @@ struct feed_start {
     const char *model, *server, *agent; /* NULL: any. Copied */
     bool agents;
 };
+
+/* In a cluster: has each loop look now and then whether the view is fresh, for its feeds. Before the loops run. False:
+ * out of memory. */
+bool feeds_start(struct node *node);
+void feeds_free(struct node *node);
 
 /* Opens the client's feed (in place of the one it has) and tells the revision after which it begins. 0, or a
  * PRESENCE_E_ code with its reason in *error: LAGGED is none, but told as the first event, a reset. LIMIT:

@@ -132,7 +132,8 @@ void late_beat_of_one_that_left(struct world *world)
     world_crash(world, 0);
     world_run(world, 500 * MILLISECOND);
     all_show_alive(world, 20 * SECOND, "g0", 0);
-    want(world, doubt_on(world, 1, "g0") == STEP_SILENT);
+    want(world, doubt_on(world, 1, "g0") == STEP_FRESH); /* by its last word, */
+    want(world, !all_fresh_on(world, 1));                /* and not for being heard again */
     actor_die(world, g0, 0, PRESENCE_REASON_DRAINED);
     world_rest(world);
 }

@@ -49,6 +49,7 @@ bool lapsed_on(struct world *world, int node, const char *server);
 presence_status agent_on(struct world *world, int node, const char *agent);
 presence_reason reason_on(struct world *world, int node, const char *agent);
 enum step_doubt doubt_on(struct world *world, int node, const char *server); /* NULL: of the node */
+bool all_fresh_on(struct world *world, int number);                          /* of every answer */
 struct step_counters counters_of(const struct world *world, int node);
 
 /* Time goes by, and all the while every running node shows so many of the server's agents alive. */

@@ -117,6 +117,11 @@ enum step_doubt doubt_on(struct world *world, int n, const char *server)
     return freshness.doubt;
 }
 
+bool all_fresh_on(struct world *world, int number)
+{
+    return step_all_fresh(world->nodes[number].step);
+}
+
 struct step_counters counters_of(const struct world *world, int node)
 {
     struct step_counters counters;

@@ -2,7 +2,7 @@
 /*
  * freshness.c - how sure an answer is, in the one way in which all commands say it. Any loop's thread. O(1).
  */
-#include "commands/groups.h"
+#include "reply/freshness.h"
 
 void reply_freshness(struct reply *reply, const presence_freshness *freshness)
 {
