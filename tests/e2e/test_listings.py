@@ -175,6 +175,25 @@ def an_explanation_shows_what_fits_and_tells_how_many_there_are(daemon):
     assert size <= PAGE_BYTES, size
 
 
+def names_are_those_of_a_server_or_a_model(daemon):
+    """MODELS, SERVERS and AGENTS take the same filters, in both protocols."""
+    client = daemon.client()
+    for server, model, agent, number in (("s-1", "m-1", "a", 1), ("s-1", "m-2", "b", 2), ("s-2", "m-2", "c", 3)):
+        equal(client.ask("PRESENCE.CONNECT", server, model, agent, number), 1)
+    for kind, filters, wanted in (("models", [], ["m-1", "m-2"]), ("models", ["server", "s-1"], ["m-1", "m-2"]),
+                                  ("models", ["server", "s-2"], ["m-2"]), ("models", ["server", "none"], []),
+                                  ("models", ["model", "m-1", "server", "s-2"], []), ("servers", [], ["s-1", "s-2"]),
+                                  ("servers", ["model", "m-1"], ["s-1"]), ("servers", ["server", "s-2"], ["s-2"]),
+                                  ("servers", ["server", "none"], []), ("agents", ["server", "s-1"], ["a", "b"]),
+                                  ("agents", ["model", "m-2", "server", "s-1"], ["b"])):
+        words = [word.upper() if i % 2 == 0 else word for i, word in enumerate(filters)]
+        equal(client.ask("PRESENCE." + kind.upper(), *words), wanted)
+        if kind != "agents":
+            query = "".join(f"&{name}={value}" for name, value in zip(filters[::2], filters[1::2]))
+            equal(get(daemon, f"/v1/{kind}?details=0{query}")[0][kind], wanted)
+    holds(client.ask("PRESENCE.MODELS", "SERVER", ""), "INVALID server is empty")
+
+
 def one_who_reads_late_gets_its_page(daemon):
     """A page fits what may wait for a client that sends much and reads late; it is not cut off."""
     client = daemon.client()
@@ -195,6 +214,7 @@ if __name__ == "__main__":
                     small_rows_fill_a_page, a_page_that_bytes_ended_can_be_asked_for_again,
                     pages_of_long_names_are_bounded_in_bytes,
                     a_connection_is_told_in_one_order_everywhere,
-                    an_explanation_shows_what_fits_and_tells_how_many_there_are, one_who_reads_late_gets_its_page],
+                    an_explanation_shows_what_fits_and_tells_how_many_there_are, one_who_reads_late_gets_its_page,
+                    names_are_those_of_a_server_or_a_model],
                    "--max-output-bytes", "1m", "--http", "127.0.0.1:0")
     presenced.end()
