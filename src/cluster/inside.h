@@ -85,9 +85,9 @@ struct server {
     bool wants_epoch;           /* with an epoch */
     uint64_t epoch;
     bool lapsed, vouched; /* vouched: all that the claim began with is here: changes can follow */
+    bool last_word;       /* what `told` holds its holder said at its goodbye */
     uint64_t orphaned;    /* when its holder stopped stating it; 0: it has not. By server_orphan */
     uint64_t claimed_at;  /* THEIRS: when its claim was taken here */
-    bool last_word;       /* what `told` holds its holder said at its goodbye */
     uint64_t lapsed_at, forgotten_at;
     presence_time active_mark; /* OURS: the latest last_seen that was told */
     /* OURS */
