@@ -107,8 +107,11 @@ bool ours_is_unclaimed(struct step *step, const struct server *server)
 
 void ours_wait_for_claim(struct step *step, struct server *server)
 {
+    presence_server_description known;
     if (server->role == THEIRS || server->stated_unclaimed)
         return;
+    if (server->role == OURS && server_describe(step, server, &known) && !claim_is_none(&known.claim))
+        return; /* stated before the claim, which took it in */
     server->stated_unclaimed = true;
     step->pending++;
     if (step->ready)

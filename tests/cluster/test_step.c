@@ -221,6 +221,22 @@ static void what_one_node_states_all_know(void **state)
                      PRESENCE_E_STALE);
 }
 
+/* What waits to be read was stated before the claim: each of it is no reason for another one. */
+static void many_connects_before_a_claim_are_claimed_once(void **state)
+{
+    struct world *world = *state;
+    for (uint64_t id = 1; id <= 100; id++)
+        connects(&world->nodes[0], "gw", "a", id);
+    pass(world, 1000);
+    everybody_says(world, "a", PRESENCE_ALIVE);
+    for (size_t i = 0; i < NODES; i++) {
+        presence_server_description known;
+        assert_int_equal(presence_replica_describe(world->nodes[i].recorder, "gw", &known), PRESENCE_OK);
+        assert_int_equal(known.claim.turn, 1);
+        assert_int_equal(known.connections, 100);
+    }
+}
+
 static void a_whole_list_arrives(void **state)
 {
     struct world *world = *state;
@@ -401,6 +417,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_one_node_states_all_know, setup, teardown),
+        cmocka_unit_test_setup_teardown(many_connects_before_a_claim_are_claimed_once, setup, teardown),
         cmocka_unit_test_setup_teardown(a_whole_list_arrives, setup, teardown),
         cmocka_unit_test_setup_teardown(a_killed_nodes_agents_are_missing_after_the_lease, setup, teardown),
         cmocka_unit_test_setup_teardown(a_node_that_leaves_drains, setup, teardown),
