@@ -7,12 +7,13 @@ DESTDIR ?=
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 60
 SIM_SEEDS ?= 100000
+ROUNDS ?= 20
 JOBS ?= $(shell nproc)
 export JOBS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run cluster story test sim bench bench-daemon bench-cluster fuzz soak lint screenshot format \
-	install deb docs clean
+.PHONY: help setup build run cluster story test sim kill-loop bench bench-daemon bench-cluster fuzz soak lint \
+	screenshot format install deb docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 21
@@ -42,6 +43,10 @@ sim: ## SIM_SEEDS (100,000) random clusters in virtual time, and the stories
 	@scripts/setup test
 	@scripts/sim $(SIM_SEEDS)
 
+kill-loop: ## ROUNDS (20) in each of four places: real nodes and NATS servers killed, frozen and cut off
+	@scripts/setup test
+	@scripts/kill-loop $(ROUNDS)
+
 bench: ## the benchmarks beside their yardsticks
 	@scripts/setup test
 	@scripts/build build
@@ -52,7 +57,7 @@ bench-daemon: ## presenced beside redis-server, by redis-benchmark
 	@scripts/setup test
 	@scripts/bench-daemon
 
-bench-cluster: ## two nodes of a cluster at a NATS server: latency and throughput
+bench-cluster: ## three nodes of a cluster: latency, rates, deaths, idle traffic and memory, against the targets
 	@scripts/setup test
 	@scripts/bench-cluster
 
