@@ -222,7 +222,7 @@ static void do_stats(struct node *node, char **words)
     printf("{\"connected\": %s, \"connects\": %llu, \"losses\": %llu, \"failures\": %llu, \"complaints\": %llu, "
            "\"forged\": %llu, \"dropped\": %llu, \"waiting\": %llu, \"beats_sent\": %llu, \"beats_heard\": %llu, "
            "\"changes_applied\": %llu, \"states_taken\": %llu, \"lapses\": %llu, \"differences\": %llu, "
-           "\"bytes_sent\": %llu, \"bytes_received\": %llu}\n",
+           "\"malformed\": %llu, \"newer\": %llu, \"bytes_sent\": %llu, \"bytes_received\": %llu}\n",
            counters.connected ? "true" : "false", (unsigned long long)counters.connects,
            (unsigned long long)counters.losses, (unsigned long long)counters.failures,
            (unsigned long long)counters.complaints, (unsigned long long)counters.messages_forged,
@@ -230,6 +230,7 @@ static void do_stats(struct node *node, char **words)
            (unsigned long long)counters.beats_sent, (unsigned long long)counters.beats_heard,
            (unsigned long long)counters.changes_applied, (unsigned long long)counters.states_taken,
            (unsigned long long)counters.lapses, (unsigned long long)counters.digest_differences,
+           (unsigned long long)counters.messages_malformed, (unsigned long long)counters.messages_of_newer_version,
            (unsigned long long)counters.bytes_sent, (unsigned long long)counters.bytes_received);
 }
 

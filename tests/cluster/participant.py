@@ -23,7 +23,8 @@ from participant_parts import (  # noqa: E402
     ASK_AGENT, ASK_CHANGES, ASK_KNOWN, ASK_STANDS, ASK_STATE, BATCH_BYTES, COMPLETE, CONNECT, DISCONNECT, DOWN,
     DRAINED, ECHOES, HELD_BYTES, IDS_A_MESSAGE, JOINING_TAG, MASK, MOST_BYTES, MOST_CHUNKS, NODE_NAME, NO_CLAIM,
     REASONS, SERVER_DOWN, STANDS_A_MESSAGE, VALUES_A_CHUNK, VERSION, Connection, Intake, Nats, Peer, Record,
-    Refused, Repair, check, check_body, check_texts, good_name, memory_of, nodes_named, random64)
+    Refused, Repair, check, check_body, check_texts, fill_tomorrow, good_name, memory_of, nodes_named, random64,
+    say_tomorrows)
 
 DEBIAN_PYTHON = "/usr/bin/python3"
 try:
@@ -59,6 +60,7 @@ class Participant:
 
     def publish(self, lane, **body):
         message = self.wire.Message(version=VERSION, node=self.node.encode(), run=self.run, **body)
+        fill_tomorrow(message)
         data = message.SerializeToString()
         check(len(data) <= MOST_BYTES)
         self.nats.publish(f"presence.{self.cluster}.{lane}.{self.node}", data)
@@ -98,6 +100,7 @@ class Participant:
                 lease_ms=round(self.lease * 1000), joining=not self.ready, leaving=leaving, part=part, parts=parts,
                 stands=stands[part * STANDS_A_MESSAGE : (part + 1) * STANDS_A_MESSAGE], memory=self.memory()))
         self.next_beat = self.now + self.interval
+        say_tomorrows(self)
 
     def tell_known(self, records, tag=0, node=None):
         stands = [self.stand(one, known=True) for one in records if one.claim != NO_CLAIM]
