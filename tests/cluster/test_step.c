@@ -26,7 +26,8 @@ struct node {
     presence_recorder *recorder;
     struct step *step;
     uint64_t due;
-    bool listens[NODES], up, superseded;
+    bool listens[NODES], up, superseded, deaf;
+    unsigned told; /* messages to this node alone */
 };
 
 struct message {
@@ -59,7 +60,7 @@ static void broadcast(void *context, enum step_lane lane, const void *bytes, siz
     for (size_t i = 0; i < NODES; i++) {
         struct node *to = &from->world->nodes[i];
         bool wants = lane == STEP_BEAT || (lane == STEP_STREAM ? i != self : to->listens[self]);
-        if (to->up && wants)
+        if (to->up && wants && !(to->deaf && lane == STEP_STREAM))
             deliver(to, bytes, length);
     }
 }
@@ -68,8 +69,10 @@ static void send_to(void *context, const char *name, const void *bytes, size_t l
 {
     struct node *from = context;
     for (size_t i = 0; i < NODES; i++)
-        if (from->world->nodes[i].up && strcmp(from->world->nodes[i].name, name) == 0)
+        if (from->world->nodes[i].up && strcmp(from->world->nodes[i].name, name) == 0) {
+            from->world->nodes[i].told++;
             deliver(&from->world->nodes[i], bytes, length);
+        }
 }
 
 static void listen_to(void *context, const char *name, bool wanted)
@@ -235,6 +238,40 @@ static void many_connects_before_a_claim_are_claimed_once(void **state)
         assert_int_equal(known.claim.turn, 1);
         assert_int_equal(known.connections, 100);
     }
+}
+
+/* Whatever their strings: many in one message, one that is larger than a message should be by itself. */
+static void what_was_missed_is_told_in_few_messages(void **state)
+{
+    struct world *world = *state;
+    struct node *origin = &world->nodes[0], *deaf = &world->nodes[1];
+    connects(origin, "gw", "a", 1);
+    pass(world, 1000);
+    struct step_counters before, after;
+    step_counters(deaf->step, &before);
+    deaf->deaf = true;
+    static char data[3][40000];
+    for (uint64_t id = 2; id <= 1001; id++) {
+        char *text = data[id % 3];
+        size_t length = id % 400 == 0 ? sizeof data[0] - 1 : id % 50; /* what was said before is overwritten */
+        memset(text, 'a' + (int)(id % 26), length);
+        text[length] = '\0';
+        assert_int_equal(presence_recorder_connect(origin->recorder, "gw", MODEL, "b", id, false, text), PRESENCE_OK);
+        if (id % 3 == 0)
+            assert_int_equal(presence_recorder_disconnect(origin->recorder, "gw", id), PRESENCE_OK);
+    }
+    pass(world, 100);
+    deaf->deaf = false;
+    deaf->told = 0;
+    pass(world, 2000);
+    assert_in_range(deaf->told, 3, 20);
+    presence_server_description here, there;
+    assert_int_equal(presence_replica_describe(origin->recorder, "gw", &here), PRESENCE_OK);
+    assert_int_equal(presence_replica_describe(deaf->recorder, "gw", &there), PRESENCE_OK);
+    assert_int_equal(here.number, there.number);
+    assert_int_equal(here.digest.all, there.digest.all);
+    step_counters(deaf->step, &after);
+    assert_int_equal(after.states_taken, before.states_taken);
 }
 
 static void a_whole_list_arrives(void **state)
@@ -418,6 +455,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_one_node_states_all_know, setup, teardown),
         cmocka_unit_test_setup_teardown(many_connects_before_a_claim_are_claimed_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_was_missed_is_told_in_few_messages, setup, teardown),
         cmocka_unit_test_setup_teardown(a_whole_list_arrives, setup, teardown),
         cmocka_unit_test_setup_teardown(a_killed_nodes_agents_are_missing_after_the_lease, setup, teardown),
         cmocka_unit_test_setup_teardown(a_node_that_leaves_drains, setup, teardown),
