@@ -318,6 +318,8 @@ static void send_statement(struct step *step, const presence_statement *statemen
     struct server *server = server_find_or_add(step, statement->server);
     if (!server)
         return;
+    if (statement->whole && server->role != THEIRS)
+        server->active_mark = statement->change.time; /* all are stamped with it, and who follows takes all */
     if (claim_is_none(&statement->claim)) {
         ours_wait_for_claim(step, server);
         return;

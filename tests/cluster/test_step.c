@@ -429,6 +429,38 @@ static void what_was_active_is_told(void **state)
     assert_in_range(there.last_seen, after.last_seen - 1000000, after.last_seen);
 }
 
+static uint64_t told_active(struct node *node)
+{
+    struct step_counters counters;
+    step_counters(node->step, &counters);
+    return counters.activity_sent;
+}
+
+/* Who follows takes the whole list, with its times. What is active later is told a little at a time, and all of it. */
+static void a_list_is_no_activity_and_much_activity_is_told_by_and_by(void **state)
+{
+    struct world *world = *state;
+    enum { COUNT = 20000 };
+    presence_value *values = calloc(COUNT, sizeof *values);
+    for (size_t i = 0; i < COUNT; i++)
+        values[i] = (presence_value){.model = MODEL, .server = "gw", .agent = "a", .connection_id = i + 1};
+    assert_int_equal(presence_recorder_update_server(world->nodes[0].recorder, "gw", values, COUNT, NULL), PRESENCE_OK);
+    free(values);
+    pass(world, 45000);
+    assert_int_equal(told_active(&world->nodes[0]), 0);
+    for (uint64_t id = 1; id <= COUNT; id++)
+        assert_int_equal(presence_recorder_activity(world->nodes[0].recorder, "gw", id), PRESENCE_OK);
+    for (unsigned i = 0; i < 25000 && told_active(&world->nodes[0]) < COUNT; i += 5) {
+        uint64_t before = told_active(&world->nodes[0]);
+        pass(world, 5);
+        assert_in_range(told_active(&world->nodes[0]) - before, 0, 2048);
+    }
+    assert_int_equal(told_active(&world->nodes[0]), COUNT);
+    struct step_counters heard;
+    step_counters(world->nodes[1].step, &heard);
+    assert_int_equal(heard.activity_applied, COUNT);
+}
+
 static void a_forgotten_server_is_forgotten_everywhere(void **state)
 {
     struct world *world = *state;
@@ -464,6 +496,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_gateway_moves_without_a_flap, setup, teardown),
         cmocka_unit_test_setup_teardown(a_newer_life_shows_nothing_of_the_older, setup, teardown),
         cmocka_unit_test_setup_teardown(what_was_active_is_told, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_list_is_no_activity_and_much_activity_is_told_by_and_by, setup, teardown),
         cmocka_unit_test_setup_teardown(a_forgotten_server_is_forgotten_everywhere, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
