@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * scale.c - a cluster of hundreds of nodes in virtual time, to count what it says and what hearing it costs. The network
- * is a good one: each message arrives at all who listen a millisecond later. What a bad one does is sim.c's matter.
+ * scale.c - a cluster of hundreds of nodes in virtual time, to count what it says and what hearing it costs. The
+ * network is a good one: each message arrives at all who listen a millisecond later. A bad one is sim.c's matter.
  *
  *   sim_scale [--nodes N] [--servers N] [--agents N] [--churn N] [--seconds N] [--json]
  *
@@ -18,8 +18,8 @@
  *   return     it is back, with a new run, until it holds all and its gateways have stated theirs
  *   leave      it leaves on purpose, until its agents are missing on all others
  *
- * For each: virtual time, messages and bytes that are sent, and that arrive, and the processor's time for the steps of all
- * nodes by what they heard. The exit status is 1 if a phase does not come to its end, or two nodes differ.
+ * For each: virtual time, messages and bytes that are sent, and that arrive, and the processor's time for the steps of
+ * all nodes by what they heard. The exit status is 1 if a phase does not come to its end, or two nodes differ.
  * It takes about 2 KiB of memory for each pair of nodes, and 150 bytes for each connection on each node.
  */
 #include "cluster/step.h"
@@ -84,7 +84,7 @@ static uint64_t processor_ns(void)
     return (uint64_t)time.tv_sec * SECOND + (uint64_t)time.tv_nsec;
 }
 
-/* -------------------------------------------------------------------------------------------------------- network -- */
+/* ------------------------------------------------------------------------------------------------------- network -- */
 
 static void post(struct node *from, int to, int lane, const void *bytes, size_t length)
 {
@@ -177,7 +177,7 @@ static void tick(void)
     }
 }
 
-/* ---------------------------------------------------------------------------------------------------------- nodes -- */
+/* --------------------------------------------------------------------------------------------------------- nodes -- */
 
 static presence_time wall(void *context)
 {
@@ -245,7 +245,7 @@ static void state_agents(int index)
     }
 }
 
-/* ------------------------------------------------------------------------------------------------------- judgement -- */
+/* ----------------------------------------------------------------------------------------------------- judgement -- */
 
 static bool same_stand(const presence_server_description *one, const presence_server_description *two)
 {
@@ -300,7 +300,7 @@ static bool all_missing(int of)
     return true;
 }
 
-/* --------------------------------------------------------------------------------------------------------- phases -- */
+/* -------------------------------------------------------------------------------------------------------- phases -- */
 
 static void begin(void)
 {
@@ -347,9 +347,9 @@ static void end(const char *phase)
     fflush(stdout);
 }
 
+/* Since `begin`. */
 static void until(const char *phase, bool (*good)(int), int node)
 {
-    begin();
     for (uint64_t i = 0; i % 10 != 0 || !good(node); i++) {
         if (now - began > PATIENCE_S * SECOND) {
             fprintf(stderr, "sim_scale: \"%s\" does not come to its end\n", phase);
@@ -407,6 +407,7 @@ static void after_death(void)
 static void play(void)
 {
     int one = (int)options.nodes / 2;
+    begin();
     for (int i = 0; i < options.nodes; i++) {
         start(i);
         state_agents(i);
@@ -415,20 +416,24 @@ static void play(void)
     pass(5 * SECOND);
     steady("idle", pass);
     steady("churn", churn_for);
+    begin();
     until("settled", agreed, 0);
+    begin();
     stop(&nodes[one]);
     until("death", all_missing, one);
     after_death();
     must(all_agree());
+    begin();
     start(one);
     state_agents(one);
     until("return", agreed, 0);
+    begin();
     step_leave(nodes[one].step, now);
     nodes[one].due = now;
     until("leave", all_missing, one);
 }
 
-/* ------------------------------------------------------------------------------------------------------ arguments -- */
+/* ----------------------------------------------------------------------------------------------------- arguments -- */
 
 static void take(int count, char **words)
 {
