@@ -230,6 +230,64 @@ static void it_outlives_its_server_and_is_stale(void **state)
     assert_int_equal(done, 0);
 }
 
+/* Rows stand in pages of 64, which go when the last of their rows does. */
+static void it_is_stale_when_its_page_goes_and_comes_back(void **state)
+{
+    enum { PAGES = 4, ROWS = 64 * PAGES };
+    struct world *world = *state;
+    presence_handle before[ROWS];
+    for (int life = 0; life < 3; life++) {
+        for (uint64_t id = 0; id < ROWS; id++)
+            before[id] = connects_handle(world, test_value(S0, id, MODEL_A, "a"));
+        connects(world, "machine-1", MODEL_A, "b", 1); /* behind them: the pages before it may go, its own not */
+        for (uint64_t id = 0; id < ROWS; id++)
+            disconnects(world, S0, id);
+        for (uint64_t id = 0; id < ROWS; id += 17)
+            is_stale(world, before[id]); /* where there is no page */
+        connects(world, S0, MODEL_A, "a", 1000);
+        for (uint64_t id = 0; id < ROWS; id += 17)
+            is_stale(world, before[id]); /* and where there is one again, with one row in use */
+        for (uint64_t id = 1001; id < 1000 + ROWS; id++)
+            connects(world, S0, MODEL_A, "a", id);
+        for (uint64_t id = 0; id < ROWS; id += 17)
+            is_stale(world, before[id]); /* all of them are */
+        for (uint64_t id = 0; id < ROWS; id++)
+            disconnects(world, S0, 1000 + id);
+        disconnects(world, "machine-1", 1);
+        presence_recorder_trim(world->recorder);
+        is_stale(world, before[0]);
+        is_stale(world, before[ROWS - 1]);
+    }
+}
+
+/* A generation of 0 is that of a row that is not in use; no handle has it but a forged one. */
+static void one_of_no_generation_finds_no_free_row(void **state)
+{
+    struct world *world = *state;
+    presence_handle handle = connects_handle(world, test_value(S0, 1, MODEL_A, "a"));
+    connects(world, S0, MODEL_A, "a", 2); /* keeps the page */
+    disconnects(world, S0, 1);
+    is_stale(world, handle);
+    handle.opaque[1] &= ~(uint64_t)UINT32_MAX;
+    is_stale(world, handle);
+}
+
+/* What a handle's row and agent were may be anybody's by now, or nobody's: also where there are many models, whose
+ * records lie under more than one node. */
+static void it_is_stale_among_many_models(void **state)
+{
+    enum { MODELS = 1100 };
+    struct world *world = *state;
+    char model[TEST_NAME_BYTES];
+    static presence_handle handles[MODELS];
+    for (uint64_t i = 0; i < MODELS; i++)
+        handles[i] = connects_handle(world, test_value(S0, i, test_name(model, "model", i), "a"));
+    for (uint64_t i = 0; i < MODELS; i += 3) /* of each three neighbours, one goes */
+        disconnects(world, S0, i);
+    for (uint64_t i = 0; i < MODELS; i += 60)
+        is_stale(world, handles[i]);
+}
+
 static void a_refused_connect_writes_no_handle(void **state)
 {
     struct world *world = *state;
@@ -257,6 +315,9 @@ int main(void)
         story(disabling_makes_all_stale),
         story(a_handle_of_anything_at_all_touches_nothing),
         story(it_outlives_its_server_and_is_stale),
+        story(it_is_stale_when_its_page_goes_and_comes_back),
+        story(one_of_no_generation_finds_no_free_row),
+        story(it_is_stale_among_many_models),
         story(a_refused_connect_writes_no_handle),
     };
     return cmocka_run_group_tests_name("handles", tests, NULL, NULL);
