@@ -175,6 +175,51 @@ static void control_characters_are_refused_in_names_and_allowed_in_data(void **s
     }
 }
 
+/* Activity, disconnect and agent_status look a name up before they judge it: only one that is not found can be wrong. */
+static void what_is_not_found_is_judged(void **state)
+{
+    struct world *world = *state;
+    presence_recorder *recorder = world->recorder;
+    static const char *const bad[] = {"", "\xff", "server\xff", "server\n", "serve\xc3"};
+    char too_long[1026];
+    memset(too_long, 's', 1025);
+    too_long[1025] = '\0';
+    for (int recorded = 0; recorded < 2;
+         recorded++) { /* in an empty record, and beside names that are nearly the same */
+        for (size_t i = 0; i < 1 + sizeof bad / sizeof *bad; i++) {
+            const char *name = i ? bad[i - 1] : too_long;
+            presence_status status = (presence_status)77;
+            expect_refused(world, PRESENCE_E_INVALID, presence_recorder_activity(recorder, name, 1));
+            expect_refused(world, PRESENCE_E_INVALID, presence_recorder_disconnect(recorder, name, 1));
+            expect_refused(world, PRESENCE_E_INVALID,
+                           presence_recorder_agent_status(recorder, name, "server", &status));
+            expect_refused(world, PRESENCE_E_INVALID,
+                           presence_recorder_agent_status(recorder, "server", name, &status));
+            expect_refused(world, PRESENCE_E_INVALID,
+                           presence_recorder_agent_status(recorder, "unknown", name, &status));
+            assert_int_equal(status, 77);
+        }
+        expect_refused(world, PRESENCE_E_INVALID, presence_recorder_activity(recorder, NULL, 1));
+        expect_refused(world, PRESENCE_E_INVALID, presence_recorder_disconnect(recorder, NULL, 1));
+        /* a good one that is not there is no mistake of the caller's */
+        expect_refused(world, PRESENCE_E_NOT_FOUND, presence_recorder_activity(recorder, "serve\xc3\xa9", 1));
+        expect_refused(world, PRESENCE_E_NOT_FOUND, presence_recorder_disconnect(recorder, "serve\xc3\xa9", 1));
+        expect_status(world, "serve\xc3\xa9", "server", PRESENCE_UNKNOWN);
+        connects(world, "server", "server", "server", 1);
+    }
+    /* nor is a good server of which another id is asked */
+    expect_refused(world, PRESENCE_E_NOT_FOUND, presence_recorder_activity(recorder, "server", 2));
+    presence_recorder_disable(recorder);
+    presence_status status;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        expect_code(PRESENCE_E_DISABLED, presence_recorder_activity(recorder, bad[i], 1));
+        expect_code(PRESENCE_E_DISABLED, presence_recorder_disconnect(recorder, bad[i], 1));
+        expect_code(PRESENCE_E_DISABLED, presence_recorder_agent_status(recorder, bad[i], "server", &status));
+        expect_code(PRESENCE_E_DISABLED, presence_recorder_agent_status(recorder, "server", bad[i], &status));
+    }
+    presence_recorder_enable(recorder);
+}
+
 static void user_data_is_0_to_65535_bytes(void **state)
 {
     struct world *world = *state;
@@ -237,6 +282,7 @@ int main(void)
         story(any_utf8_is_a_name),
         story(invalid_utf8_is_refused),
         story(control_characters_are_refused_in_names_and_allowed_in_data),
+        story(what_is_not_found_is_judged),
         story(user_data_is_0_to_65535_bytes),
         story(no_user_data_reads_as_empty),
         story(the_message_says_what_is_wrong),
