@@ -26,8 +26,7 @@ static uint32_t agent_low_hash(const void *context, uint32_t number)
     const struct registry *registry = context;
     const struct agent *agent = agent_get(&registry->now, number);
     uint64_t model_hash = name_hash(registry, model_name(model_get(&registry->now, agent->model)));
-    return (uint32_t)agent_hash(registry, model_hash, name_hash(registry, agent_name(agent))) &
-           INDEX_HASH_MASK;
+    return (uint32_t)agent_hash(registry, model_hash, name_hash(registry, agent_name(agent))) & INDEX_HASH_MASK;
 }
 
 static uint32_t model_low_hash(const void *context, uint32_t number)
@@ -187,8 +186,7 @@ static const char *check_model(const struct registry *registry, uint32_t number)
             units > now->agents.units)
             return "a model's list of units is broken";
         for (uint32_t used = shelf_used(&now->agents, unit); used; used &= used - 1, agents++) {
-            const char *wrong =
-                check_agent(registry, unit << AGENT_UNIT_BITS | (uint32_t)__builtin_ctz(used), &rows);
+            const char *wrong = check_agent(registry, unit << AGENT_UNIT_BITS | (uint32_t)__builtin_ctz(used), &rows);
             if (wrong)
                 return wrong;
         }

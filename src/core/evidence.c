@@ -237,8 +237,7 @@ void evidence_record(struct registry *registry, uint32_t number, struct evidence
     bool basis = agent->first != NONE && needs_basis(now, agent->first);
     agent->events = now->events < EVENTS_MOST ? now->events : UINT32_MAX;
     agent->since = evidence.since;
-    agent->hash_reason = (agent->hash_reason & INDEX_HASH_MASK) | (uint32_t)evidence.reason
-                                                                                             << INDEX_HASH_BITS;
+    agent->hash_reason = (agent->hash_reason & INDEX_HASH_MASK) | (uint32_t)evidence.reason << INDEX_HASH_BITS;
     agent->name[AGENT_META] = (char)((agent_meta(agent) & AGENT_NAME_LONG) |
                                      (int)evidence.status << AGENT_STATUS_SHIFT | (basis ? AGENT_BASIS : 0));
     if (basis)

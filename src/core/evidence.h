@@ -47,8 +47,8 @@ void evidence_fill(const struct roots *roots, uint32_t agent, presence_evidence 
 /* Writer: the agent's record says this, and everything up to the present revision is in it. */
 void evidence_record(struct registry *registry, uint32_t agent, struct evidence evidence);
 /* Writer, after a change of the agent's rows: records `before` if the best status is what it was, else the new one
- * for that reason. Returns
- * the best status. gained: the change can have made it better; else it can only have become worse. */
+ * for that reason. Returns the best status. gained: the change can have made it better; else it can only have become
+ * worse. */
 presence_status evidence_changed(struct registry *registry, uint32_t agent, struct evidence before, bool gained,
                                  presence_reason reason, presence_time when);
 

@@ -421,7 +421,7 @@ int presence_recorder_connect(presence_recorder *recorder, const char *server, c
 }
 
 static inline void touch_row(struct presence_recorder *recorder, uint32_t server, uint32_t row, enum touch touch,
-                      presence_time when)
+                             presence_time when)
 {
     if (touch == TOUCH_ACTIVITY) {
         change_activity(recorder, row, when);
@@ -441,9 +441,8 @@ static inline int touch_known(struct presence_recorder *recorder, uint32_t serve
     struct index_probe probe = index_probe_start(&now->by_connection, hash);
     uint32_t row;
     bool found = server != NONE && index_probe_next(&probe, &row);
-    if (found) {
+    if (found)
         memory_prefetch(row_get(now, row));
-    }
     presence_time when = recorder_now(recorder);
     while (found && !registry_row_is(now, row, server, id))
         found = index_probe_next(&probe, &row);
@@ -580,8 +579,7 @@ int presence_recorder_merge_server_since(presence_recorder *recorder, const char
     return bulk_run(recorder, &request, error);
 }
 
-/* --------------------------------------------------------------------------------------------- handles and batches
- * -- */
+/* --------------------------------------------------------------------------------------------------- by handle -- */
 
 /* The row that the handle means, or NONE. The lock is held; waits for a list being applied to its server. */
 static int begin_handle(struct presence_recorder *recorder, const presence_handle *handle, bool removing, uint32_t *row,

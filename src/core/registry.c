@@ -2,8 +2,8 @@
 /*
  * registry.c - records, links and indexes; registry.h tells what they mean.
  *
- * Keeps true: a row is in its server's pages, in by_connection, and in its agent's chain; an agent has at least one row
- * (but for the moment between registry_find_or_add_agent and registry_add_row) and is in its model's pages and in
+ * Keeps true: a row is in its server's units, in by_connection, and in its agent's chain; an agent has at least one row
+ * (but for the moment between registry_find_or_add_agent and registry_add_row) and is in its model's units and in
  * by_agent; a model has at least one agent; counts and digests follow every change through registry_count.
  * Cost: O(1) each; a removed row costs the misses of row, agent, agent's bucket and name.
  */
@@ -417,11 +417,12 @@ uint32_t registry_add_row(struct registry *registry, uint32_t server, uint32_t a
     uint32_t slot = number & (ROW_PAGE_SLOTS - 1);
     registry->generation += registry->generation == UINT32_MAX ? 2 : 1; /* never 0 */
     page->generation[slot] = registry->generation;
-    page->at[slot] = (struct row){.id = id,
-                                  .last_seen = last_seen,
-                                  .stamp = (stamp_bits & ~ROW_LASTING) | ((uint64_t)server << ROW_SERVER_SHIFT & ROW_SERVER_MASK),
-                                  .agent = agent,
-                                  .agent_hash = agent_get(now, agent)->hash_reason & INDEX_HASH_MASK};
+    page->at[slot] =
+        (struct row){.id = id,
+                     .last_seen = last_seen,
+                     .stamp = (stamp_bits & ~ROW_LASTING) | ((uint64_t)server << ROW_SERVER_SHIFT & ROW_SERVER_MASK),
+                     .agent = agent,
+                     .agent_hash = agent_get(now, agent)->hash_reason & INDEX_HASH_MASK};
     link_row(registry, agent, number);
     model_edit(registry, agent_get(now, agent)->model)->rows++;
     if (data)

@@ -2,8 +2,8 @@
 /*
  * registry.h - the record itself: rows, agents, models, servers and their indexes, all on persistent vectors.
  *
- *   server record ──pages──► rows (one a connection)      found by (server, id) in by_connection
- *   model record  ──pages──► agents (one a name)          found by (model, name) in by_agent
+ *   server record ──units──► rows (one a connection)      found by (server, id) in by_connection
+ *   model record  ──units──► agents (one a name)          found by (model, name) in by_agent
  *   agent.first ──► its row ──extras──► further rows of the same agent, doubly linked (rare)
  *
  * A ROW MEANS NOTHING WITHOUT ITS SERVER'S RECORD. Whether a connection is alive, missing or not there at all is
@@ -493,8 +493,7 @@ static inline bool registry_row_is(const struct roots *roots, uint32_t number, u
     if (row->id != id || row_server(roots, number) != server)
         return false;
     const struct server *record = server_get(roots, server);
-    return __builtin_expect(record->bulk == BULK_NONE, 1) ||
-           row_status_in_bulk(row->stamp, record) != PRESENCE_UNKNOWN;
+    return __builtin_expect(record->bulk == BULK_NONE, 1) || row_status_in_bulk(row->stamp, record) != PRESENCE_UNKNOWN;
 }
 
 /* Visible rows only; by connection_hash. */

@@ -90,8 +90,7 @@ static inline int arena_reserve(struct arena *arena)
 /* Reserves for one change that makes the record larger and one that does not, before a limit is set or lowered. */
 int arena_set_aside(struct arena *arena);
 /* As arena_reserve, for changes that make the record larger: with a limit, these leave one reserve for those that do
- * not,
- * so that at the limit connections can still be stamped and removed. */
+ * not, so that at the limit connections can still be stamped and removed. */
 int arena_reserve_to_grow(struct arena *arena);
 
 /* A block of `bytes`, aligned to 8 (to 64 where bytes is a multiple of 64). Never NULL up to ARENA_SMALL_BYTES under a

@@ -15,7 +15,7 @@ _Static_assert(sizeof(struct index_bucket) == 64, "a bucket is one cache line");
 
 enum {
     INDEX_PAGE_BYTES = INDEX_PAGE_BUCKETS * 64,
-    INDEX_LOAD_TENTHS = 70, /* entries per ten buckets at which one is split */
+    INDEX_LOAD_TENTHS = 70,  /* entries per ten buckets at which one is split */
     INDEX_LONGEST_SPLIT = 4, /* overflow buckets; a longer chain is left alone, so a split is bounded by the reserve */
     INDEX_MOST_CARRIED = (INDEX_LONGEST_SPLIT + 1) * INDEX_BUCKET_ENTRIES
 };
@@ -140,8 +140,8 @@ static void load(struct index *index, struct versions *versions, uint32_t primar
         if (i > 0 && slot == 0) {
             uint32_t fresh = take_overflow(index, versions);
             /* taking may have copied the page that `bucket` stands on */
-            bucket = at ? edit_bucket(&index->overflow, versions, at - 1)
-                        : edit_bucket(&index->primary, versions, primary);
+            bucket =
+                at ? edit_bucket(&index->overflow, versions, at - 1) : edit_bucket(&index->primary, versions, primary);
             bucket->next = at = fresh + 1;
             bucket = edit_bucket(&index->overflow, versions, fresh);
         }
@@ -167,8 +167,8 @@ static void split_one(struct index *index, struct versions *versions, index_hash
     size_t count = unload(index, versions, old, all, 0), stays = 0, moves = 0;
     add_bucket(index, versions);
     for (size_t i = 0; i < count; i++) {
-        uint32_t hash = tag_decides(all[i].tag, bit) ? (uint32_t)all[i].tag << INDEX_TAG_SHIFT
-                                                     : hash_of(context, all[i].ref);
+        uint32_t hash =
+            tag_decides(all[i].tag, bit) ? (uint32_t)all[i].tag << INDEX_TAG_SHIFT : hash_of(context, all[i].ref);
         if (hash & bit)
             moved[moves++] = all[i];
         else

@@ -10,7 +10,7 @@
  * 2^12 buckets or more, it holds the bit by which a split decides, which then touches nothing but buckets.
  *
  * References with one hash may stand in it more than once; a reference is removed by (hash, reference).
- * Readers of a snapshot use the probe only. Cost of a probe: one cache miss, rarely two. About 11 bytes an entry.
+ * Readers of a snapshot use the probe only. Cost of a probe: one cache miss, rarely two. About 10 bytes an entry.
  */
 #ifndef INDEX_H
 #define INDEX_H

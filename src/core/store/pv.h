@@ -14,8 +14,8 @@
  * The live root may be read only by the writer, under the mutex.
  *
  * Nodes are two arrays side by side, the addresses first: what finding one of a million records needs of the nodes is 8
- * bytes a page. Pages are 1 to 2 KiB, so that these addresses stay in the second cache and finding a record by its
- * number is one cache miss, the record's own.
+ * bytes a page. Pages of records are 2 to 3 KiB, so that these addresses stay in the second cache and finding a record
+ * by its number is one cache miss, the record's own.
  */
 #ifndef PV_H
 #define PV_H
