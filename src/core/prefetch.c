@@ -43,8 +43,8 @@ void recorder_prefetch_agent_record(const struct roots *now, uint32_t agent)
     memory_prefetch(&record->since);
 }
 
-/* What stands beside the units of a row and an agent that go, and the agent's model. A stale handle's agent may be gone,
- * and its unit be nobody's. */
+/* What stands beside the units of a row and an agent that go, and the agent's model. A stale handle's agent may be
+ * gone, and its unit be nobody's. */
 static void prefetch_sides(const struct roots *now, uint32_t row, uint32_t agent)
 {
     memory_prefetch(shelf_side(&now->rows, shelf_unit(&now->rows, row)));

@@ -115,7 +115,8 @@ struct agent_page {
 };
 
 /* A model's name lies in its record too: one of up to 38 bytes, as UUIDs are. The last byte: the length, or
- * MODEL_NAME_LONG, and then a text's address stands in the first bytes. Unused bytes are zero. One cache line in all. */
+ * MODEL_NAME_LONG, and then a text's address stands in the first bytes. Unused bytes are zero. One cache line in all.
+ */
 enum { MODEL_NAME_BYTES = 40, MODEL_NAME_SHORT = 38, MODEL_NAME_LONG = 255 };
 struct model {
     char name[MODEL_NAME_BYTES];

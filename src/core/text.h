@@ -81,8 +81,8 @@ struct span {
 const char *text_check_name(const char *name, struct span *out);
 const char *text_check_data(const char *data, struct span *out);
 
-/* For look-ups: the name as it is, not yet checked but for its length. What is found by it is known to be valid, and only
- * what is not found need be checked. False: NULL, empty or too long. */
+/* For look-ups: the name as it is, not yet checked but for its length. What is found by it is known to be valid, and
+ * only what is not found need be checked. False: NULL, empty or too long. */
 static inline bool text_measure_name(const char *name, struct span *out)
 {
     size_t length = name ? strnlen(name, TEXT_NAME_BYTES + 1) : 0;

@@ -175,7 +175,8 @@ static void control_characters_are_refused_in_names_and_allowed_in_data(void **s
     }
 }
 
-/* Activity, disconnect and agent_status look a name up before they judge it: only one that is not found can be wrong. */
+/* Activity, disconnect and agent_status look a name up before they judge it: only one that is not found can be wrong.
+ */
 static void what_is_not_found_is_judged(void **state)
 {
     struct world *world = *state;

@@ -7,12 +7,12 @@
  * find them. A record's number is unit * slots a unit + slot and never changes while it is in use.
  *
  * Units and pages are different things. A page is what is copied when a snapshot sees it, and what has an address in
- * the tree: large enough (32 or 64 records) that all addresses stay in a near cache. A unit is what an owner takes: small
- * enough that an owner of one record wastes little. Several units, of different owners, share a page. What is kept
- * beside a unit, its side, lies in a vector of its own: the owner, four links, a bitmap of used slots.
+ * the tree: large enough (64 rows or agents) that all addresses stay in a near cache. A unit is what an owner takes:
+ * small enough that an owner of one record wastes little. Several units, of different owners, share a page. What is
+ * kept beside a unit, its side, lies in a vector of its own: the owner, four links, a bitmap of used slots.
  *
- * An owner keeps a struct shelf_list: all its units, and those with a free slot, each doubly linked. A unit comes on the
- * second list at the front when it loses its first record, and goes from the front when it is full again, so that
+ * An owner keeps a struct shelf_list: all its units, and those with a free slot, each doubly linked. A unit comes on
+ * the second list at the front when it loses its first record, and goes from the front when it is full again, so that
  * neighbours, which are cache misses, are touched only where a whole unit comes or goes.
  * Copying a struct shelf (and the owners' lists, which are versioned where they stand) is taking a snapshot.
  */
