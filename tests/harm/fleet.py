@@ -264,12 +264,13 @@ class Gateway(Person):
         self.told += 1
         self.say("move")
 
-    def end(self):
-        """-9. What was not answered may have been said or not: anything between before and after is true."""
+    def end(self, with_its_node=False):
+        """-9. What was not answered may have been said or not: anything between before and after is true. The same of
+        all since the last agreement where its node dies as well: that answered what it may have told nobody."""
         self.kill()
         done = self.done
         for number, id, before in self.untold:
-            if number > done:
+            if with_its_node or number > done:
                 self.doubtful.setdefault(id, []).append(before)
         self.alive = False
 

@@ -109,7 +109,7 @@ def kill_gateway_with_its_node(fleet):
     fleet.note_death(node)
     fleet.churn(20)
     node.kill()
-    gateway.end()
+    gateway.end(with_its_node=True)
     fleet.agree(f"{gateway.server} is killed, and {node.name}")
     fleet.start_again(node)
     gateway.life()
