@@ -91,6 +91,13 @@ static void must_check(const struct big *big)
     abort();
 }
 
+/* Verifying all of ten million takes twenty seconds: with so many, not after every step. */
+static void must_check_if_quick(const struct big *big)
+{
+    if (big->total <= 1000000)
+        must_check(big);
+}
+
 /* What a connection's agent should be now. */
 typedef presence_status (*expected)(const struct big *big, uint64_t number);
 
@@ -177,7 +184,7 @@ static void add_first_extras(struct big *big)
          PRESENCE_OK);
     must(presence_recorder_connect(big->recorder, extra, last.model, last.agent, 2, false, NULL) == PRESENCE_OK);
     must_count(big, big->total + 2, 0);
-    must_check(big);
+    must_check_if_quick(big);
     must(presence_recorder_disconnect(big->recorder, extra, 1) == PRESENCE_OK);
     must(presence_recorder_disconnect(big->recorder, extra, 2) == PRESENCE_OK);
 }
@@ -236,7 +243,7 @@ static void run(struct big *big)
     say(big, "filled");
     must_count(big, big->total, 0);
     must_know(big, all_alive);
-    must_check(big);
+    must_check_if_quick(big);
     say(big, "checked");
 
     add_first_extras(big);
@@ -255,14 +262,14 @@ static void run(struct big *big)
     say(big, "refilled");
     must_count(big, big->total, 0);
     must_know(big, all_alive);
-    must_check(big);
+    must_check_if_quick(big);
 
     presence_connections *held = presence_recorder_connections(big->recorder);
     must(presence_recorder_server_down(big->recorder, "server-large") == PRESENCE_OK);
     say(big, "a server of a tenth put down, a view held");
     must_count(big, big->total - big->on_large, big->on_large);
     must_know(big, large_missing);
-    must_check(big);
+    must_check_if_quick(big);
 
     uint64_t listed = update_large(big);
     say(big, "and stated anew with a third of it");
