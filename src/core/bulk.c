@@ -697,6 +697,7 @@ static int run_locked(struct bulk *bulk, presence_error *error)
     int code = begin(bulk, &nothing, error);
     if (code || nothing)
         return code;
+    assert(bulk->registry);
     if (bulk->request->mode == BULK_UNSTATED) {
         code = stage_unstated(bulk);
         code = code ? code : commit_unstated(bulk);

@@ -127,12 +127,30 @@ static void a_record_is_used_for_names_of_any_length(void **state)
         }
 }
 
+/* Long names are blocks of their own, which go with their models. */
+static void names_that_go_give_their_memory_back(void **state)
+{
+    struct world *world = *state;
+    connects(world, S0, "keeps-the-page", "agent", 99);
+    uint64_t used = 0;
+    for (int life = 0; life < 20; life++) {
+        come(world, 'm');
+        go(world);
+        presence_stats stats = {.struct_bytes = sizeof stats};
+        expect_code(PRESENCE_OK, presence_recorder_stats(world->recorder, &stats));
+        if (life == 0)
+            used = stats.used_bytes;
+        assert_int_equal(stats.used_bytes, used);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         story(names_of_every_length_are_kept_and_found),
         story(views_keep_the_names_of_models_that_go),
         story(a_record_is_used_for_names_of_any_length),
+        story(names_that_go_give_their_memory_back),
     };
     return cmocka_run_group_tests_name("model_names", tests, NULL, NULL);
 }
