@@ -100,14 +100,13 @@ static const char *check_server(const struct registry *registry, uint32_t number
     const struct roots *now = &registry->now;
     const struct server *server = server_get(now, number);
     struct sums sums = {0};
-    uint64_t units = 0;
+    const char *broken = shelf_check_list(&now->rows, &server->rows, number);
+    if (broken)
+        return broken;
     if (server->hash != name_hash(registry, text_span(server->name)))
         return "a server's hash does not fit its name";
-    for (uint32_t next = server->rows.all; next; units++) {
+    for (uint32_t next = server->rows.all; next;) {
         uint32_t unit = next - 1;
-        if (shelf_owner(&now->rows, unit << ROW_UNIT_BITS) != number || !shelf_used(&now->rows, unit) ||
-            units > now->rows.units)
-            return "a server's list of units is broken";
         for (uint32_t slot = 0; slot < (uint32_t)1 << ROW_UNIT_BITS; slot++)
             if (!row_generation(now, unit << ROW_UNIT_BITS | slot) !=
                 !shelf_in_use(&now->rows, unit << ROW_UNIT_BITS | slot))
@@ -174,17 +173,17 @@ static const char *check_model(const struct registry *registry, uint32_t number)
 {
     const struct roots *now = &registry->now;
     const struct model *model = model_get(now, number);
-    uint64_t agents = 0, rows = 0, units = 0;
+    uint64_t agents = 0, rows = 0;
+    const char *broken = shelf_check_list(&now->agents, &model->agents, number);
+    if (broken)
+        return broken;
     if (model->hash != name_hash(registry, model_name(model)))
         return "a model's hash does not fit its name";
     struct span name = model_name(model);
     if (name.bytes[name.length] || (name.length <= MODEL_NAME_SHORT) != !model_long_name(model))
         return "a model's name is not kept where its length says";
-    for (uint32_t next = model->agents.all; next; units++) {
+    for (uint32_t next = model->agents.all; next;) {
         uint32_t unit = next - 1;
-        if (shelf_owner(&now->agents, unit << AGENT_UNIT_BITS) != number || !shelf_used(&now->agents, unit) ||
-            units > now->agents.units)
-            return "a model's list of units is broken";
         for (uint32_t used = shelf_used(&now->agents, unit); used; used &= used - 1, agents++) {
             const char *wrong = check_agent(registry, unit << AGENT_UNIT_BITS | (uint32_t)__builtin_ctz(used), &rows);
             if (wrong)
@@ -205,6 +204,8 @@ static const char *check_structure(const struct registry *registry)
     wrong = wrong ? wrong : shelf_check(&now->agents, versions);
     wrong = wrong ? wrong : shelf_check(&now->models, versions);
     wrong = wrong ? wrong : shelf_check(&now->servers, versions);
+    wrong = wrong ? wrong : shelf_check_list(&now->models, &now->all_models, 0);
+    wrong = wrong ? wrong : shelf_check_list(&now->servers, &now->all_servers, 0);
     wrong = wrong ? wrong : pv_check(&now->extras, versions);
     wrong = wrong ? wrong : index_check(&now->by_connection, versions, row_hash, registry);
     wrong = wrong ? wrong : index_check(&now->by_agent, versions, agent_low_hash, registry);

@@ -223,3 +223,26 @@ const char *shelf_check(const struct shelf *shelf, const struct versions *versio
         return "a shelf's free units are not all on its free list";
     return used == shelf->count ? NULL : "a shelf holds another number of records than it counts";
 }
+
+const char *shelf_check_list(const struct shelf *shelf, const struct shelf_list *list, uint32_t owner)
+{
+    uint32_t all = 0, open = 0, listed = 0;
+    for (uint32_t unit = list->all, before = 0; unit; all++) {
+        const struct shelf_side *side = unit <= shelf->units ? shelf_side(shelf, unit - 1) : NULL;
+        if (!side || side->owner != owner || !side->used || side->prev != before || all > shelf->units)
+            return "an owner's list of units is broken";
+        open += side->used != all_slots(shelf);
+        before = unit;
+        unit = side->next;
+    }
+    for (uint32_t unit = list->open, before = 0; unit; listed++) {
+        const struct shelf_side *side = unit <= shelf->units ? shelf_side(shelf, unit - 1) : NULL;
+        if (!side || side->owner != owner || side->open_prev != before || listed > shelf->units)
+            return "an owner's list of units with a free slot is broken";
+        if (!side->used || side->used == all_slots(shelf))
+            return "a unit that is full, or free, is on its owner's list of those with a free slot";
+        before = unit;
+        unit = side->open_next;
+    }
+    return open == listed ? NULL : "a unit with a free slot is not on its owner's list of these";
+}

@@ -144,6 +144,8 @@ static inline uint32_t shelf_next(const struct shelf *shelf, uint32_t unit)
 /* Gives back what numbers at the end need that nobody uses. Only where there is no snapshot. O(units). */
 void shelf_compact(struct shelf *shelf, struct versions *versions);
 
+/* NULL, or what is wrong. O(units); of the owner's. */
 const char *shelf_check(const struct shelf *shelf, const struct versions *versions);
+const char *shelf_check_list(const struct shelf *shelf, const struct shelf_list *list, uint32_t owner);
 
 #endif
