@@ -73,21 +73,21 @@ struct server {
     struct peer *holder; /* THEIRS: who states it; NULL: a run that is gone */
     /* what its holder last told of itself */
     struct wire_stand told; /* without strings */
-    bool is_told;           /* false: nothing yet, under this claim */
     uint64_t told_sequence, told_at;
     uint64_t behind;            /* the number that we lacked at the beat before */
     uint64_t needed;            /* at least this number was stated, as changes show that are ahead of what is here */
     presence_claim heard_claim; /* the largest heard of */
     uint64_t rumoured;          /* OURS: since when heard_claim is larger, in memories only; 0: it is not */
+    uint64_t epoch;             /* step_claim's, where wants_epoch */
+    bool is_told;               /* false: nothing yet, under this claim */
+    bool last_word;             /* what `told` holds its holder said at its goodbye */
     bool stated_unclaimed;      /* here, and to be claimed */
     bool wanted;                /* by step_claim: a session holds it here */
     bool early;                 /* so before this node was ready: a larger claim may only not have been heard of */
     bool wants_epoch;           /* with an epoch */
-    uint64_t epoch;
-    bool lapsed, vouched; /* vouched: all that the claim began with is here: changes can follow */
-    bool last_word;       /* what `told` holds its holder said at its goodbye */
-    uint64_t orphaned;    /* when its holder stopped stating it; 0: it has not. By server_orphan */
-    uint64_t claimed_at;  /* THEIRS: when its claim was taken here */
+    bool lapsed, vouched;       /* vouched: all that the claim began with is here: changes can follow */
+    uint64_t orphaned;          /* when its holder stopped stating it; 0: it has not. By server_orphan */
+    uint64_t claimed_at;        /* THEIRS: when its claim was taken here */
     uint64_t lapsed_at, forgotten_at;
     presence_time active_mark; /* OURS: the latest last_seen that was told */
     /* OURS */
@@ -98,9 +98,9 @@ struct server {
     struct transfer *transfer;
     /* THEIRS: a repair under way */
     enum repair repair;
+    unsigned tries;
     struct peer *source; /* who was asked */
     uint64_t asked_at, asked_number;
-    unsigned tries;
     struct intake *intake;
     bool applying; /* a whole state that is here is being recorded */
     struct held *held, **held_end;

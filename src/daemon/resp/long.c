@@ -37,9 +37,11 @@ static void free_job(struct resp_job *job)
     free(job);
 }
 
-/* Copies the words, each with its NUL. False: out of memory. */
+/* Copies the words, of which there is one at least, each with its NUL. False: out of memory. */
 static bool copy_words(struct resp_job *job, const struct call *call)
 {
+    if (call->word_count == 0)
+        return false;
     size_t length = 0;
     for (size_t i = 0; i < call->word_count; i++)
         length += call->words[i].length + 1;
