@@ -251,13 +251,6 @@ int recorder_begin_slowly(struct presence_recorder *recorder)
     return code;
 }
 
-int recorder_begin_server_in_bulk(struct presence_recorder *recorder, struct server_name name, enum stating stating,
-                                  uint32_t *server)
-{
-    bulk_wait(recorder, *server);
-    return recorder_begin_server(recorder, name, stating, server); /* once more, if there is another list by now */
-}
-
 int recorder_add_server(struct presence_recorder *recorder, struct server_name name, uint32_t *server)
 {
     struct registry *registry = recorder->registry;

@@ -134,8 +134,10 @@ static inline bool recorder_enabled(const struct presence_recorder *recorder)
     return atomic_load_explicit(&((struct presence_recorder *)(uintptr_t)recorder)->enabled, memory_order_relaxed);
 }
 
-/* With the lock held, at the beginning of every change: enabled, memory reserved, released snapshots worked off. */
+/* The part of recorder_begin that is seldom needed. */
 int recorder_begin_slowly(struct presence_recorder *recorder);
+
+/* With the lock held, at the beginning of every change: enabled, memory reserved, released snapshots worked off. */
 static inline int recorder_begin(struct presence_recorder *recorder)
 {
     struct registry *registry = recorder->registry;
@@ -147,7 +149,8 @@ static inline int recorder_begin(struct presence_recorder *recorder)
         return recorder_begin_slowly(recorder);
     return PRESENCE_OK;
 }
-/* A valid name and its hash, computed outside the lock. */
+
+/* A name and its hash, computed outside the lock. A name that is only looked up need not be valid. */
 struct server_name {
     struct span span;
     uint64_t hash;
@@ -158,26 +161,32 @@ static inline struct server_name recorder_server_name(const struct presence_reco
     return (struct server_name){name, text_hash(recorder->secret, name.bytes, name.length)};
 }
 
+/* With the lock held: waits for, or finishes, a list that is being applied to this server. The lock was given up
+ * meanwhile: look everything up again, the registry too. (bulk.c) */
+void bulk_wait(struct presence_recorder *recorder, uint32_t server);
+
+enum stating { STATE_LOCALLY, STATE_REMOTELY };
+
 /* As recorder_begin, then finds the server for a local statement (or, remote: for its replication); waits for a list
  * that is being applied to it. *server is NONE if it is not recorded. DISABLED, STALE, NO_MEMORY, LIMIT. */
-enum stating { STATE_LOCALLY, STATE_REMOTELY };
-int recorder_begin_server_in_bulk(struct presence_recorder *recorder, struct server_name name, enum stating stating,
-                                  uint32_t *server);
 static inline int recorder_begin_server(struct presence_recorder *recorder, struct server_name name,
                                         enum stating stating, uint32_t *server)
 {
-    int code = recorder_begin(recorder);
-    if (code)
-        return code;
-    const struct roots *now = &recorder->registry->now;
-    *server = registry_server(now, name.span, name.hash);
-    if (*server == NONE)
-        return PRESENCE_OK;
-    const struct server *record = server_get(now, *server);
-    if (__builtin_expect(record->bulk != BULK_NONE, 0))
-        return recorder_begin_server_in_bulk(recorder, name, stating, server);
-    bool remote = (record->flags & (SERVER_CLAIMED | SERVER_LOCAL)) == SERVER_CLAIMED;
-    return stating == STATE_LOCALLY && remote ? PRESENCE_E_STALE : PRESENCE_OK;
+    for (;;) {
+        int code = recorder_begin(recorder);
+        if (code)
+            return code;
+        const struct roots *now = &recorder->registry->now;
+        *server = registry_server(now, name.span, name.hash);
+        if (*server == NONE)
+            return PRESENCE_OK;
+        const struct server *record = server_get(now, *server);
+        if (__builtin_expect(record->bulk == BULK_NONE, 1)) {
+            bool remote = (record->flags & (SERVER_CLAIMED | SERVER_LOCAL)) == SERVER_CLAIMED;
+            return stating == STATE_LOCALLY && remote ? PRESENCE_E_STALE : PRESENCE_OK;
+        }
+        bulk_wait(recorder, *server);
+    }
 }
 
 /* The server's number, adding it if need be. */
@@ -220,6 +229,7 @@ struct statement {
 int change_connect(struct presence_recorder *recorder, const struct statement *statement, const struct facts *facts,
                    uint32_t *row, bool *is_new);
 void change_disconnect(struct presence_recorder *recorder, const struct statement *statement, uint32_t row);
+/* What change_activity does where somebody watches activity. */
 void change_tell_activity(struct presence_recorder *recorder, uint32_t row, presence_time when);
 static inline void change_activity(struct presence_recorder *recorder, uint32_t row, presence_time when)
 {
@@ -272,9 +282,6 @@ struct bulk_request {
 };
 
 int bulk_run(struct presence_recorder *recorder, const struct bulk_request *request, presence_error *error);
-/* With the lock held: waits for, or finishes, a list that is being applied to this server. The lock was given up
- * meanwhile: look everything up again, the registry too. */
-void bulk_wait(struct presence_recorder *recorder, uint32_t server);
 
 /* --------------------------------------------------------------------------------------------------- connections -- */
 

@@ -413,7 +413,7 @@ uint32_t registry_add_row(struct registry *registry, uint32_t server, uint32_t a
         return NONE;
     record->physical++;
     server_settle(registry, server, record);
-    struct row_page *page = shelf_edit_page(&now->rows, &registry->versions, number);
+    struct row_page *page = row_page_edit(registry, number);
     uint32_t slot = number & (ROW_PAGE_SLOTS - 1);
     registry->generation += registry->generation == UINT32_MAX ? 2 : 1; /* never 0 */
     page->generation[slot] = registry->generation;
@@ -448,8 +448,7 @@ void registry_remove_row(struct registry *registry, uint32_t number)
     struct server *record = server_edit(registry, server);
     record->physical--;
     server_settle(registry, server, record);
-    struct row_page *page = pv_edit_page(&now->rows.pages, &registry->versions, number >> ROW_PAGE_BITS);
-    page->generation[number & (ROW_PAGE_SLOTS - 1)] = 0;
+    row_page_edit(registry, number)->generation[number & (ROW_PAGE_SLOTS - 1)] = 0;
     shelf_give(&now->rows, &registry->versions, &record->rows, number);
     model_edit(registry, agent_get(now, row.agent)->model)->rows--;
     registry_drop_idle_agent(registry, row.agent);

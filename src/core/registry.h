@@ -549,10 +549,14 @@ bool registry_same_facts(const struct roots *roots, uint32_t row, const struct f
 void registry_count(struct registry *registry, uint32_t row, int sign);
 uint64_t registry_row_digest(const struct roots *roots, const struct server *server, uint32_t row);
 
+static inline struct row_page *row_page_edit(struct registry *registry, uint32_t row)
+{
+    return pv_edit_page(&registry->now.rows.pages, &registry->versions, row >> ROW_PAGE_BITS);
+}
+
 static inline struct row *row_edit(struct registry *registry, uint32_t row)
 {
-    struct row_page *page = pv_edit_page(&registry->now.rows.pages, &registry->versions, row >> ROW_PAGE_BITS);
-    return &page->at[row & (ROW_PAGE_SLOTS - 1)];
+    return &row_page_edit(registry, row)->at[row & (ROW_PAGE_SLOTS - 1)];
 }
 
 static inline struct agent *agent_edit(struct registry *registry, uint32_t agent)

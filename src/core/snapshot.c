@@ -39,12 +39,10 @@ void registry_make_secret(uint64_t secret[2])
 static void init_roots(struct roots *roots, uint64_t revision)
 {
     memset(roots, 0, sizeof *roots);
-    shelf_init(&roots->rows, sizeof(struct row_page), sizeof(struct row), ROW_UNIT_BITS, ROW_PAGE_BITS);
-    shelf_init(&roots->agents, sizeof(struct agent_page), sizeof(struct agent), AGENT_UNIT_BITS, AGENT_PAGE_BITS);
-    shelf_init(&roots->models, sizeof(struct model) << MODEL_PAGE_BITS, sizeof(struct model), MODEL_UNIT_BITS,
-               MODEL_PAGE_BITS);
-    shelf_init(&roots->servers, sizeof(struct server) << SERVER_PAGE_BITS, sizeof(struct server), SERVER_UNIT_BITS,
-               SERVER_PAGE_BITS);
+    shelf_init(&roots->rows, sizeof(struct row_page), ROW_UNIT_BITS, ROW_PAGE_BITS);
+    shelf_init(&roots->agents, sizeof(struct agent_page), AGENT_UNIT_BITS, AGENT_PAGE_BITS);
+    shelf_init(&roots->models, sizeof(struct model) << MODEL_PAGE_BITS, MODEL_UNIT_BITS, MODEL_PAGE_BITS);
+    shelf_init(&roots->servers, sizeof(struct server) << SERVER_PAGE_BITS, SERVER_UNIT_BITS, SERVER_PAGE_BITS);
     pv_init(&roots->extras, sizeof(struct extra_page));
     index_init(&roots->by_connection);
     index_init(&roots->by_agent);

@@ -10,11 +10,10 @@
 
 #include <assert.h>
 
-void shelf_init(struct shelf *shelf, size_t page_bytes, size_t slot_bytes, unsigned unit_bits, unsigned page_bits)
+void shelf_init(struct shelf *shelf, size_t page_bytes, unsigned unit_bits, unsigned page_bits)
 {
-    assert(unit_bits <= 5 && unit_bits <= page_bits && slot_bytes << page_bits <= page_bytes);
-    *shelf = (struct shelf){
-        .slot_bytes = (uint16_t)slot_bytes, .unit_bits = (uint8_t)unit_bits, .page_bits = (uint8_t)page_bits};
+    assert(unit_bits <= 5 && unit_bits <= page_bits);
+    *shelf = (struct shelf){.unit_bits = (uint8_t)unit_bits, .page_bits = (uint8_t)page_bits};
     pv_init(&shelf->pages, page_bytes);
     pv_init(&shelf->sides, sizeof(struct shelf_side_page));
 }
@@ -30,46 +29,24 @@ static struct shelf_side *edit_side(struct shelf *shelf, struct versions *versio
     return &page->at[unit & (SHELF_SIDES - 1)];
 }
 
-static void link_unit(struct shelf *shelf, struct versions *versions, struct shelf_list *list, uint32_t unit)
+/* At the front of one of its owner's lists. */
+static void link_unit(struct shelf *shelf, struct versions *versions, uint32_t *first, int list, uint32_t unit)
 {
-    if (list->all)
-        edit_side(shelf, versions, list->all - 1)->prev = unit + 1;
-    struct shelf_side *side = edit_side(shelf, versions, unit);
-    side->prev = 0;
-    side->next = list->all;
-    list->all = unit + 1;
+    if (*first)
+        edit_side(shelf, versions, *first - 1)->link[list].prev = unit + 1;
+    edit_side(shelf, versions, unit)->link[list] = (struct shelf_link){.next = *first};
+    *first = unit + 1;
 }
 
-static void unlink_unit(struct shelf *shelf, struct versions *versions, struct shelf_list *list, uint32_t unit)
+static void unlink_unit(struct shelf *shelf, struct versions *versions, uint32_t *first, int list, uint32_t unit)
 {
-    struct shelf_side side = *shelf_side(shelf, unit);
-    if (side.prev)
-        edit_side(shelf, versions, side.prev - 1)->next = side.next;
+    struct shelf_link link = shelf_side(shelf, unit)->link[list];
+    if (link.prev)
+        edit_side(shelf, versions, link.prev - 1)->link[list].next = link.next;
     else
-        list->all = side.next;
-    if (side.next)
-        edit_side(shelf, versions, side.next - 1)->prev = side.prev;
-}
-
-static void open_unit(struct shelf *shelf, struct versions *versions, struct shelf_list *list, uint32_t unit)
-{
-    if (list->open)
-        edit_side(shelf, versions, list->open - 1)->open_prev = unit + 1;
-    struct shelf_side *side = edit_side(shelf, versions, unit);
-    side->open_prev = 0;
-    side->open_next = list->open;
-    list->open = unit + 1;
-}
-
-static void close_unit(struct shelf *shelf, struct versions *versions, struct shelf_list *list, uint32_t unit)
-{
-    struct shelf_side side = *shelf_side(shelf, unit);
-    if (side.open_prev)
-        edit_side(shelf, versions, side.open_prev - 1)->open_next = side.open_next;
-    else
-        list->open = side.open_next;
-    if (side.open_next)
-        edit_side(shelf, versions, side.open_next - 1)->open_prev = side.open_prev;
+        *first = link.next;
+    if (link.next)
+        edit_side(shelf, versions, link.next - 1)->link[list].prev = link.prev;
 }
 
 static uint32_t all_slots(const struct shelf *shelf)
@@ -96,7 +73,7 @@ static uint32_t take_unit(struct shelf *shelf, struct versions *versions, uint32
     uint32_t unit;
     if (shelf->free_unit) {
         unit = shelf->free_unit - 1;
-        shelf->free_unit = shelf_side(shelf, unit)->next;
+        shelf->free_unit = shelf_side(shelf, unit)->link[SHELF_ALL].next;
     } else {
         unit = add_unit(shelf, versions);
         if (unit == SHELF_NONE)
@@ -120,14 +97,14 @@ uint32_t shelf_take(struct shelf *shelf, struct versions *versions, struct shelf
         unit = take_unit(shelf, versions, owner);
         if (unit == SHELF_NONE)
             return SHELF_NONE;
-        link_unit(shelf, versions, list, unit);
-        open_unit(shelf, versions, list, unit);
+        link_unit(shelf, versions, &list->all, SHELF_ALL, unit);
+        link_unit(shelf, versions, &list->open, SHELF_OPEN, unit);
     }
     struct shelf_side *side = edit_side(shelf, versions, unit);
     uint32_t slot = (uint32_t)__builtin_ctz(~side->used);
     side->used |= (uint32_t)1 << slot;
     if (side->used == all_slots(shelf))
-        close_unit(shelf, versions, list, unit);
+        unlink_unit(shelf, versions, &list->open, SHELF_OPEN, unit);
     shelf->count++;
     return shelf_number(shelf, unit, slot);
 }
@@ -146,7 +123,8 @@ static bool page_is_free(const struct shelf *shelf, uint32_t page)
 /* Puts a unit without records on the free list, and drops its page if that was the last one in it. */
 static void free_unit(struct shelf *shelf, struct versions *versions, uint32_t unit)
 {
-    *edit_side(shelf, versions, unit) = (struct shelf_side){.owner = SHELF_NONE, .next = shelf->free_unit};
+    *edit_side(shelf, versions, unit) =
+        (struct shelf_side){.owner = SHELF_NONE, .link[SHELF_ALL].next = shelf->free_unit};
     shelf->free_unit = unit + 1;
     if (page_is_free(shelf, page_of_unit(shelf, unit)))
         pv_drop(&shelf->pages, versions, page_of_unit(shelf, unit));
@@ -162,11 +140,11 @@ void shelf_give(struct shelf *shelf, struct versions *versions, struct shelf_lis
     shelf->count--;
     if (side->used == 0) {
         if (!was_full)
-            close_unit(shelf, versions, list, unit);
-        unlink_unit(shelf, versions, list, unit);
+            unlink_unit(shelf, versions, &list->open, SHELF_OPEN, unit);
+        unlink_unit(shelf, versions, &list->all, SHELF_ALL, unit);
         free_unit(shelf, versions, unit);
     } else if (was_full) {
-        open_unit(shelf, versions, list, unit);
+        link_unit(shelf, versions, &list->open, SHELF_OPEN, unit);
     }
 }
 
@@ -188,7 +166,7 @@ void shelf_compact(struct shelf *shelf, struct versions *versions)
         struct shelf_side *side = (struct shelf_side *)(uintptr_t)shelf_side(shelf, unit);
         if (side->owner != SHELF_NONE)
             continue;
-        side->next = shelf->free_unit;
+        side->link[SHELF_ALL].next = shelf->free_unit;
         shelf->free_unit = unit + 1;
     }
 }
@@ -217,7 +195,7 @@ const char *shelf_check(const struct shelf *shelf, const struct versions *versio
     for (uint32_t unit = shelf->free_unit; unit && listed <= empty; listed++) {
         if (shelf_used(shelf, unit - 1))
             return "a shelf unit is free and in use";
-        unit = shelf_side(shelf, unit - 1)->next;
+        unit = shelf_side(shelf, unit - 1)->link[SHELF_ALL].next;
     }
     if (listed != empty)
         return "a shelf's free units are not all on its free list";
@@ -229,20 +207,20 @@ const char *shelf_check_list(const struct shelf *shelf, const struct shelf_list 
     uint32_t all = 0, open = 0, listed = 0;
     for (uint32_t unit = list->all, before = 0; unit; all++) {
         const struct shelf_side *side = unit <= shelf->units ? shelf_side(shelf, unit - 1) : NULL;
-        if (!side || side->owner != owner || !side->used || side->prev != before || all > shelf->units)
+        if (!side || side->owner != owner || !side->used || side->link[SHELF_ALL].prev != before || all > shelf->units)
             return "an owner's list of units is broken";
         open += side->used != all_slots(shelf);
         before = unit;
-        unit = side->next;
+        unit = side->link[SHELF_ALL].next;
     }
     for (uint32_t unit = list->open, before = 0; unit; listed++) {
         const struct shelf_side *side = unit <= shelf->units ? shelf_side(shelf, unit - 1) : NULL;
-        if (!side || side->owner != owner || side->open_prev != before || listed > shelf->units)
+        if (!side || side->owner != owner || side->link[SHELF_OPEN].prev != before || listed > shelf->units)
             return "an owner's list of units with a free slot is broken";
         if (!side->used || side->used == all_slots(shelf))
             return "a unit that is full, or free, is on its owner's list of those with a free slot";
         before = unit;
-        unit = side->open_next;
+        unit = side->link[SHELF_OPEN].next;
     }
     return open == listed ? NULL : "a unit with a free slot is not on its owner's list of these";
 }

@@ -25,11 +25,17 @@
 
 enum { SHELF_SIDE_BITS = 5, SHELF_SIDES = 1 << SHELF_SIDE_BITS };
 
+/* The owner's list of all its units (which links the free units, too), and that of those with a free slot. */
+enum { SHELF_ALL, SHELF_OPEN, SHELF_LISTS };
+
+struct shelf_link {
+    uint32_t next, prev; /* unit + 1; 0: none */
+};
+
 struct shelf_side {
-    uint32_t owner;                /* SHELF_NONE: the unit is free */
-    uint32_t used;                 /* a bit for each slot */
-    uint32_t next, prev;           /* unit + 1 in the owner's list; 0: none. next: of the free units, too */
-    uint32_t open_next, open_prev; /* the same in the list of those with a free slot */
+    uint32_t owner; /* SHELF_NONE: the unit is free */
+    uint32_t used;  /* a bit for each slot */
+    struct shelf_link link[SHELF_LISTS];
 };
 
 struct shelf_side_page {
@@ -43,14 +49,13 @@ struct shelf_list {
 struct shelf {
     struct pv pages, sides;
     uint64_t count;
-    uint32_t units;     /* unit numbers ever in use: 0 to units - 1 */
-    uint32_t free_unit; /* unit + 1, linked through `next` */
-    uint16_t slot_bytes;
+    uint32_t units;               /* unit numbers ever in use: 0 to units - 1 */
+    uint32_t free_unit;           /* unit + 1, linked through `next` */
     uint8_t unit_bits, page_bits; /* log2 of slots a unit (at most 5), and a page */
 };
 
-/* A page of page_bytes begins with its records; what follows them is its user's. */
-void shelf_init(struct shelf *shelf, size_t page_bytes, size_t slot_bytes, unsigned unit_bits, unsigned page_bits);
+/* What stands where in a page is its user's. */
+void shelf_init(struct shelf *shelf, size_t page_bytes, unsigned unit_bits, unsigned page_bits);
 
 /* All numbers in use are below this. */
 static inline uint64_t shelf_end(const struct shelf *shelf)
@@ -95,50 +100,21 @@ static inline const void *shelf_page(const struct shelf *shelf, uint32_t number)
     return pv_page(&shelf->pages, number >> shelf->page_bits);
 }
 
-static inline unsigned shelf_slot_in_page(const struct shelf *shelf, uint32_t number)
-{
-    return number & (((uint32_t)1 << shelf->page_bits) - 1);
-}
-
-static inline const void *shelf_get(const struct shelf *shelf, uint32_t number)
-{
-    return (const char *)shelf_page(shelf, number) + (size_t)shelf_slot_in_page(shelf, number) * shelf->slot_bytes;
-}
-
 static inline bool shelf_in_use(const struct shelf *shelf, uint32_t number)
 {
     uint32_t unit = shelf_unit(shelf, number);
     return unit < shelf->units && (shelf_used(shelf, unit) >> (number & (shelf_slots(shelf) - 1)) & 1);
 }
 
-/* For the writer, under a reserve; never fail. */
-static inline void *shelf_edit_page(struct shelf *shelf, struct versions *versions, uint32_t number)
-{
-    return pv_edit_page(&shelf->pages, versions, number >> shelf->page_bits);
-}
-
-static inline void *shelf_edit(struct shelf *shelf, struct versions *versions, uint32_t number)
-{
-    return (char *)shelf_edit_page(shelf, versions, number) +
-           (size_t)shelf_slot_in_page(shelf, number) * shelf->slot_bytes;
-}
-
-/* A free record of that owner; zero in a fresh page, else as it was left. SHELF_NONE: all numbers are in use. */
+/* For the writer, under a reserve. A free record of that owner; zero in a fresh page, else as it was left.
+ * SHELF_NONE: all numbers are in use. */
 uint32_t shelf_take(struct shelf *shelf, struct versions *versions, struct shelf_list *list, uint32_t owner);
 void shelf_give(struct shelf *shelf, struct versions *versions, struct shelf_list *list, uint32_t number);
-
-/* The record that shelf_take would give this owner next, if it needs no new unit; else SHELF_NONE. A hint. */
-static inline uint32_t shelf_next_taken(const struct shelf *shelf, const struct shelf_list *list)
-{
-    if (!list->open)
-        return SHELF_NONE;
-    return shelf_number(shelf, list->open - 1, (uint32_t)__builtin_ctz(~shelf_used(shelf, list->open - 1)));
-}
 
 /* Walks an owner's units: list->all, then the next. 0: no more, else unit + 1. */
 static inline uint32_t shelf_next(const struct shelf *shelf, uint32_t unit)
 {
-    return shelf_side(shelf, unit)->next;
+    return shelf_side(shelf, unit)->link[SHELF_ALL].next;
 }
 
 /* Gives back what numbers at the end need that nobody uses. Only where there is no snapshot. O(units). */
