@@ -10,7 +10,7 @@
  */
 #include "recorder.h"
 
-enum { GROUP = 64, WAVE = 16 }; /* a lock's worth; what the nearest cache holds of hints at once */
+enum { GROUP = 64 }; /* a lock's worth */
 
 /* With the lock held: may this numbered change come next? *seen: it was applied already. */
 static int check_number(const struct server *server, const presence_claim *claim, uint64_t number, bool *seen)
@@ -149,35 +149,20 @@ struct batch {
     struct facts facts[GROUP];
 };
 
-/* Hints only, for a wave of the group: the buckets, then what stands behind their first candidates, then what removing
- * these touches. */
-static void prefetch_wave(const struct presence_recorder *recorder, const struct batch *batch, size_t from)
+static void prefetch_changes(const struct presence_recorder *recorder, const struct batch *batch, size_t from)
 {
-    const struct registry *registry = recorder->registry;
-    const struct roots *now = &registry->now;
-    const presence_change *changes = batch->changes + from;
-    size_t count = batch->count - from < WAVE ? batch->count - from : WAVE;
-    uint32_t rows[WAVE];
-    for (size_t i = 0; i < count; i++) {
-        if (changes[i].kind > PRESENCE_CHANGE_DISCONNECT)
-            continue;
-        recorder_prefetch_connection(recorder, batch->server, changes[i].value.connection_id);
-        if (changes[i].kind == PRESENCE_CHANGE_CONNECT)
-            recorder_prefetch_agent(recorder, &batch->facts[from + i]);
+    struct ahead ahead[WAVE];
+    size_t count = 0;
+    for (size_t i = from; i < batch->count && i < from + WAVE; i++) {
+        const presence_change *change = &batch->changes[i];
+        if (change->kind == PRESENCE_CHANGE_CONNECT)
+            ahead[count++] = recorder_connect_ahead(recorder, batch->server, &batch->facts[i]);
+        else if (change->kind == PRESENCE_CHANGE_DISCONNECT)
+            ahead[count++] = (struct ahead){
+                .coming = AHEAD_DISCONNECT,
+                .connection = connection_hash(recorder->registry, batch->server.hash, change->value.connection_id)};
     }
-    for (size_t i = 0; i < count; i++) {
-        rows[i] = NONE;
-        if (changes[i].kind > PRESENCE_CHANGE_DISCONNECT)
-            continue;
-        uint64_t hash = connection_hash(registry, batch->server.hash, changes[i].value.connection_id);
-        struct index_probe probe = index_probe_start(&now->by_connection, hash);
-        if (!index_probe_next(&probe, &rows[i]))
-            continue;
-        memory_prefetch(row_get(now, rows[i]));
-    }
-    for (size_t i = 0; i < count; i++)
-        if (rows[i] != NONE && changes[i].kind == PRESENCE_CHANGE_DISCONNECT)
-            recorder_prefetch_removal(recorder, rows[i]);
+    recorder_prefetch_wave(recorder, ahead, count);
 }
 
 /* Under the lock, for one group: the server is looked up once. It stays what it is: a claim keeps its record. */
@@ -189,7 +174,7 @@ static int apply_group(struct presence_recorder *recorder, const struct batch *b
         return code;
     for (*done = 0; *done < batch->count; ++*done) {
         if (*done % WAVE == 0)
-            prefetch_wave(recorder, batch, *done);
+            prefetch_changes(recorder, batch, *done);
         if (*done > 0)
             code = recorder_begin(recorder);
         if (!code)

@@ -9,29 +9,14 @@
 
 enum { GROUP = 64 };
 
-/* Asks for the buckets, then for the rows behind the first candidates, then for what removing them touches. */
-static void prefetch_ids(const struct registry *registry, uint32_t server, const uint64_t *ids, size_t count,
-                         bool removing)
+static void prefetch_ids(const struct presence_recorder *recorder, uint64_t server_hash, const uint64_t *ids,
+                         size_t count, bool removing)
 {
-    const struct roots *now = &registry->now;
-    uint64_t hash = server_get(now, server)->hash;
-    uint32_t rows[GROUP];
+    struct ahead ahead[WAVE];
     for (size_t i = 0; i < count; i++)
-        index_prefetch(&now->by_connection, connection_hash(registry, hash, ids[i]));
-    for (size_t i = 0; i < count; i++) {
-        struct index_probe probe = index_probe_start(&now->by_connection, connection_hash(registry, hash, ids[i]));
-        if (!index_probe_next(&probe, &rows[i])) {
-            rows[i] = NONE;
-            continue;
-        }
-        memory_prefetch(row_get(now, rows[i]));
-    }
-    for (size_t i = 0; i < count && removing; i++) {
-        if (rows[i] == NONE)
-            continue;
-        recorder_prefetch_agent_record(now, row_get(now, rows[i])->agent);
-        index_prefetch(&now->by_agent, row_get(now, rows[i])->agent_hash);
-    }
+        ahead[i] = (struct ahead){.coming = removing ? AHEAD_DISCONNECT : AHEAD_ACTIVITY,
+                                  .connection = connection_hash(recorder->registry, server_hash, ids[i])};
+    recorder_prefetch_wave(recorder, ahead, count);
 }
 
 /* Under the lock, for one group: the server is looked up and the clock read once. Each element is a change of its
@@ -45,8 +30,9 @@ static int ids_group(struct presence_recorder *recorder, struct server_name name
         return code;
     struct registry *registry = recorder->registry;
     struct statement statement = {.server = server, .when = recorder_now(recorder)};
-    prefetch_ids(registry, server, ids, count, removing);
     for (size_t i = 0; i < count; i++) {
+        if (i % WAVE == 0)
+            prefetch_ids(recorder, name.hash, ids + i, count - i < WAVE ? count - i : WAVE, removing);
         code = arena_reserve(&registry->arena);
         if (code)
             return code;
@@ -114,10 +100,11 @@ static int handles_many(struct presence_recorder *recorder, const presence_handl
     for (size_t at = 0; at < count; at += GROUP) {
         size_t group = count - at < GROUP ? count - at : GROUP;
         recorder_lock(recorder);
-        for (size_t i = at; i < at + group; i++)
-            recorder_prefetch_handle(recorder, &handles[i], removing);
         presence_time when = recorder_now(recorder);
         for (size_t i = at; i < at + group; i++) {
+            if ((i - at) % WAVE == 0)
+                recorder_prefetch_handles(recorder, &handles[i], at + group - i < WAVE ? at + group - i : WAVE,
+                                          removing);
             int code = recorder_touch_handle(recorder, &handles[i], removing, when);
             *done += code == PRESENCE_OK;
             if (code && code != PRESENCE_E_NOT_FOUND) {
@@ -151,10 +138,10 @@ struct connecting {
 
 static void prefetch_connecting(const struct presence_recorder *recorder, const struct connecting *group, size_t count)
 {
-    for (size_t i = 0; i < count; i++) {
-        recorder_prefetch_connection(recorder, group[i].server, group[i].facts.id);
-        recorder_prefetch_agent(recorder, &group[i].facts);
-    }
+    struct ahead ahead[WAVE];
+    for (size_t i = 0; i < count; i++)
+        ahead[i] = recorder_connect_ahead(recorder, group[i].server, &group[i].facts);
+    recorder_prefetch_wave(recorder, ahead, count);
 }
 
 int presence_recorder_connect_many(presence_recorder *recorder, const presence_value *values, size_t count,
@@ -168,11 +155,11 @@ int presence_recorder_connect_many(presence_recorder *recorder, const presence_v
         return recorder_error_code(error, PRESENCE_E_DISABLED);
     if (!values && count)
         return recorder_error(error, PRESENCE_E_INVALID, "values is NULL");
-    struct connecting group[GROUP / 4];
+    struct connecting group[WAVE];
     for (size_t at = 0; at < count;) {
         size_t size = 0;
         int wrong = PRESENCE_OK;
-        for (; size < GROUP / 4 && at + size < count && !wrong; size++) {
+        for (; size < WAVE && at + size < count && !wrong; size++) {
             const presence_value *value = &values[at + size];
             struct span server;
             wrong = recorder_check_name("server", value->server, &server, error);

@@ -213,16 +213,16 @@ static int stage_value(struct bulk *bulk, size_t i)
     return stage_fresh(bulk, &facts, fresh, value->last_seen);
 }
 
-static void prefetch_step(const struct bulk *bulk, size_t from, size_t to)
+static void prefetch_values(const struct bulk *bulk, size_t from, size_t to)
 {
-    const struct registry *registry = bulk->registry;
-    uint64_t hash = server_get(&registry->now, bulk->server)->hash;
-    for (size_t i = from; i < to; i++) {
-        const presence_value *value = &bulk->request->values[i];
-        index_prefetch(&registry->now.by_connection, connection_hash(registry, hash, value->connection_id));
-        index_prefetch(&registry->now.by_agent,
-                       agent_hash(registry, bulk->items[i].model_hash, bulk->items[i].agent_hash));
+    struct server_name server = {.hash = server_get(&bulk->registry->now, bulk->server)->hash};
+    struct ahead ahead[WAVE];
+    size_t count = 0;
+    for (size_t i = from; i < to && i < from + WAVE; i++) {
+        struct facts facts = item_facts(bulk, i);
+        ahead[count++] = recorder_connect_ahead(bulk->recorder, server, &facts);
     }
+    recorder_prefetch_wave(bulk->recorder, ahead, count);
 }
 
 /* True: the recorder was disabled meanwhile, and with it went the registry that we worked on. */
@@ -237,8 +237,9 @@ static int stage_list(struct bulk *bulk)
     size_t count = bulk->request->count;
     for (size_t at = 0; at < count; at += STEP) {
         size_t end = count - at < STEP ? count : at + STEP;
-        prefetch_step(bulk, at, end);
         for (size_t i = at; i < end; i++) {
+            if ((i - at) % WAVE == 0)
+                prefetch_values(bulk, i, end);
             int code = stage_value(bulk, i);
             if (code)
                 return code;

@@ -86,6 +86,7 @@ static void remove_row(struct presence_recorder *recorder, const struct statemen
     bool history = recorder->history.ring != NULL, left = recorder->left.most > 0;
     uint32_t agent = row_get(now, row)->agent;
     uint32_t first = agent_get(now, agent)->first;
+    memory_prefetch(model_get(now, agent_get(now, agent)->model));
     bool only = first == row && row_next(now, row, row_stamp(now, row)) == NONE;
     struct evidence before = {0};
     presence_evidence seen = {0};
@@ -247,6 +248,7 @@ int change_connect(struct presence_recorder *recorder, const struct statement *s
 {
     struct registry *registry = recorder->registry;
     struct roots *now = &registry->now;
+    recorder_prefetch_row_place(recorder, statement->server);
     uint32_t known = registry_row(registry, now, statement->server, facts->id);
     *is_new = known == NONE;
     if (known == NONE && registry->limit_connections && now->connections >= registry->limit_connections)
@@ -270,6 +272,7 @@ int change_connect(struct presence_recorder *recorder, const struct statement *s
         *row = known;
         return PRESENCE_OK;
     }
+    recorder_prefetch_agent_place(recorder, facts);
     int code = arena_reserve_to_grow(&registry->arena);
     if (code)
         return code;

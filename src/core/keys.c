@@ -8,7 +8,7 @@
  */
 #include "recorder.h"
 
-enum { GROUP = 32 };
+enum { GROUP = WAVE };
 
 /* ------------------------------------------------------------------------------------------------------- touches -- */
 
@@ -17,30 +17,16 @@ struct touched {
     uint64_t hash;
 };
 
-/* Hints only. For removals, also what stands behind the rows. */
-static void prefetch_rows(const struct presence_recorder *recorder, const struct touched *touched,
-                          const presence_connection_key *keys, size_t count, bool removing)
+static void prefetch_touched(const struct presence_recorder *recorder, const struct touched *touched,
+                             const presence_connection_key *keys, size_t count, bool removing)
 {
-    const struct roots *now = &recorder->registry->now;
-    uint32_t rows[GROUP];
+    struct ahead ahead[GROUP];
+    size_t valid = 0;
     for (size_t i = 0; i < count; i++)
         if (!keys[i].code)
-            index_prefetch(&now->by_connection, touched[i].hash);
-    for (size_t i = 0; i < count; i++) {
-        rows[i] = NONE;
-        if (keys[i].code)
-            continue;
-        struct index_probe probe = index_probe_start(&now->by_connection, touched[i].hash);
-        if (!index_probe_next(&probe, &rows[i]))
-            continue;
-        memory_prefetch(row_get(now, rows[i]));
-    }
-    for (size_t i = 0; i < count && removing; i++) {
-        if (rows[i] == NONE)
-            continue;
-        recorder_prefetch_agent_record(now, row_get(now, rows[i])->agent);
-        index_prefetch(&now->by_agent, row_get(now, rows[i])->agent_hash);
-    }
+            ahead[valid++] =
+                (struct ahead){.coming = removing ? AHEAD_DISCONNECT : AHEAD_ACTIVITY, .connection = touched[i].hash};
+    recorder_prefetch_wave(recorder, ahead, valid);
 }
 
 static void touch_group(struct presence_recorder *recorder, presence_connection_key *keys, size_t count, bool removing,
@@ -56,7 +42,7 @@ static void touch_group(struct presence_recorder *recorder, presence_connection_
         touched[i].hash = text_mix(recorder->secret, keys[i].connection_id, touched[i].server.hash);
     }
     recorder_lock(recorder);
-    prefetch_rows(recorder, touched, keys, count, removing);
+    prefetch_touched(recorder, touched, keys, count, removing);
     for (size_t i = 0; i < count; i++) {
         if (!keys[i].code)
             keys[i].code = recorder_touch_locked(recorder, touched[i].server, keys[i].connection_id,
@@ -101,6 +87,17 @@ struct connecting {
     struct facts facts;
 };
 
+static void prefetch_connecting(const struct presence_recorder *recorder, const struct connecting *group,
+                                const presence_connect_result *results, size_t count)
+{
+    struct ahead ahead[GROUP];
+    size_t valid = 0;
+    for (size_t i = 0; i < count; i++)
+        if (!results[i].code)
+            ahead[valid++] = recorder_connect_ahead(recorder, group[i].server, &group[i].facts);
+    recorder_prefetch_wave(recorder, ahead, valid);
+}
+
 static void connect_group(struct presence_recorder *recorder, const presence_value *values, size_t count,
                           presence_connect_result *results, size_t *done)
 {
@@ -114,12 +111,7 @@ static void connect_group(struct presence_recorder *recorder, const presence_val
             group[i].server = recorder_server_name(recorder, name);
     }
     recorder_lock(recorder);
-    for (size_t i = 0; i < count; i++) {
-        if (results[i].code)
-            continue;
-        recorder_prefetch_connection(recorder, group[i].server, group[i].facts.id);
-        recorder_prefetch_agent(recorder, &group[i].facts);
-    }
+    prefetch_connecting(recorder, group, results, count);
     for (size_t i = 0; i < count; i++) {
         if (!results[i].code)
             results[i].code =
@@ -175,10 +167,8 @@ static int ask_group(struct presence_recorder *recorder, presence_agent_key *key
     for (size_t i = 0; i < count; i++) {
         if (keys[i].code)
             continue;
-        struct index_probe probe =
-            index_probe_start(&now->by_agent, agent_hash(registry, asked[i].model_hash, asked[i].agent_hash));
         uint32_t guess;
-        if (index_probe_next(&probe, &guess))
+        if (index_guess(&now->by_agent, agent_hash(registry, asked[i].model_hash, asked[i].agent_hash), &guess))
             memory_prefetch(agent_get(now, guess));
     }
     bool enabled = recorder_enabled(recorder);

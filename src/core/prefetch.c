@@ -2,10 +2,16 @@
 /*
  * prefetch.c - asks for the cache lines that a change is about to need, so that its misses overlap.
  *
- * Hints only: nothing here changes anything, and leaving all of it out changes no result. Under the mutex. What it
- * costs and gains is in docs/performance.md.
+ * What a change needs is found step by step, each behind a miss of the one before: buckets; then the rows, agents and
+ * models that they name; then what stands beside these and behind them. A batch takes each step for all its elements
+ * before the next (a wave); a single call takes it as soon as the one before is there, and does other work meanwhile.
+ *
+ * Hints only: nothing here changes anything, and leaving all of it out changes no result. Under the mutex, on the live
+ * record. What it costs and gains is in docs/performance.md.
  */
 #include "recorder.h"
+
+/* ----------------------------------------------------------------------------------------------------- the steps -- */
 
 /* Asks for what finding this connection will need, while the call is still busy with other things. */
 void recorder_prefetch_connection(const struct presence_recorder *recorder, struct server_name server, uint64_t id)
@@ -25,71 +31,198 @@ void recorder_prefetch_agent(const struct presence_recorder *recorder, const str
     index_prefetch_split(&now->by_connection);
 }
 
-/* Once these are there: the unit of its model that a new agent will stand in. */
-void recorder_prefetch_agent_place(const struct presence_recorder *recorder, const struct facts *facts)
+static void prefetch_model(const struct roots *now, uint64_t model_hash)
 {
-    const struct roots *now = &recorder->registry->now;
-    uint32_t model = registry_model(now, facts->model, facts->model_hash);
-    uint32_t open = model == NONE ? 0 : model_get(now, model)->agents.open;
-    if (open)
-        memory_prefetch(shelf_side(&now->agents, open - 1));
+    uint32_t model;
+    if (index_guess(&now->model_names, model_hash, &model))
+        memory_prefetch(model_get(now, model));
+}
+
+/* Once the buckets are there: the model. */
+void recorder_prefetch_model(const struct presence_recorder *recorder, const struct facts *facts)
+{
+    prefetch_model(&recorder->registry->now, facts->model_hash);
 }
 
 /* An agent's record; it may lie on two lines. */
-void recorder_prefetch_agent_record(const struct roots *now, uint32_t agent)
+static void prefetch_agent_record(const struct roots *now, uint32_t agent)
 {
     const struct agent *record = agent_get(now, agent);
     memory_prefetch(record);
     memory_prefetch(&record->since);
 }
 
-/* What stands beside the units of a row and an agent that go, and the agent's model. A stale handle's agent may be
- * gone, and its unit be nobody's. */
+/* Once the model is there: where an agent that is new to it will stand. */
+static void prefetch_agent_place(const struct roots *now, uint64_t model_hash)
+{
+    uint32_t model;
+    uint32_t open = index_guess(&now->model_names, model_hash, &model) ? model_get(now, model)->agents.open : 0;
+    if (!open)
+        return;
+    memory_prefetch(shelf_side(&now->agents, shelf_unit(&now->agents, open - 1)));
+    prefetch_agent_record(now, open - 1);
+}
+
+void recorder_prefetch_agent_place(const struct presence_recorder *recorder, const struct facts *facts)
+{
+    prefetch_agent_place(&recorder->registry->now, facts->model_hash);
+}
+
+static void prefetch_row(const struct roots *now, uint32_t row)
+{
+    const struct row_page *page = shelf_page(&now->rows, row);
+    memory_prefetch(&page->at[row & (ROW_PAGE_SLOTS - 1)]);
+    memory_prefetch(&page->generation[row & (ROW_PAGE_SLOTS - 1)]);
+}
+
+/* Where the server's next row will stand. */
+void recorder_prefetch_row_place(const struct presence_recorder *recorder, uint32_t server)
+{
+    const struct roots *now = &recorder->registry->now;
+    uint32_t open = server_get(now, server)->rows.open;
+    if (!open)
+        return;
+    memory_prefetch(shelf_side(&now->rows, shelf_unit(&now->rows, open - 1)));
+    prefetch_row(now, open - 1);
+}
+
+/* What stands beside the units of a row and an agent that go. */
 static void prefetch_sides(const struct roots *now, uint32_t row, uint32_t agent)
 {
     memory_prefetch(shelf_side(&now->rows, shelf_unit(&now->rows, row)));
     memory_prefetch(shelf_side(&now->agents, shelf_unit(&now->agents, agent)));
-    uint32_t model = shelf_owner(&now->agents, agent);
-    if (model != NONE)
-        memory_prefetch(model_get(now, model));
 }
 
-/* The same for what removing a row will touch. */
+/* Once the row is there: what removing it touches, as far as it is known by now. */
 void recorder_prefetch_removal(const struct presence_recorder *recorder, uint32_t row)
 {
-    const struct registry *registry = recorder->registry;
-    const struct roots *now = &registry->now;
+    const struct roots *now = &recorder->registry->now;
     const struct departures *departures = &recorder->departures;
     uint32_t agent = row_get(now, row)->agent;
     index_prefetch(&now->by_agent, row_get(now, row)->agent_hash);
-    recorder_prefetch_agent_record(now, agent);
+    prefetch_agent_record(now, agent);
     prefetch_sides(now, row, agent);
+    memory_prefetch(&((const struct row_page *)shelf_page(&now->rows, row))->generation[row & (ROW_PAGE_SLOTS - 1)]);
     if (departures->room)
         memory_prefetch(&departures->at[(departures->next + 8) & (departures->room - 1)]);
 }
 
-/* Asks for the row, and for what removing it will touch: a handle names all of it. */
+/* The neighbours on its owner's lists of a unit that goes with its last record. */
+static void prefetch_neighbours(const struct shelf *shelf, uint32_t number)
+{
+    const struct shelf_side *side = shelf_side(shelf, shelf_unit(shelf, number));
+    if (side->used & (side->used - 1))
+        return;
+    for (int list = 0; list < SHELF_LISTS; list++) {
+        struct shelf_link link = side->link[list];
+        if (link.next)
+            memory_prefetch(shelf_side(shelf, shelf_linked(shelf, list, link.next)));
+        if (link.prev)
+            memory_prefetch(shelf_side(shelf, link.prev - 1));
+    }
+}
+
+/* Once the agent and the sides are there: its model, and the neighbours of units that go. */
+static void prefetch_behind(const struct presence_recorder *recorder, uint32_t row)
+{
+    const struct roots *now = &recorder->registry->now;
+    uint32_t agent = row_get(now, row)->agent;
+    memory_prefetch(model_get(now, agent_get(now, agent)->model));
+    prefetch_neighbours(&now->rows, row);
+    prefetch_neighbours(&now->agents, agent);
+}
+
+/* The row that a handle of this recorder names, which may be another's by now; NONE if not even its page is there. */
+static uint32_t named_row(const struct presence_recorder *recorder, const presence_handle *handle)
+{
+    const struct roots *now = &recorder->registry->now;
+    uint32_t row = (uint32_t)(handle->opaque[1] >> 32);
+    bool here = handle->opaque[3] >> INDEX_HASH_BITS == recorder->instance && row < shelf_end(&now->rows) &&
+                shelf_page(&now->rows, row);
+    return here ? row : NONE;
+}
+
+/* Asks for the row, and for what removing it will touch: a handle names all of it. A stale handle's may be gone. */
 void recorder_prefetch_handle(const struct presence_recorder *recorder, const presence_handle *handle, bool removing)
 {
     const struct registry *registry = recorder->registry;
     const struct roots *now = &registry->now;
-    uint32_t row = (uint32_t)(handle->opaque[1] >> 32), agent = (uint32_t)handle->opaque[2];
-    if (handle->opaque[3] >> INDEX_HASH_BITS != recorder->instance || row >= shelf_end(&now->rows))
+    uint32_t row = named_row(recorder, handle), agent = (uint32_t)handle->opaque[2];
+    if (row == NONE)
         return;
-    const struct row_page *page = shelf_page(&now->rows, row);
-    if (!page)
-        return;
-    memory_prefetch(&page->generation[row & (ROW_PAGE_SLOTS - 1)]);
-    memory_prefetch(&page->at[row & (ROW_PAGE_SLOTS - 1)]);
+    prefetch_row(now, row);
     if (!removing)
         return;
     index_prefetch(&now->by_agent, (uint32_t)handle->opaque[3]);
     uint32_t server = (uint32_t)(handle->opaque[2] >> 32);
-    if (shelf_in_use(&now->servers, server)) /* a stale handle's may be gone */
+    if (shelf_in_use(&now->servers, server))
         index_prefetch(&now->by_connection,
                        connection_hash(registry, server_get(now, server)->hash, handle->opaque[0]));
     if (agent < shelf_end(&now->agents) && shelf_page(&now->agents, agent)) {
-        recorder_prefetch_agent_record(now, agent);
+        prefetch_agent_record(now, agent);
         prefetch_sides(now, row, agent);
     }
+}
+
+/* ----------------------------------------------------------------------------------------------------- the waves -- */
+
+void recorder_prefetch_handles(const struct presence_recorder *recorder, const presence_handle *handles, size_t count,
+                               bool removing)
+{
+    for (size_t i = 0; i < count; i++)
+        recorder_prefetch_handle(recorder, &handles[i], removing);
+    for (size_t i = 0; i < count && removing; i++) {
+        uint32_t row = named_row(recorder, &handles[i]);
+        if (row != NONE && row_generation(&recorder->registry->now, row) == (uint32_t)handles[i].opaque[1])
+            prefetch_behind(recorder, row);
+    }
+}
+
+/* Once the buckets are there: the records that they name. */
+static uint32_t prefetch_records(const struct roots *now, const struct ahead *ahead)
+{
+    uint32_t row = NONE, agent;
+    if (index_guess(&now->by_connection, ahead->connection, &row))
+        prefetch_row(now, row);
+    if (ahead->coming != AHEAD_CONNECT)
+        return row;
+    prefetch_model(now, ahead->model);
+    if (index_guess(&now->by_agent, ahead->agent, &agent))
+        prefetch_agent_record(now, agent);
+    return row;
+}
+
+void recorder_prefetch_wave(const struct presence_recorder *recorder, const struct ahead *ahead, size_t count)
+{
+    const struct roots *now = &recorder->registry->now;
+    uint32_t rows[WAVE];
+    bool removing = false, connecting = false;
+    for (size_t i = 0; i < count; i++) {
+        index_prefetch(&now->by_connection, ahead[i].connection);
+        removing = removing || ahead[i].coming == AHEAD_DISCONNECT;
+        if (ahead[i].coming != AHEAD_CONNECT)
+            continue;
+        connecting = true;
+        index_prefetch(&now->by_agent, ahead[i].agent);
+        index_prefetch(&now->model_names, ahead[i].model);
+    }
+    if (connecting) {
+        index_prefetch_split(&now->by_agent);
+        index_prefetch_split(&now->by_connection);
+    }
+    for (size_t i = 0; i < count; i++)
+        rows[i] = prefetch_records(now, &ahead[i]);
+    for (size_t i = 0; i < count && (removing || connecting); i++) {
+        if (ahead[i].coming == AHEAD_CONNECT)
+            prefetch_agent_place(now, ahead[i].model);
+        if (rows[i] == NONE || ahead[i].coming == AHEAD_ACTIVITY)
+            continue;
+        if (ahead[i].coming == AHEAD_DISCONNECT)
+            recorder_prefetch_removal(recorder, rows[i]);
+        else
+            prefetch_agent_record(now, row_get(now, rows[i])->agent);
+    }
+    for (size_t i = 0; i < count && removing; i++)
+        if (rows[i] != NONE && ahead[i].coming == AHEAD_DISCONNECT)
+            prefetch_behind(recorder, rows[i]);
 }

@@ -26,9 +26,8 @@ static inline uint32_t find_agent(const struct presence_recorder *recorder, stru
     uint64_t hash = agent_hash(registry, model_hash, text_hash(recorder->secret, agent.bytes, agent.length));
     index_prefetch(&now->by_agent, hash);
     index_prefetch(&now->model_names, model_hash);
-    struct index_probe probe = index_probe_start(&now->by_agent, hash);
     uint32_t guess;
-    if (index_probe_next(&probe, &guess))
+    if (index_guess(&now->by_agent, hash, &guess))
         memory_prefetch(agent_get(now, guess));
     uint32_t number = registry_model(now, model, model_hash);
     return number == NONE ? NONE : registry_agent_by_hash(now, hash, number, agent);

@@ -359,7 +359,7 @@ int recorder_connect_locked(struct presence_recorder *recorder, struct server_na
     if (code)
         return code;
     statement.when = recorder_now(recorder); /* before the long misses: reading the clock waits for loads */
-    recorder_prefetch_agent_place(recorder, facts);
+    recorder_prefetch_model(recorder, facts);
     uint32_t row;
     bool fresh;
     code = change_connect(recorder, &statement, facts, &row, &fresh);

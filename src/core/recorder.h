@@ -206,15 +206,42 @@ int recorder_connect_locked(struct presence_recorder *recorder, struct server_na
                             presence_handle *handle, bool *is_new);
 enum touch { TOUCH_ACTIVITY, TOUCH_DISCONNECT };
 int recorder_touch_locked(struct presence_recorder *recorder, struct server_name server, uint64_t id, enum touch touch);
-/* prefetch.c */
-void recorder_prefetch_connection(const struct presence_recorder *recorder, struct server_name server, uint64_t id);
-void recorder_prefetch_removal(const struct presence_recorder *recorder, uint32_t row);
-void recorder_prefetch_agent_record(const struct roots *now, uint32_t agent);
-void recorder_prefetch_agent(const struct presence_recorder *recorder, const struct facts *facts);
-void recorder_prefetch_agent_place(const struct presence_recorder *recorder, const struct facts *facts);
-void recorder_prefetch_handle(const struct presence_recorder *recorder, const presence_handle *handle, bool removing);
 int recorder_touch_handle(struct presence_recorder *recorder, const presence_handle *handle, bool removing,
                           presence_time when);
+
+/* Hints (prefetch.c), for single calls: each asks for what those before it made known. */
+void recorder_prefetch_connection(const struct presence_recorder *recorder, struct server_name server, uint64_t id);
+void recorder_prefetch_agent(const struct presence_recorder *recorder, const struct facts *facts);
+void recorder_prefetch_model(const struct presence_recorder *recorder, const struct facts *facts);
+void recorder_prefetch_agent_place(const struct presence_recorder *recorder, const struct facts *facts);
+void recorder_prefetch_row_place(const struct presence_recorder *recorder, uint32_t server);
+void recorder_prefetch_removal(const struct presence_recorder *recorder, uint32_t row);
+void recorder_prefetch_handle(const struct presence_recorder *recorder, const presence_handle *handle, bool removing);
+
+/* What a batch is about to do, by the hashes of what it concerns. */
+enum coming { AHEAD_ACTIVITY, AHEAD_DISCONNECT, AHEAD_CONNECT };
+struct ahead {
+    enum coming coming;
+    uint64_t connection;
+    uint64_t model, agent; /* of a connect */
+};
+
+enum { WAVE = 32 }; /* elements whose lines the nearest cache holds all at once */
+
+static inline struct ahead recorder_connect_ahead(const struct presence_recorder *recorder, struct server_name server,
+                                                  const struct facts *facts)
+{
+    const struct registry *registry = recorder->registry;
+    return (struct ahead){.coming = AHEAD_CONNECT,
+                          .connection = connection_hash(registry, server.hash, facts->id),
+                          .model = facts->model_hash,
+                          .agent = agent_hash(registry, facts->model_hash, facts->agent_hash)};
+}
+
+/* Ask for all that is worth asking for, for at most WAVE elements. */
+void recorder_prefetch_wave(const struct presence_recorder *recorder, const struct ahead *ahead, size_t count);
+void recorder_prefetch_handles(const struct presence_recorder *recorder, const presence_handle *handles, size_t count,
+                               bool removing);
 
 /* ------------------------------------------------------------------------------------------------------ changes -- */
 

@@ -127,6 +127,13 @@ static inline bool index_probe_next(struct index_probe *probe, uint32_t *ref)
     return false;
 }
 
+/* The first candidate, unseen: most often the right one. For hints. */
+static inline bool index_guess(const struct index *index, uint64_t hash, uint32_t *ref)
+{
+    struct index_probe probe = index_probe_start(index, hash);
+    return index_probe_next(&probe, ref);
+}
+
 static inline void index_prefetch(const struct index *index, uint64_t hash)
 {
     if (index->buckets)

@@ -30,12 +30,13 @@ static struct shelf_side *edit_side(struct shelf *shelf, struct versions *versio
 }
 
 /* At the front of one of its owner's lists. */
-static void link_unit(struct shelf *shelf, struct versions *versions, uint32_t *first, int list, uint32_t unit)
+static void link_unit(struct shelf *shelf, struct versions *versions, uint32_t *first, int list, uint32_t link)
 {
+    uint32_t unit = shelf_linked(shelf, list, link);
     if (*first)
-        edit_side(shelf, versions, *first - 1)->link[list].prev = unit + 1;
+        edit_side(shelf, versions, shelf_linked(shelf, list, *first))->link[list].prev = unit + 1;
     edit_side(shelf, versions, unit)->link[list] = (struct shelf_link){.next = *first};
-    *first = unit + 1;
+    *first = link;
 }
 
 static void unlink_unit(struct shelf *shelf, struct versions *versions, uint32_t *first, int list, uint32_t unit)
@@ -46,12 +47,17 @@ static void unlink_unit(struct shelf *shelf, struct versions *versions, uint32_t
     else
         *first = link.next;
     if (link.next)
-        edit_side(shelf, versions, link.next - 1)->link[list].prev = link.prev;
+        edit_side(shelf, versions, shelf_linked(shelf, list, link.next))->link[list].prev = link.prev;
 }
 
 static uint32_t all_slots(const struct shelf *shelf)
 {
     return (uint32_t)(((uint64_t)1 << shelf_slots(shelf)) - 1);
+}
+
+static uint32_t slot_bit(const struct shelf *shelf, uint32_t number)
+{
+    return (uint32_t)1 << (number & (shelf_slots(shelf) - 1));
 }
 
 /* A new unit number at the end, or SHELF_NONE. */
@@ -90,23 +96,22 @@ static uint32_t take_unit(struct shelf *shelf, struct versions *versions, uint32
 
 uint32_t shelf_take(struct shelf *shelf, struct versions *versions, struct shelf_list *list, uint32_t owner)
 {
-    uint32_t unit;
-    if (list->open) {
-        unit = list->open - 1;
-    } else {
-        unit = take_unit(shelf, versions, owner);
-        if (unit == SHELF_NONE)
+    if (!list->open) {
+        uint32_t fresh = take_unit(shelf, versions, owner);
+        if (fresh == SHELF_NONE)
             return SHELF_NONE;
-        link_unit(shelf, versions, &list->all, SHELF_ALL, unit);
-        link_unit(shelf, versions, &list->open, SHELF_OPEN, unit);
+        link_unit(shelf, versions, &list->all, SHELF_ALL, fresh + 1);
+        link_unit(shelf, versions, &list->open, SHELF_OPEN, shelf_number(shelf, fresh, 0) + 1);
     }
+    uint32_t number = list->open - 1, unit = shelf_unit(shelf, number);
     struct shelf_side *side = edit_side(shelf, versions, unit);
-    uint32_t slot = (uint32_t)__builtin_ctz(~side->used);
-    side->used |= (uint32_t)1 << slot;
+    side->used |= slot_bit(shelf, number);
     if (side->used == all_slots(shelf))
         unlink_unit(shelf, versions, &list->open, SHELF_OPEN, unit);
+    else
+        list->open = shelf_number(shelf, unit, (uint32_t)__builtin_ctz(~side->used)) + 1;
     shelf->count++;
-    return shelf_number(shelf, unit, slot);
+    return number;
 }
 
 /* Has no unit of this page an owner? */
@@ -132,7 +137,7 @@ static void free_unit(struct shelf *shelf, struct versions *versions, uint32_t u
 
 void shelf_give(struct shelf *shelf, struct versions *versions, struct shelf_list *list, uint32_t number)
 {
-    uint32_t unit = shelf_unit(shelf, number), bit = (uint32_t)1 << (number & (shelf_slots(shelf) - 1));
+    uint32_t unit = shelf_unit(shelf, number), bit = slot_bit(shelf, number);
     struct shelf_side *side = edit_side(shelf, versions, unit);
     assert(side->used & bit);
     bool was_full = side->used == all_slots(shelf);
@@ -144,7 +149,7 @@ void shelf_give(struct shelf *shelf, struct versions *versions, struct shelf_lis
         unlink_unit(shelf, versions, &list->all, SHELF_ALL, unit);
         free_unit(shelf, versions, unit);
     } else if (was_full) {
-        link_unit(shelf, versions, &list->open, SHELF_OPEN, unit);
+        link_unit(shelf, versions, &list->open, SHELF_OPEN, number + 1);
     }
 }
 
@@ -213,14 +218,15 @@ const char *shelf_check_list(const struct shelf *shelf, const struct shelf_list 
         before = unit;
         unit = side->link[SHELF_ALL].next;
     }
-    for (uint32_t unit = list->open, before = 0; unit; listed++) {
-        const struct shelf_side *side = unit <= shelf->units ? shelf_side(shelf, unit - 1) : NULL;
+    for (uint32_t link = list->open, before = 0; link; listed++) {
+        uint32_t number = link - 1, unit = shelf_unit(shelf, number);
+        const struct shelf_side *side = unit < shelf->units ? shelf_side(shelf, unit) : NULL;
         if (!side || side->owner != owner || side->link[SHELF_OPEN].prev != before || listed > shelf->units)
             return "an owner's list of units with a free slot is broken";
-        if (!side->used || side->used == all_slots(shelf))
-            return "a unit that is full, or free, is on its owner's list of those with a free slot";
-        before = unit;
-        unit = side->link[SHELF_OPEN].next;
+        if (!side->used || side->used & slot_bit(shelf, number))
+            return "an owner's list of units with a free slot names a unit that is free, or a slot that is in use";
+        before = unit + 1;
+        link = side->link[SHELF_OPEN].next;
     }
     return open == listed ? NULL : "a unit with a free slot is not on its owner's list of these";
 }

@@ -13,7 +13,9 @@
  *
  * An owner keeps a struct shelf_list: all its units, and those with a free slot, each doubly linked. A unit comes on
  * the second list at the front when it loses its first record, and goes from the front when it is full again, so that
- * neighbours, which are cache misses, are touched only where a whole unit comes or goes.
+ * neighbours, which are cache misses, are touched only where a whole unit comes or goes. The links of the second list
+ * name a free slot, not only a unit: so the owner tells by itself which record is taken next, and that and the unit's
+ * side can be asked for at once.
  * Copying a struct shelf (and the owners' lists, which are versioned where they stand) is taking a snapshot.
  */
 #ifndef SHELF_H
@@ -29,7 +31,7 @@ enum { SHELF_SIDE_BITS = 5, SHELF_SIDES = 1 << SHELF_SIDE_BITS };
 enum { SHELF_ALL, SHELF_OPEN, SHELF_LISTS };
 
 struct shelf_link {
-    uint32_t next, prev; /* unit + 1; 0: none */
+    uint32_t next, prev; /* unit + 1; 0: none. SHELF_OPEN's next is the number + 1 of a free slot in that unit */
 };
 
 struct shelf_side {
@@ -43,7 +45,8 @@ struct shelf_side_page {
 };
 
 struct shelf_list {
-    uint32_t all, open; /* first unit + 1; 0: none */
+    uint32_t all;  /* first unit + 1; 0: none */
+    uint32_t open; /* number + 1 of a free slot in the first unit that has one: what is taken next; 0: none has */
 };
 
 struct shelf {
@@ -82,6 +85,12 @@ static inline const struct shelf_side *shelf_side(const struct shelf *shelf, uin
 {
     const struct shelf_side_page *page = pv_page(&shelf->sides, unit >> SHELF_SIDE_BITS);
     return &page->at[unit & (SHELF_SIDES - 1)];
+}
+
+/* The unit that an owner's first link, or a `next`, leads to. */
+static inline uint32_t shelf_linked(const struct shelf *shelf, int list, uint32_t link)
+{
+    return list == SHELF_OPEN ? shelf_unit(shelf, link - 1) : link - 1;
 }
 
 static inline uint32_t shelf_used(const struct shelf *shelf, uint32_t unit)
