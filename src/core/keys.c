@@ -144,6 +144,20 @@ struct asked {
     uint64_t model_hash, agent_hash;
 };
 
+static void prefetch_asked(const struct presence_recorder *recorder, const struct asked *asked,
+                           const presence_agent_key *keys, size_t count)
+{
+    struct ahead ahead[GROUP];
+    size_t valid = 0;
+    for (size_t i = 0; i < count; i++)
+        if (!keys[i].code)
+            ahead[valid++] =
+                (struct ahead){.coming = AHEAD_STATUS,
+                               .model = asked[i].model_hash,
+                               .agent = agent_hash(recorder->registry, asked[i].model_hash, asked[i].agent_hash)};
+    recorder_prefetch_wave(recorder, ahead, valid);
+}
+
 static int ask_group(struct presence_recorder *recorder, presence_agent_key *keys, size_t count)
 {
     struct asked asked[GROUP];
@@ -161,16 +175,7 @@ static int ask_group(struct presence_recorder *recorder, presence_agent_key *key
     recorder_lock(recorder);
     struct registry *registry = recorder->registry;
     const struct roots *now = &registry->now;
-    for (size_t i = 0; i < count; i++)
-        if (!keys[i].code)
-            index_prefetch(&now->by_agent, agent_hash(registry, asked[i].model_hash, asked[i].agent_hash));
-    for (size_t i = 0; i < count; i++) {
-        if (keys[i].code)
-            continue;
-        uint32_t guess;
-        if (index_guess(&now->by_agent, agent_hash(registry, asked[i].model_hash, asked[i].agent_hash), &guess))
-            memory_prefetch(agent_get(now, guess));
-    }
+    prefetch_asked(recorder, asked, keys, count);
     bool enabled = recorder_enabled(recorder);
     for (size_t i = 0; i < count && enabled; i++) {
         uint32_t model = keys[i].code ? NONE : registry_model(now, asked[i].model, asked[i].model_hash);

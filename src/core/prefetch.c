@@ -178,13 +178,28 @@ void recorder_prefetch_handles(const struct presence_recorder *recorder, const p
     }
 }
 
-/* Once the buckets are there: the records that they name. */
+static bool names_agent(const struct ahead *ahead)
+{
+    return ahead->coming == AHEAD_CONNECT || ahead->coming == AHEAD_STATUS;
+}
+
+static void prefetch_buckets(const struct roots *now, const struct ahead *ahead)
+{
+    if (ahead->coming != AHEAD_STATUS)
+        index_prefetch(&now->by_connection, ahead->connection);
+    if (!names_agent(ahead))
+        return;
+    index_prefetch(&now->by_agent, ahead->agent);
+    index_prefetch(&now->model_names, ahead->model);
+}
+
+/* Once the buckets are there: the records that they name. Gives the row, or NONE. */
 static uint32_t prefetch_records(const struct roots *now, const struct ahead *ahead)
 {
     uint32_t row = NONE, agent;
-    if (index_guess(&now->by_connection, ahead->connection, &row))
+    if (ahead->coming != AHEAD_STATUS && index_guess(&now->by_connection, ahead->connection, &row))
         prefetch_row(now, row);
-    if (ahead->coming != AHEAD_CONNECT)
+    if (!names_agent(ahead))
         return row;
     prefetch_model(now, ahead->model);
     if (index_guess(&now->by_agent, ahead->agent, &agent))
@@ -192,37 +207,37 @@ static uint32_t prefetch_records(const struct roots *now, const struct ahead *ah
     return row;
 }
 
+/* Once the records are there: what changing them touches, and where new ones will stand. */
+static void prefetch_change(const struct presence_recorder *recorder, const struct ahead *ahead, uint32_t row)
+{
+    const struct roots *now = &recorder->registry->now;
+    if (ahead->coming == AHEAD_CONNECT) {
+        prefetch_agent_place(now, ahead->model);
+        if (row != NONE) /* it may be stated again */
+            prefetch_agent_record(now, row_get(now, row)->agent);
+    } else if (ahead->coming == AHEAD_DISCONNECT && row != NONE) {
+        recorder_prefetch_removal(recorder, row);
+    }
+}
+
 void recorder_prefetch_wave(const struct presence_recorder *recorder, const struct ahead *ahead, size_t count)
 {
     const struct roots *now = &recorder->registry->now;
     uint32_t rows[WAVE];
-    bool removing = false, connecting = false;
+    bool changing = false;
     for (size_t i = 0; i < count; i++) {
-        index_prefetch(&now->by_connection, ahead[i].connection);
-        removing = removing || ahead[i].coming == AHEAD_DISCONNECT;
-        if (ahead[i].coming != AHEAD_CONNECT)
-            continue;
-        connecting = true;
-        index_prefetch(&now->by_agent, ahead[i].agent);
-        index_prefetch(&now->model_names, ahead[i].model);
-    }
-    if (connecting) {
-        index_prefetch_split(&now->by_agent);
-        index_prefetch_split(&now->by_connection);
+        prefetch_buckets(now, &ahead[i]);
+        changing = changing || ahead[i].coming == AHEAD_CONNECT || ahead[i].coming == AHEAD_DISCONNECT;
     }
     for (size_t i = 0; i < count; i++)
         rows[i] = prefetch_records(now, &ahead[i]);
-    for (size_t i = 0; i < count && (removing || connecting); i++) {
-        if (ahead[i].coming == AHEAD_CONNECT)
-            prefetch_agent_place(now, ahead[i].model);
-        if (rows[i] == NONE || ahead[i].coming == AHEAD_ACTIVITY)
-            continue;
-        if (ahead[i].coming == AHEAD_DISCONNECT)
-            recorder_prefetch_removal(recorder, rows[i]);
-        else
-            prefetch_agent_record(now, row_get(now, rows[i])->agent);
-    }
-    for (size_t i = 0; i < count && removing; i++)
-        if (rows[i] != NONE && ahead[i].coming == AHEAD_DISCONNECT)
+    if (!changing)
+        return;
+    index_prefetch_split(&now->by_agent);
+    index_prefetch_split(&now->by_connection);
+    for (size_t i = 0; i < count; i++)
+        prefetch_change(recorder, &ahead[i], rows[i]);
+    for (size_t i = 0; i < count; i++)
+        if (ahead[i].coming == AHEAD_DISCONNECT && rows[i] != NONE)
             prefetch_behind(recorder, rows[i]);
 }

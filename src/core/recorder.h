@@ -219,11 +219,11 @@ void recorder_prefetch_removal(const struct presence_recorder *recorder, uint32_
 void recorder_prefetch_handle(const struct presence_recorder *recorder, const presence_handle *handle, bool removing);
 
 /* What a batch is about to do, by the hashes of what it concerns. */
-enum coming { AHEAD_ACTIVITY, AHEAD_DISCONNECT, AHEAD_CONNECT };
+enum coming { AHEAD_ACTIVITY, AHEAD_DISCONNECT, AHEAD_CONNECT, AHEAD_STATUS };
 struct ahead {
     enum coming coming;
-    uint64_t connection;
-    uint64_t model, agent; /* of a connect */
+    uint64_t connection;   /* but for AHEAD_STATUS */
+    uint64_t model, agent; /* of a connect, or whose status is asked for */
 };
 
 enum { WAVE = 32 }; /* elements whose lines the nearest cache holds all at once */

@@ -188,6 +188,26 @@ static uint64_t connect_many_chunks(struct workload *workload, size_t chunks)
     return spent;
 }
 
+static uint64_t status_many_chunks(struct workload *workload, size_t chunks)
+{
+    static presence_agent_key keys[CHUNK];
+    uint64_t spent = 0;
+    for (size_t i = 0; i < chunks; i++) {
+        prepare_any_live(workload, true);
+        for (size_t k = 0; k < CHUNK; k++) {
+            keys[k] = (presence_agent_key){.model = workload->chunk[k].model, .agent = workload->chunk[k].agent};
+        }
+        uint64_t start = stopwatch_ns();
+        int code = presence_recorder_agent_statuses(workload->recorder, keys, CHUNK);
+        spent += stopwatch_ns() - start;
+        for (size_t k = 0; k < CHUNK; k++) {
+            code |= keys[k].code | (keys[k].status != PRESENCE_ALIVE);
+        }
+        check_call(code, "presence_recorder_agent_statuses, or an agent not alive");
+    }
+    return spent;
+}
+
 static void round_many(struct workload *workload, size_t operations, double *out)
 {
     uint64_t spent = 0;
@@ -197,6 +217,8 @@ static void round_many(struct workload *workload, size_t operations, double *out
     }
     out[0] = (double)spent / (double)(groups * GROUP_MAX);
     run_cycles(workload, operations, connect_many_chunks, disconnect_many_chunks, out + 1);
+    size_t chunks = operations / CHUNK;
+    out[3] = (double)status_many_chunks(workload, chunks) / (double)(chunks * CHUNK);
 }
 
 void case_many(struct context *context)
@@ -204,12 +226,13 @@ void case_many(struct context *context)
     static const struct round_case many = {
         .round = round_many,
         .warm = true,
-        .output_count = 3,
+        .output_count = 4,
         .outputs = {{"activity_many", BASE_FIND, 0, TARGET_RATIO, 0.7, SIZE_MILLIONS,
                      "about 250 ids of a server a call"},
                     {"connect_many", BASE_FIND, 0, TARGET_NONE, 0, 0, 0, "250 values of all servers a call"},
                     {"disconnect_many", BASE_FIND, 0, TARGET_RATIO, 2.5, SIZE_MILLIONS,
-                     "about 250 ids of a server a call"}},
+                     "about 250 ids of a server a call"},
+                    {"status_many", BASE_FIND, 0, TARGET_NONE, 0, 0, 0, "presence_recorder_agent_statuses of 250"}},
     };
     run_rounds(context, &many);
 }
