@@ -208,14 +208,74 @@ static uint32_t next_of_agent(const struct roots *roots, presence_cursor *cursor
     return row;
 }
 
-static void prefetch_agents(const struct roots *roots, uint32_t used, uint32_t unit)
+/* ---- Hints. A walk that enters a unit asks for the records of the unit after the next, and for what the records of
+ * the next one lead to: so that a value waits for nothing but what its own unit was too soon for. */
+
+enum { LINE_BYTES = 64 };
+
+static void prefetch_lines(const void *from, size_t bytes)
+{
+    for (size_t at = 0; at < bytes; at += LINE_BYTES)
+        memory_prefetch((const char *)from + at);
+}
+
+static void prefetch_agents(const struct roots *roots, uint32_t unit)
+{
+    memory_prefetch(shelf_side(&roots->agents, unit));
+    prefetch_lines(agent_get(roots, unit << AGENT_UNIT_BITS), sizeof(struct agent) << AGENT_UNIT_BITS);
+}
+
+static void prefetch_rows_of_agents(const struct roots *roots, uint32_t unit)
 {
     const struct agent *agents = agent_get(roots, unit << AGENT_UNIT_BITS);
-    for (; used; used &= used - 1) {
-        uint32_t first = agents[__builtin_ctz(used)].first;
-        memory_prefetch(row_get(roots, first));
-    }
+    for (uint32_t used = shelf_used(&roots->agents, unit); used; used &= used - 1)
+        memory_prefetch(row_get(roots, agents[__builtin_ctz(used)].first));
 }
+
+static void prefetch_rows(const struct roots *roots, uint32_t unit)
+{
+    memory_prefetch(shelf_side(&roots->rows, unit));
+    if (shelf_page(&roots->rows, unit << ROW_UNIT_BITS)) /* else all of its units are free */
+        prefetch_lines(row_get(roots, unit << ROW_UNIT_BITS), sizeof(struct row) << ROW_UNIT_BITS);
+}
+
+static void prefetch_agents_of_rows(const struct roots *roots, uint32_t unit)
+{
+    uint32_t used = shelf_used(&roots->rows, unit);
+    const struct row *rows = used ? row_get(roots, unit << ROW_UNIT_BITS) : NULL;
+    for (; used; used &= used - 1)
+        memory_prefetch(agent_get(roots, rows[__builtin_ctz(used)].agent));
+}
+
+/* The unit after this one, + 1, in its owner's list; or among all. 0: it is the last. */
+static uint32_t unit_after(const struct shelf *shelf, uint32_t unit, bool all)
+{
+    if (!all)
+        return shelf_next(shelf, unit);
+    return unit + 1 < shelf->units ? unit + 2 : 0;
+}
+
+typedef void prefetch_unit(const struct roots *roots, uint32_t unit);
+
+static inline void look_ahead(const struct roots *roots, const struct shelf *shelf, uint32_t unit, bool all, bool first,
+                              prefetch_unit *records, prefetch_unit *behind)
+{
+    uint32_t next = unit_after(shelf, unit, all);
+    if (first) {
+        records(roots, unit);
+        if (next)
+            records(roots, next - 1);
+        behind(roots, unit);
+    }
+    if (!next)
+        return;
+    uint32_t after = unit_after(shelf, next - 1, all);
+    if (after)
+        records(roots, after - 1);
+    behind(roots, next - 1);
+}
+
+/* ---- Each route's next row. */
 
 static uint32_t next_in_model(const presence_connections *connections, presence_cursor *cursor)
 {
@@ -225,7 +285,8 @@ static uint32_t next_in_model(const presence_connections *connections, presence_
         uint32_t row = next_of_agent(roots, cursor);
         if (row != NONE)
             return row;
-        if (!cursor->at[3]) {
+        bool first = !cursor->at[3];
+        if (first) {
             cursor->at[3] = CURSOR_STARTED;
             cursor->at[0] = list->all;
             cursor->at[1] = 0;
@@ -234,7 +295,7 @@ static uint32_t next_in_model(const presence_connections *connections, presence_
             return NONE;
         uint32_t unit = (uint32_t)cursor->at[0] - 1, used = shelf_used(&roots->agents, unit);
         if (cursor->at[1] == 0)
-            prefetch_agents(roots, used, unit);
+            look_ahead(roots, &roots->agents, unit, false, first, prefetch_agents, prefetch_rows_of_agents);
         unsigned left = used >> cursor->at[1];
         if (!left) {
             cursor->at[0] = shelf_next(&roots->agents, unit);
@@ -248,27 +309,22 @@ static uint32_t next_in_model(const presence_connections *connections, presence_
     }
 }
 
-static void prefetch_rows(const struct roots *roots, uint32_t used, uint32_t unit)
-{
-    const struct row *rows = row_get(roots, unit << ROW_UNIT_BITS);
-    for (; used; used &= used - 1)
-        memory_prefetch(agent_get(roots, rows[__builtin_ctz(used)].agent));
-}
-
 /* The next row in a unit, or in the units after it: of the server's list, or of all units. */
 static uint32_t next_in_units(const presence_connections *connections, presence_cursor *cursor, bool all)
 {
     const struct roots *roots = roots_of(connections);
     const struct shelf_list *list = all ? NULL : &server_get(roots, connections->server)->rows;
-    if (!cursor->at[3]) {
+    bool first = !cursor->at[3];
+    if (first) {
         cursor->at[3] = CURSOR_STARTED;
         cursor->at[0] = all ? roots->rows.units > 0 : list->all;
         cursor->at[1] = 0;
     }
     while (cursor->at[0]) {
         uint32_t unit = (uint32_t)cursor->at[0] - 1, used = shelf_used(&roots->rows, unit);
-        if (cursor->at[1] == 0 && used)
-            prefetch_rows(roots, used, unit);
+        if (cursor->at[1] == 0)
+            look_ahead(roots, &roots->rows, unit, all, first, prefetch_rows, prefetch_agents_of_rows);
+        first = false;
         unsigned left = used >> cursor->at[1];
         if (left) {
             cursor->at[1] += (unsigned)__builtin_ctz(left);
@@ -277,10 +333,7 @@ static uint32_t next_in_units(const presence_connections *connections, presence_
             return row;
         }
         cursor->at[1] = 0;
-        if (!all)
-            cursor->at[0] = shelf_next(&roots->rows, unit);
-        else
-            cursor->at[0] = unit + 1 < roots->rows.units ? (uint64_t)unit + 2 : 0;
+        cursor->at[0] = unit_after(&roots->rows, unit, all);
     }
     return NONE;
 }
