@@ -86,7 +86,7 @@ static void remove_row(struct presence_recorder *recorder, const struct statemen
     bool history = recorder->history.ring != NULL, left = recorder->left.most > 0;
     uint32_t agent = row_get(now, row)->agent;
     uint32_t first = agent_get(now, agent)->first;
-    memory_prefetch(model_get(now, agent_get(now, agent)->model));
+    recorder_prefetch_model_of(recorder, agent);
     bool only = first == row && row_next(now, row, row_stamp(now, row)) == NONE;
     struct evidence before = {0};
     presence_evidence seen = {0};

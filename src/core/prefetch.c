@@ -68,11 +68,15 @@ void recorder_prefetch_agent_place(const struct presence_recorder *recorder, con
     prefetch_agent_place(&recorder->registry->now, facts->model_hash);
 }
 
-static void prefetch_row(const struct roots *now, uint32_t row)
+static void prefetch_row_in(const struct row_page *page, uint32_t row)
 {
-    const struct row_page *page = shelf_page(&now->rows, row);
     memory_prefetch(&page->at[row & (ROW_PAGE_SLOTS - 1)]);
     memory_prefetch(&page->generation[row & (ROW_PAGE_SLOTS - 1)]);
+}
+
+static void prefetch_row(const struct roots *now, uint32_t row)
+{
+    prefetch_row_in(shelf_page(&now->rows, row), row);
 }
 
 /* Where the server's next row will stand. */
@@ -93,18 +97,23 @@ static void prefetch_sides(const struct roots *now, uint32_t row, uint32_t agent
     memory_prefetch(shelf_side(&now->agents, shelf_unit(&now->agents, agent)));
 }
 
+/* Where the memory of a disconnect will stand, some of them from now. */
+static void prefetch_departure(const struct departures *departures)
+{
+    if (departures->room)
+        memory_prefetch(&departures->at[(departures->next + 8) & (departures->room - 1)]);
+}
+
 /* Once the row is there: what removing it touches, as far as it is known by now. */
 void recorder_prefetch_removal(const struct presence_recorder *recorder, uint32_t row)
 {
     const struct roots *now = &recorder->registry->now;
-    const struct departures *departures = &recorder->departures;
     uint32_t agent = row_get(now, row)->agent;
     index_prefetch(&now->by_agent, row_get(now, row)->agent_hash);
     prefetch_agent_record(now, agent);
     prefetch_sides(now, row, agent);
     memory_prefetch(&((const struct row_page *)shelf_page(&now->rows, row))->generation[row & (ROW_PAGE_SLOTS - 1)]);
-    if (departures->room)
-        memory_prefetch(&departures->at[(departures->next + 8) & (departures->room - 1)]);
+    prefetch_departure(&recorder->departures);
 }
 
 /* The neighbours on its owner's lists of a unit that goes with its last record. */
@@ -122,24 +131,31 @@ static void prefetch_neighbours(const struct shelf *shelf, uint32_t number)
     }
 }
 
+/* Once the agent is there: its model. */
+void recorder_prefetch_model_of(const struct presence_recorder *recorder, uint32_t agent)
+{
+    const struct roots *now = &recorder->registry->now;
+    memory_prefetch(model_get(now, agent_get(now, agent)->model));
+}
+
 /* Once the agent and the sides are there: its model, and the neighbours of units that go. */
 static void prefetch_behind(const struct presence_recorder *recorder, uint32_t row)
 {
     const struct roots *now = &recorder->registry->now;
     uint32_t agent = row_get(now, row)->agent;
-    memory_prefetch(model_get(now, agent_get(now, agent)->model));
+    recorder_prefetch_model_of(recorder, agent);
     prefetch_neighbours(&now->rows, row);
     prefetch_neighbours(&now->agents, agent);
 }
 
-/* The row that a handle of this recorder names, which may be another's by now; NONE if not even its page is there. */
-static uint32_t named_row(const struct presence_recorder *recorder, const presence_handle *handle)
+/* The page of the row that a handle of this recorder names, which may be another's by now; NULL: not even it is there. */
+static const struct row_page *named_page(const struct presence_recorder *recorder, const presence_handle *handle,
+                                         uint32_t *row)
 {
-    const struct roots *now = &recorder->registry->now;
-    uint32_t row = (uint32_t)(handle->opaque[1] >> 32);
-    bool here = handle->opaque[3] >> INDEX_HASH_BITS == recorder->instance && row < shelf_end(&now->rows) &&
-                shelf_page(&now->rows, row);
-    return here ? row : NONE;
+    const struct shelf *rows = &recorder->registry->now.rows;
+    *row = (uint32_t)(handle->opaque[1] >> 32);
+    bool here = handle->opaque[3] >> INDEX_HASH_BITS == recorder->instance && *row < shelf_end(rows);
+    return here ? shelf_page(rows, *row) : NULL;
 }
 
 /* Asks for the row, and for what removing it will touch: a handle names all of it. A stale handle's may be gone. */
@@ -147,12 +163,14 @@ void recorder_prefetch_handle(const struct presence_recorder *recorder, const pr
 {
     const struct registry *registry = recorder->registry;
     const struct roots *now = &registry->now;
-    uint32_t row = named_row(recorder, handle), agent = (uint32_t)handle->opaque[2];
-    if (row == NONE)
+    uint32_t row, agent = (uint32_t)handle->opaque[2];
+    const struct row_page *page = named_page(recorder, handle, &row);
+    if (!page)
         return;
-    prefetch_row(now, row);
+    prefetch_row_in(page, row);
     if (!removing)
         return;
+    prefetch_departure(&recorder->departures);
     index_prefetch(&now->by_agent, (uint32_t)handle->opaque[3]);
     uint32_t server = (uint32_t)(handle->opaque[2] >> 32);
     if (shelf_in_use(&now->servers, server))
@@ -172,8 +190,9 @@ void recorder_prefetch_handles(const struct presence_recorder *recorder, const p
     for (size_t i = 0; i < count; i++)
         recorder_prefetch_handle(recorder, &handles[i], removing);
     for (size_t i = 0; i < count && removing; i++) {
-        uint32_t row = named_row(recorder, &handles[i]);
-        if (row != NONE && row_generation(&recorder->registry->now, row) == (uint32_t)handles[i].opaque[1])
+        uint32_t row;
+        const struct row_page *page = named_page(recorder, &handles[i], &row);
+        if (page && page->generation[row & (ROW_PAGE_SLOTS - 1)] == (uint32_t)handles[i].opaque[1])
             prefetch_behind(recorder, row);
     }
 }

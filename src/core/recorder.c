@@ -413,14 +413,8 @@ int presence_recorder_connect(presence_recorder *recorder, const char *server, c
     return presence_recorder_connect_handle(recorder, &value, NULL, NULL, NULL);
 }
 
-static inline void touch_row(struct presence_recorder *recorder, uint32_t server, uint32_t row, enum touch touch,
-                             presence_time when)
+static inline void disconnect_row(struct presence_recorder *recorder, uint32_t server, uint32_t row, presence_time when)
 {
-    if (touch == TOUCH_ACTIVITY) {
-        change_activity(recorder, row, when);
-        return;
-    }
-    recorder_prefetch_removal(recorder, row);
     struct statement statement = {.server = server, .when = when};
     change_disconnect(recorder, &statement, row);
 }
@@ -441,7 +435,12 @@ static inline int touch_known(struct presence_recorder *recorder, uint32_t serve
         found = index_probe_next(&probe, &row);
     if (!found)
         return PRESENCE_E_NOT_FOUND;
-    touch_row(recorder, server, row, touch, when);
+    if (touch == TOUCH_ACTIVITY) {
+        change_activity(recorder, row, when);
+    } else {
+        recorder_prefetch_removal(recorder, row);
+        disconnect_row(recorder, server, row, when);
+    }
     return PRESENCE_OK;
 }
 
@@ -611,10 +610,15 @@ int recorder_touch_handle(struct presence_recorder *recorder, const presence_han
 {
     uint32_t row;
     int code = begin_handle(recorder, handle, removing, &row, &when);
-    if (code == PRESENCE_OK)
-        touch_row(recorder, (uint32_t)(handle->opaque[2] >> 32), row, removing ? TOUCH_DISCONNECT : TOUCH_ACTIVITY,
-                  when);
-    return code;
+    if (code)
+        return code;
+    if (removing) {
+        recorder_prefetch_model_of(recorder, (uint32_t)handle->opaque[2]); /* the handle's agent was asked for */
+        disconnect_row(recorder, (uint32_t)(handle->opaque[2] >> 32), row, when);
+    } else {
+        change_activity(recorder, row, when);
+    }
+    return PRESENCE_OK;
 }
 
 static int touch_by_handle(struct presence_recorder *recorder, const presence_handle *handle, bool removing)

@@ -215,6 +215,7 @@ void recorder_prefetch_agent(const struct presence_recorder *recorder, const str
 void recorder_prefetch_model(const struct presence_recorder *recorder, const struct facts *facts);
 void recorder_prefetch_agent_place(const struct presence_recorder *recorder, const struct facts *facts);
 void recorder_prefetch_row_place(const struct presence_recorder *recorder, uint32_t server);
+void recorder_prefetch_model_of(const struct presence_recorder *recorder, uint32_t agent);
 void recorder_prefetch_removal(const struct presence_recorder *recorder, uint32_t row);
 void recorder_prefetch_handle(const struct presence_recorder *recorder, const presence_handle *handle, bool removing);
 
