@@ -43,13 +43,6 @@ struct session {
     bool writing;                 /* the fence is held for reading */
 };
 
-/* Of each thread that runs commands: whether it is in a write. Counts of beginnings and ends: odd, it is. */
-struct writer {
-    _Alignas(64) _Atomic uint64_t count; /* to a server that its client does not hold */
-    _Atomic uint64_t held;               /* to one that it holds */
-    _Atomic uint64_t server;             /* the worker's only: a hash of which */
-};
-
 enum { HELD_BUCKETS = 4096 };
 
 struct sessions {
@@ -57,7 +50,7 @@ struct sessions {
     struct held *buckets[HELD_BUCKETS];
     size_t count;
     _Atomic size_t fenced;  /* how many servers are: 0 lets everybody's writes pass */
-    struct writer *writers; /* one a loop, and the worker's */
+    struct writer *writers; /* one a loop, and the worker's. These two are of writers.c alone */
     bool barriers;          /* the system makes all threads pass a barrier when it is asked to */
     uint64_t settle_at_ms;  /* 0: over */
     uint64_t timer_at_ms;   /* for when the timer is set; 0: it is not */
@@ -73,6 +66,24 @@ struct sessions {
     _Atomic size_t gathering_count;
     pthread_cond_t committed; /* with the mutex: one of them has ended its commit */
 };
+
+/* Of a server's name, keyed: names are chosen by others. */
+uint64_t sessions_hash(const struct sessions *sessions, const char *server);
+
+/* Writes that are under way (writers.c). Between a begin and its end the caller looks whether it may write at all, and
+ * only then writes; on its own loop's thread, or the worker's. */
+
+/* False: out of memory. */
+bool writers_init(struct sessions *sessions);
+void writers_free(struct sessions *sessions);
+/* A write to a server that the client does not hold. */
+void writers_begin(struct sessions *sessions, const struct client *client, const char *server);
+/* A write to one that it holds: only who stops waits for it. */
+void writers_begin_held(struct sessions *sessions, const struct client *client);
+/* The end of either. */
+void writers_end(struct sessions *sessions, const struct client *client);
+/* After the server was fenced: until nobody writes to it who may have looked before. */
+void writers_wait(struct sessions *sessions, const struct client *client, const char *server);
 
 /* Whether that principal may be the agent that the client has joined as, if it has. */
 bool join_permits(const struct join *join, const struct principal *principal);

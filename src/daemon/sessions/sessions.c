@@ -19,20 +19,15 @@
 #include "cluster/joined.h"
 
 #include <errno.h>
-#include <linux/membarrier.h>
 #include <poll.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-enum { LAST_WRITES_MS = 500 };
-
 /* ----------------------------------------------------------------------------------------------------- the table -- */
 
-static uint64_t hash_of(const struct sessions *sessions, const char *server)
+uint64_t sessions_hash(const struct sessions *sessions, const char *server)
 {
     uint64_t hash = sessions->node->run; /* random: names are chosen by others */
     for (const unsigned char *c = (const unsigned char *)server; *c; c++)
@@ -42,7 +37,7 @@ static uint64_t hash_of(const struct sessions *sessions, const char *server)
 
 static struct held **bucket_of(struct sessions *sessions, const char *server)
 {
-    return &sessions->buckets[hash_of(sessions, server) % HELD_BUCKETS];
+    return &sessions->buckets[sessions_hash(sessions, server) % HELD_BUCKETS];
 }
 
 static struct held *find(struct sessions *sessions, const char *server)
@@ -115,95 +110,6 @@ static void entry_changed(struct sessions *sessions, struct held *held)
     if (fenced != held->fenced)
         atomic_fetch_add(&sessions->fenced, fenced ? 1 : SIZE_MAX);
     held->fenced = fenced;
-}
-
-/* ------------------------------------------------------------------------------------------ who holds nothing -- */
-
-/*
- * Who writes without a session looks whether the server is fenced, and then writes: in between, somebody on another
- * thread may bind it with an epoch, and the write would land in the newer life. So such a write is shown by a counter
- * of its thread, with plain stores and no barrier: who binds fences the server first, makes every thread pass a barrier
- * (membarrier(2)), and then waits for the writes that may have looked before that.
- */
-static struct writer *writer_of(struct sessions *sessions, const struct client *client)
-{
-    return &sessions->writers[client->on_worker ? sessions->node->loops->count : client->loop->index];
-}
-
-static void step(_Atomic uint64_t *count)
-{
-    atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + 1, memory_order_release);
-}
-
-static void end_if_begun(_Atomic uint64_t *count)
-{
-    if (atomic_load_explicit(count, memory_order_relaxed) & 1)
-        step(count);
-}
-
-/* What follows is not looked at before the step of before is seen by who asks for it. */
-static void pass_barrier(const struct sessions *sessions)
-{
-    if (sessions->barriers)
-        atomic_signal_fence(memory_order_seq_cst);
-    else
-        atomic_thread_fence(memory_order_seq_cst);
-}
-
-static void make_all_pass_barriers(const struct sessions *sessions)
-{
-    atomic_thread_fence(memory_order_seq_cst);
-    if (sessions->barriers)
-        syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
-}
-
-static void begin_write(struct sessions *sessions, const struct client *client, const char *server)
-{
-    struct writer *writer = writer_of(sessions, client);
-    if (client->on_worker) /* which may take long: who binds another server does not wait for it */
-        atomic_store_explicit(&writer->server, hash_of(sessions, server), memory_order_relaxed);
-    step(&writer->count);
-    pass_barrier(sessions);
-}
-
-static void end_write(struct sessions *sessions, const struct client *client)
-{
-    struct writer *writer = writer_of(sessions, client);
-    end_if_begun(&writer->count);
-    end_if_begun(&writer->held);
-}
-
-/* After the server was fenced: until nobody writes to it who may have looked before. */
-static void wait_for_writers(struct sessions *sessions, const struct client *client, const char *server)
-{
-    const struct writer *own = writer_of(sessions, client);
-    make_all_pass_barriers(sessions);
-    for (size_t i = 0; i <= sessions->node->loops->count; i++) {
-        struct writer *writer = &sessions->writers[i];
-        uint64_t count = atomic_load_explicit(&writer->count, memory_order_acquire);
-        bool elsewhere = i == sessions->node->loops->count &&
-                         atomic_load_explicit(&writer->server, memory_order_relaxed) != hash_of(sessions, server);
-        while (writer != own && !elsewhere && count & 1 &&
-               atomic_load_explicit(&writer->count, memory_order_acquire) == count)
-            sched_yield();
-    }
-}
-
-static void wait_for_end(_Atomic uint64_t *counter, uint64_t until_ms)
-{
-    uint64_t count = atomic_load_explicit(counter, memory_order_acquire);
-    while (count & 1 && atomic_load_explicit(counter, memory_order_acquire) == count && node_now_ms() < until_ms)
-        sched_yield();
-}
-
-void sessions_stop_writes(struct node *node)
-{
-    const uint64_t until_ms = node_now_ms() + LAST_WRITES_MS;
-    make_all_pass_barriers(node->sessions);
-    for (size_t i = 0; i <= node->loops->count; i++) {
-        wait_for_end(&node->sessions->writers[i].count, until_ms);
-        wait_for_end(&node->sessions->writers[i].held, until_ms);
-    }
 }
 
 /* ----------------------------------------------------------------------------------------------------- the timer -- */
@@ -367,11 +273,8 @@ bool sessions_start(struct node *node, char *error, size_t error_bytes)
         return false;
     node->sessions = sessions;
     sessions->node = node;
-    sessions->writers = aligned_alloc(_Alignof(struct writer), (node->loops->count + 1) * sizeof *sessions->writers);
-    if (!sessions->writers)
+    if (!writers_init(sessions))
         return false;
-    memset(sessions->writers, 0, (node->loops->count + 1) * sizeof *sessions->writers);
-    sessions->barriers = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
     pthread_mutex_init(&sessions->mutex, NULL);
     pthread_cond_init(&sessions->committed, NULL);
     sessions->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
@@ -427,7 +330,7 @@ void sessions_free(struct node *node)
         }
     pthread_cond_destroy(&sessions->committed);
     pthread_mutex_destroy(&sessions->mutex);
-    free(sessions->writers);
+    writers_free(sessions);
     free(sessions->name);
     free(sessions);
     node->sessions = NULL;
@@ -526,7 +429,7 @@ int sessions_bind(struct client *client, const struct session_wish *wish, presen
     drop_ended(sessions, held);
     if (wish->has_epoch && !held->fenced) { /* under the fence nobody else changes that */
         set_closing(sessions, held, true);
-        wait_for_writers(sessions, client, held->server);
+        writers_wait(sessions, client, held->server);
     }
     int code = grant(sessions, held, wish, &new_life);
     if (code == PRESENCE_OK && wish->takes_over && !new_life) {
@@ -717,12 +620,11 @@ static enum write_answer begin_as_holder(struct sessions *sessions, const struct
     pthread_rwlock_rdlock(&session->held->fence);
     bool holds = session->life == session->held->life;
     if (holds) {
-        step(&writer_of(sessions, client)->held);
-        pass_barrier(sessions);
+        writers_begin_held(sessions, client);
         session->writing = !atomic_load_explicit(&sessions->node->stopping, memory_order_acquire);
         if (session->writing)
             return WRITE_ALLOWED;
-        end_write(sessions, client);
+        writers_end(sessions, client);
     }
     pthread_rwlock_unlock(&session->held->fence);
     return holds ? WRITE_STOPPING : WRITE_STALE;
@@ -736,9 +638,9 @@ enum write_answer sessions_begin_write(struct client *client, const char *server
         return WRITE_OF_NODE;
     if (session && strcmp(session->held->server, server) == 0)
         return begin_as_holder(sessions, client, session);
-    begin_write(sessions, client, server);
+    writers_begin(sessions, client, server);
     if (atomic_load_explicit(&sessions->node->stopping, memory_order_acquire)) {
-        end_write(sessions, client);
+        writers_end(sessions, client);
         return WRITE_STOPPING;
     }
     if (atomic_load_explicit(&sessions->fenced, memory_order_acquire) == 0)
@@ -749,7 +651,7 @@ enum write_answer sessions_begin_write(struct client *client, const char *server
     pthread_mutex_unlock(&sessions->mutex);
     if (!fenced)
         return WRITE_ALLOWED;
-    end_write(sessions, client);
+    writers_end(sessions, client);
     return WRITE_STALE;
 }
 
@@ -760,7 +662,7 @@ void sessions_end_write(struct client *client)
         session->writing = false;
         pthread_rwlock_unlock(&session->held->fence);
     }
-    end_write(client->node->sessions, client);
+    writers_end(client->node->sessions, client);
 }
 
 bool sessions_held_by_another(struct client *client, const char *server)
