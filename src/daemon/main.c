@@ -263,13 +263,14 @@ static bool make_node(struct daemon *daemon, char *error, size_t error_bytes)
     return true;
 }
 
+static const int signal_numbers[SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
+
 static bool catch_signals(struct daemon *daemon, char *error, size_t error_bytes)
 {
-    static const int numbers[SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
     signal(SIGPIPE, SIG_IGN);
     for (size_t i = 0; i < SIGNALS; i++) {
-        daemon->signals[i] = evsignal_new(daemon->loops.loops[0].base, numbers[i],
-                                          numbers[i] == SIGHUP ? on_reload_signal : on_stop_signal, daemon);
+        daemon->signals[i] = evsignal_new(daemon->loops.loops[0].base, signal_numbers[i],
+                                          signal_numbers[i] == SIGHUP ? on_reload_signal : on_stop_signal, daemon);
         if (!daemon->signals[i] || event_add(daemon->signals[i], NULL) != 0) {
             snprintf(error, error_bytes, "cannot catch signals");
             return false;
@@ -278,9 +279,21 @@ static bool catch_signals(struct daemon *daemon, char *error, size_t error_bytes
     return true;
 }
 
+/* From here to the end of the process they wait: libevent puts back what they did before it caught them, which is to
+ * end the process, and the state is still to be written. No other thread takes them. */
+static void hold_signals(void)
+{
+    sigset_t held;
+    sigemptyset(&held);
+    for (size_t i = 0; i < SIGNALS; i++)
+        sigaddset(&held, signal_numbers[i]);
+    pthread_sigmask(SIG_BLOCK, &held, NULL);
+}
+
 /* False: the state could not be written. */
 static bool free_daemon(struct daemon *daemon)
 {
+    hold_signals();
     for (size_t i = 0; i < SIGNALS; i++)
         if (daemon->signals[i])
             event_free(daemon->signals[i]);

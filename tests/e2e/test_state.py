@@ -118,6 +118,22 @@ def who_was_joined_is_drained_by_a_clean_stop():
             equal(status(client, "joined"), ["alive"])
 
 
+def who_asks_again_and_again_gets_the_same_clean_end():
+    """Given a record that takes a moment to write, when a stop is asked for again until the end, by all its signals,
+    then the state is written, and the status is 0."""
+    count = 20000
+    values = [word for number in range(count) for word in (MODEL, f"a-{number}", number, 0, "")]
+    with Folder() as folder:
+        with folder.daemon("--state-interval", "1h") as daemon:
+            client = daemon.client()
+            equal(client.ask("PRESENCE.UPDATESERVER", "gw", count, *values), count)
+            while daemon.process.poll() is None:
+                for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                    daemon.process.send_signal(number)
+        with folder.daemon() as daemon:
+            equal(daemon.client().ask("PRESENCE.COUNT"), count)
+
+
 def a_crash_costs_what_came_after_the_last_write():
     with Folder() as folder:
         with folder.daemon() as daemon:
@@ -335,7 +351,7 @@ STORIES = [what_was_cleared_by_disabling_does_not_come_back, a_link_in_the_place
            many_servers_and_long_texts_come_back, a_broken_file_is_refused_kept_and_said,
            a_full_disk_keeps_the_last_state_and_is_said, a_folder_that_goes_away_is_said_and_others_work_on,
            a_folder_that_cannot_be_used_stops_the_start, the_largest_epochs_do_not_stop_a_start, one_daemon_a_folder,
-           a_limit_that_was_lowered_keeps_the_file_aside]
+           a_limit_that_was_lowered_keeps_the_file_aside, who_asks_again_and_again_gets_the_same_clean_end]
 
 if __name__ == "__main__":
     program = sys.argv[1]

@@ -11,8 +11,9 @@
  * sessions_stop_writes has, none that did not see the stop, unless it took longer than LAST_WRITES_MS. Where the system
  * has no membarrier, each write passes a barrier of its own instead.
  *
- * The thread sanitizer knows neither membarrier nor fences, and wants none: the counters are atomics, what is written is
- * the recorder's, under its own lock, and from the end of a write to who waited for it there is a release and an acquire.
+ * The thread sanitizer knows neither membarrier nor fences, and needs neither: the counters are atomics, what is
+ * written is the recorder's, under its own lock, and from the end of a write to who waited for it there is a release
+ * and an acquire.
  *
  * Writes begin and end on the threads that run commands, each on its own; anybody waits. A write costs two stores;
  * waiting a system call and, where there is a write, the rest of it.
