@@ -402,38 +402,29 @@ static bool is_long_page(const struct call *call)
     return (is_large || argument_given(arguments, SLOT_STATUS)) && (arguments->cursor || long_of_filters(call));
 }
 
+/* What the lists of names have in common: who may ask for them, and what may be said of them. */
+#define LIST_OF_NAMES                                                                                  \
+    .flags = COMMAND_READ, .least_words = 1, .most_words = 10,                                         \
+    .syntax = "[MODEL model] [SERVER server] [CURSOR cursor] [LIMIT rows] [DETAILS]", .spec_count = 5, \
+    .specs = {{SLOT_MODEL, "MODEL"},                                                                   \
+              {SLOT_SERVER, "SERVER"},                                                                 \
+              {SLOT_CURSOR, "CURSOR"},                                                                 \
+              {SLOT_LIMIT, "LIMIT"},                                                                   \
+              {SLOT_DETAILS, "DETAILS"}},                                                              \
+    .is_long = is_long_list
+
 static const struct command commands[] = {
     {
         .name = "PRESENCE.MODELS",
-        .flags = COMMAND_READ,
-        .least_words = 1,
-        .most_words = 10,
-        .syntax = "[MODEL model] [SERVER server] [CURSOR cursor] [LIMIT rows] [DETAILS]",
+        LIST_OF_NAMES,
         .summary = "The models, sorted; with LIMIT, CURSOR or DETAILS a page: next cursor, models, revision.",
-        .specs = {{SLOT_MODEL, "MODEL"},
-                  {SLOT_SERVER, "SERVER"},
-                  {SLOT_CURSOR, "CURSOR"},
-                  {SLOT_LIMIT, "LIMIT"},
-                  {SLOT_DETAILS, "DETAILS"}},
-        .spec_count = 5,
         .run = run_models,
-        .is_long = is_long_list,
     },
     {
         .name = "PRESENCE.SERVERS",
-        .flags = COMMAND_READ,
-        .least_words = 1,
-        .most_words = 10,
-        .syntax = "[MODEL model] [SERVER server] [CURSOR cursor] [LIMIT rows] [DETAILS]",
+        LIST_OF_NAMES,
         .summary = "The servers, sorted; with LIMIT, CURSOR or DETAILS a page: next cursor, servers, revision.",
-        .specs = {{SLOT_MODEL, "MODEL"},
-                  {SLOT_SERVER, "SERVER"},
-                  {SLOT_CURSOR, "CURSOR"},
-                  {SLOT_LIMIT, "LIMIT"},
-                  {SLOT_DETAILS, "DETAILS"}},
-        .spec_count = 5,
         .run = run_servers,
-        .is_long = is_long_list,
     },
     {
         .name = "PRESENCE.SERVER",
@@ -448,19 +439,9 @@ static const struct command commands[] = {
     },
     {
         .name = "PRESENCE.AGENTS",
-        .flags = COMMAND_READ,
-        .least_words = 1,
-        .most_words = 10,
-        .syntax = "[MODEL model] [SERVER server] [CURSOR cursor] [LIMIT rows] [DETAILS]",
+        LIST_OF_NAMES,
         .summary = "The agents, sorted; with LIMIT, CURSOR or DETAILS a page: next cursor, agents, revision.",
-        .specs = {{SLOT_MODEL, "MODEL"},
-                  {SLOT_SERVER, "SERVER"},
-                  {SLOT_CURSOR, "CURSOR"},
-                  {SLOT_LIMIT, "LIMIT"},
-                  {SLOT_DETAILS, "DETAILS"}},
-        .spec_count = 5,
         .run = run_agents,
-        .is_long = is_long_list,
     },
     {
         .name = "PRESENCE.VALUES",

@@ -156,14 +156,7 @@ static void say_explanation(struct call *call, const presence_evidence *evidence
     reply_string(reply, call->arguments.model);
     reply_key(reply, "agent");
     reply_string(reply, call->arguments.agent);
-    reply_key(reply, "status");
-    reply_word(reply, presence_status_string(evidence->status));
-    reply_key(reply, "reason");
-    reply_word(reply, presence_reason_string(evidence->reason));
-    reply_key(reply, "since");
-    reply_time(reply, evidence->since);
-    reply_key(reply, "last_seen");
-    reply_time(reply, evidence->last_seen);
+    reply_judgement(reply, evidence->status, evidence->reason, evidence->since, evidence->last_seen);
     reply_key(reply, "verdict");
     reply_string(reply, verdict(evidence, count_controllers(slice)));
     reply_freshness(reply, &freshness);

@@ -374,14 +374,7 @@ static void say_testimony(struct reply *reply, const presence_testimony *testimo
     reply_map(reply, 8);
     reply_key(reply, "node");
     reply_string(reply, testimony->node);
-    reply_key(reply, "status");
-    reply_word(reply, presence_status_string(testimony->status));
-    reply_key(reply, "reason");
-    reply_word(reply, presence_reason_string(testimony->reason));
-    reply_key(reply, "since");
-    reply_time(reply, testimony->since);
-    reply_key(reply, "last_seen");
-    reply_time(reply, testimony->last_seen);
+    reply_judgement(reply, testimony->status, testimony->reason, testimony->since, testimony->last_seen);
     reply_key(reply, "freshness");
     reply_word(reply, testimony->stale ? "stale" : "fresh");
     reply_key(reply, "connections_in_all");

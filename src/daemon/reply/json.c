@@ -82,7 +82,12 @@ static void json_items(struct reply *reply, size_t items)
     open_container(reply, json_array(), items);
 }
 
-static void json_key(struct reply *reply, const char *key)
+static void json_key(struct reply *reply, struct slice key)
+{
+    of(reply)->key = key.text;
+}
+
+static void json_field(struct reply *reply, const char *key)
 {
     of(reply)->key = key;
 }
@@ -102,11 +107,6 @@ static void json_id(struct reply *reply, uint64_t number)
 static void json_text(struct reply *reply, struct slice text)
 {
     add_scalar(reply, json_stringn(text.text, text.length));
-}
-
-static void json_word(struct reply *reply, const char *word)
-{
-    add_scalar(reply, json_string(word));
 }
 
 static void json_say_boolean(struct reply *reply, bool value)
@@ -162,11 +162,11 @@ static const struct reply_writer writer = {
     .tuple = json_map,
     .push = json_items,
     .key = json_key,
-    .field = json_key,
+    .field = json_field,
     .integer = json_number,
     .id = json_id,
     .text = json_text,
-    .word = json_word,
+    .word = json_text,
     .boolean = json_say_boolean,
     .time = json_time,
     .null = json_say_null,

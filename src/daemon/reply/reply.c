@@ -107,16 +107,22 @@ void reply_value(struct reply *reply, const presence_value *value)
     reply_time(reply, value->last_seen);
 }
 
-void reply_evidence(struct reply *reply, const presence_evidence *evidence)
+void reply_judgement(struct reply *reply, presence_status status, presence_reason reason, presence_time since,
+                     presence_time last_seen)
 {
     reply_key(reply, "status");
-    reply_word(reply, presence_status_string(evidence->status));
+    reply_word(reply, presence_status_string(status));
     reply_key(reply, "reason");
-    reply_word(reply, presence_reason_string(evidence->reason));
+    reply_word(reply, presence_reason_string(reason));
     reply_key(reply, "since");
-    reply_time(reply, evidence->since);
+    reply_time(reply, since);
     reply_key(reply, "last_seen");
-    reply_time(reply, evidence->last_seen);
+    reply_time(reply, last_seen);
+}
+
+void reply_evidence(struct reply *reply, const presence_evidence *evidence)
+{
+    reply_judgement(reply, evidence->status, evidence->reason, evidence->since, evidence->last_seen);
     reply_key(reply, "connections");
     reply_map(reply, 2);
     reply_key(reply, "alive");

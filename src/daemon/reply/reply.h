@@ -59,12 +59,12 @@ struct reply_writer {
     void (*array)(struct reply *reply, size_t items);
     void (*tuple)(struct reply *reply, size_t items);
     void (*push)(struct reply *reply, size_t items);
-    void (*key)(struct reply *reply, const char *key);
+    void (*key)(struct reply *reply, struct slice key); /* followed by a NUL */
     void (*field)(struct reply *reply, const char *key);
     void (*integer)(struct reply *reply, int64_t number);
     void (*id)(struct reply *reply, uint64_t number);
     void (*text)(struct reply *reply, struct slice text);
-    void (*word)(struct reply *reply, const char *word);
+    void (*word)(struct reply *reply, struct slice word); /* followed by a NUL */
     void (*boolean)(struct reply *reply, bool value);
     void (*time)(struct reply *reply, presence_time time);
     void (*null)(struct reply *reply);
@@ -97,9 +97,10 @@ static inline void reply_push(struct reply *reply, size_t items)
 {
     reply->writer->push(reply, items);
 }
+/* Keys are constants of ours, so that the compiler knows their lengths. */
 static inline void reply_key(struct reply *reply, const char *key)
 {
-    reply->writer->key(reply, key);
+    reply->writer->key(reply, slice_of(key));
 }
 static inline void reply_integer(struct reply *reply, int64_t number)
 {
@@ -119,7 +120,7 @@ static inline void reply_string(struct reply *reply, const char *text)
 }
 static inline void reply_word(struct reply *reply, const char *word)
 {
-    reply->writer->word(reply, word);
+    reply->writer->word(reply, slice_of(word));
 }
 static inline void reply_boolean(struct reply *reply, bool value)
 {
@@ -145,6 +146,9 @@ size_t reply_value_bytes(const presence_value *value);
 void reply_value(struct reply *reply, const presence_value *value);
 enum { REPLY_VALUE_MEMBERS = 8 };
 
+/* The four members of a map that tell how an agent is, and why: status, reason, since, last_seen. */
+void reply_judgement(struct reply *reply, presence_status status, presence_reason reason, presence_time since,
+                     presence_time last_seen);
 /* The five members of a map that tell an agent's evidence: status, reason, since, last_seen, connections. */
 void reply_evidence(struct reply *reply, const presence_evidence *evidence);
 

@@ -14,43 +14,57 @@ static struct resp_reply *of(struct reply *reply)
     return (struct resp_reply *)(void *)reply;
 }
 
+static size_t count_digits(uint64_t number)
+{
+    size_t count = 1;
+    for (; number >= 10000; number /= 10000)
+        count += 4;
+    return count + (number >= 10) + (number >= 100) + (number >= 1000);
+}
+
 /* Decimal digits of the number at `to`; how many. */
 static size_t put_digits(char *to, uint64_t number)
 {
-    char digits[MOST_NUMBER];
-    size_t count = 0;
-    do {
-        digits[count++] = (char)('0' + number % 10);
-        number /= 10;
-    } while (number);
-    for (size_t i = 0; i < count; i++)
-        to[i] = digits[count - 1 - i];
+    const size_t count = count_digits(number);
+    for (char *end = to + count; end > to; number /= 10)
+        *--end = (char)('0' + number % 10);
     return count;
 }
 
-/* A mark, a number, and the end of the line. */
+/* A mark, a number, and the end of the line, at `to`; where they end. */
+static inline char *put_head(char *to, char mark, uint64_t number)
+{
+    *to++ = mark;
+    if (number < 10)
+        *to++ = (char)('0' + number);
+    else
+        to += put_digits(to, number);
+    *to++ = '\r';
+    *to++ = '\n';
+    return to;
+}
+
 static void head(struct reply *reply, char mark, uint64_t number)
 {
     struct bytes *out = of(reply)->out;
     char *room = bytes_reserve(out, HEAD_BYTES);
-    if (!room)
-        return;
-    room[0] = mark;
-    size_t length = 1;
-    if (number < 10)
-        room[length++] = (char)('0' + number);
-    else
-        length += put_digits(room + length, number);
-    room[length++] = '\r';
-    room[length++] = '\n';
-    out->length += length;
+    if (room)
+        out->length += (size_t)(put_head(room, mark, number) - room);
 }
 
 static void resp_text(struct reply *reply, struct slice text)
 {
-    head(reply, '$', text.length);
-    bytes_append(of(reply)->out, text.text, text.length);
-    bytes_append(of(reply)->out, "\r\n", 2);
+    struct bytes *out = of(reply)->out;
+    char *room = bytes_reserve(out, HEAD_BYTES + text.length + 2);
+    if (!room)
+        return;
+    char *end = put_head(room, '$', text.length);
+    if (text.length > 0)
+        memcpy(end, text.text, text.length);
+    end += text.length;
+    *end++ = '\r';
+    *end++ = '\n';
+    out->length += (size_t)(end - room);
 }
 
 static void resp_map(struct reply *reply, size_t pairs)
@@ -77,11 +91,6 @@ static void resp_push(struct reply *reply, size_t items)
     head(reply, of(reply)->version >= 3 ? '>' : '*', items);
 }
 
-static void resp_key(struct reply *reply, const char *key)
-{
-    resp_text(reply, slice_of(key));
-}
-
 static void resp_integer(struct reply *reply, int64_t number)
 {
     if (number >= 0) {
@@ -102,18 +111,17 @@ static void resp_id(struct reply *reply, uint64_t number)
     resp_text(reply, (struct slice){digits, count});
 }
 
-static void resp_word(struct reply *reply, const char *word)
+static void resp_word(struct reply *reply, struct slice word)
 {
     struct bytes *out = of(reply)->out;
-    size_t length = strlen(word);
-    char *room = bytes_reserve(out, length + 3);
+    char *room = bytes_reserve(out, word.length + 3);
     if (!room)
         return;
-    room[0] = '+';
-    memcpy(room + 1, word, length); /* NOLINT(bugprone-not-null-terminated-result): the line's end follows */
-    room[length + 1] = '\r';
-    room[length + 2] = '\n';
-    out->length += length + 3;
+    *room = '+';
+    memcpy(room + 1, word.text, word.length);
+    room[word.length + 1] = '\r';
+    room[word.length + 2] = '\n';
+    out->length += word.length + 3;
 }
 
 static void resp_boolean(struct reply *reply, bool value)
@@ -162,7 +170,7 @@ static const struct reply_writer writer = {
     .array = resp_array,
     .tuple = resp_array,
     .push = resp_push,
-    .key = resp_key,
+    .key = resp_text,
     .field = resp_field,
     .integer = resp_integer,
     .id = resp_id,
