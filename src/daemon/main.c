@@ -10,6 +10,7 @@
 #include "base/address.h"
 #include "base/log.h"
 #include "cluster/joined.h"
+#include "commands/answers.h"
 #include "commands/command.h"
 #include "config/config.h"
 #include "http/http.h"
@@ -252,7 +253,8 @@ static bool make_node(struct daemon *daemon, char *error, size_t error_bytes)
     node->counters = aligned_alloc(_Alignof(struct counters), daemon->loops.count * sizeof *node->counters);
     node->recorder = presence_recorder_new_with(&options, &problem);
     node->listings = listings_new(config->max_listings, node_now_ms);
-    if (!node->listings || !node->counters || !node->recorder ||
+    node->answers = answers_new(daemon->loops.count);
+    if (!node->listings || !node->answers || !node->counters || !node->recorder ||
         getrandom(&node->run, sizeof node->run, 0) != sizeof node->run) {
         snprintf(error, error_bytes, "cannot make the recorder: %s",
                  *problem.message ? problem.message : "out of memory");
@@ -293,6 +295,7 @@ static void hold_signals(void)
 /* False: the state could not be written. */
 static bool free_daemon(struct daemon *daemon)
 {
+    const size_t loops = daemon->loops.count;
     hold_signals();
     for (size_t i = 0; i < SIGNALS; i++)
         if (daemon->signals[i])
@@ -311,6 +314,7 @@ static bool free_daemon(struct daemon *daemon)
     sessions_free(&daemon->node);
     worker_free(&daemon->node);
     loops_free(&daemon->loops);
+    answers_free(daemon->node.answers, loops);
     listings_free(daemon->node.listings);
     presence_recorder_free(daemon->node.recorder);
     free(daemon->node.counters);

@@ -31,14 +31,17 @@ static void test_containers_end_by_themselves(void **state)
     reply_null(reply);
     reply_field(reply, "rows");
     reply_array(reply, 3);
-    reply_map(reply, 1);
+    reply_map(reply, 2);
     reply_key(reply, "empty");
     reply_array(reply, 0);
+    reply_key(reply, "statuses");
+    reply_statuses(reply, (const uint8_t[]){PRESENCE_ALIVE, PRESENCE_MISSING, PRESENCE_UNKNOWN}, 3);
     reply_map(reply, 0);
     reply_word(reply, "OK");
     reply_field(reply, "revision");
     reply_integer(reply, -7);
-    expect(&json, "{\"cursor\":null,\"rows\":[{\"empty\":[]},{},\"OK\"],\"revision\":-7}");
+    expect(&json, "{\"cursor\":null,\"rows\":[{\"empty\":[],"
+                  "\"statuses\":[\"alive\",\"missing\",\"unknown\"]},{},\"OK\"],\"revision\":-7}");
 }
 
 static void test_ids_are_strings_and_times_are_readable(void **state)

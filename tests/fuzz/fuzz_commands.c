@@ -9,6 +9,7 @@
  */
 #include "access/access.h"
 #include "base/log.h"
+#include "commands/answers.h"
 #include "commands/command.h"
 #include "commands/run.h"
 #include "config/config.h"
@@ -77,7 +78,8 @@ static void set_up(struct scene *scene, bool limited)
     scene->node.access = access_new(&scene->config, error, sizeof error);
     scene->node.recorder = presence_recorder_new_with(&options, NULL);
     scene->node.listings = listings_new(scene->config.max_listings, node_now_ms);
-    must(scene->node.access && scene->node.recorder && scene->node.listings);
+    scene->node.answers = answers_new(1);
+    must(scene->node.access && scene->node.recorder && scene->node.listings && scene->node.answers);
     presence_recorder_enable(scene->node.recorder);
     must(sessions_start(&scene->node, error, sizeof error));
     scene->client.node = &scene->node;
@@ -102,6 +104,7 @@ static void tear_down(struct scene *scene)
     sessions_free(&scene->node);
     loops_free(&scene->loops);
     listings_free(scene->node.listings);
+    answers_free(scene->node.answers, 1);
     presence_recorder_free(scene->node.recorder);
     access_free(scene->node.access);
     config_free(&scene->config);

@@ -2,10 +2,12 @@
 /*
  * ask.c - questions about agents and numbers: STATUS, AGENT, COUNT.
  *
- * STATUS and AGENT ask the record as it is, O(connections of the agent) each. COUNT of everything, of one server or of
+ * STATUS and AGENT ask the record as it is, O(connections of the agent) each; what is asked again and again of a record
+ * at rest is answered from what was said before (answers.h). COUNT of everything, of one server or of
  * one model is O(1); any other filter walks the smallest slice that holds it. Any loop's thread.
  */
 #include "cluster/joined.h"
+#include "commands/answers.h"
 #include "commands/groups.h"
 #include "commands/run.h"
 
@@ -38,15 +40,20 @@ static void run_status(struct call *call)
 {
     enum { FEW = 1024 };
     const size_t count = call->arguments.rest_count;
+    struct answer_place place;
+    const uint8_t *known = answer_find(call, &place);
+    if (known) {
+        reply_statuses(call->reply, known, count);
+        return;
+    }
     uint8_t few[FEW], *statuses = count <= FEW ? few : malloc(count);
     if (!statuses) {
         command_failed(call, PRESENCE_E_NO_MEMORY, NULL);
         return;
     }
     if (ask_statuses(call, statuses)) {
-        reply_array(call->reply, count);
-        for (size_t i = 0; i < count; i++)
-            reply_word(call->reply, presence_status_string((presence_status)statuses[i]));
+        reply_statuses(call->reply, statuses, count);
+        answer_keep(call, &place, statuses);
     }
     if (statuses != few)
         free(statuses);

@@ -40,6 +40,7 @@ static inline void counter_add_shared(_Atomic uint64_t *counter, uint64_t more)
 }
 
 struct access;
+struct answers;
 struct sessions;
 struct state;
 struct cluster;
@@ -54,6 +55,7 @@ struct node {
     struct counters *counters; /* one a loop */
     struct access *access;     /* tokens and certificates */
     struct listings *listings; /* kept pages */
+    struct answers *answers;   /* to what is asked again and again, one a loop; NULL: none are kept */
     struct worker *worker;     /* long commands; NULL: they are run where they are asked for */
     struct sessions *sessions; /* who states which server */
     struct state *state;       /* the state file; NULL: none is kept */

@@ -109,6 +109,13 @@ static void json_text(struct reply *reply, struct slice text)
     add_scalar(reply, json_stringn(text.text, text.length));
 }
 
+static void json_statuses(struct reply *reply, const uint8_t *statuses, size_t count)
+{
+    json_items(reply, count);
+    for (size_t i = 0; i < count; i++)
+        json_text(reply, slice_of(presence_status_string((presence_status)statuses[i])));
+}
+
 static void json_say_boolean(struct reply *reply, bool value)
 {
     add_scalar(reply, json_boolean(value));
@@ -167,6 +174,7 @@ static const struct reply_writer writer = {
     .id = json_id,
     .text = json_text,
     .word = json_text,
+    .statuses = json_statuses,
     .boolean = json_say_boolean,
     .time = json_time,
     .null = json_say_null,

@@ -15,6 +15,7 @@
  *   reply_id              bulk string      bulk string       string: 64 bits do not fit JavaScript
  *   reply_text            bulk string      bulk string       string
  *   reply_word            simple string    simple string     string: OK, alive, PONG; a constant of ours
+ *   reply_statuses        array of simple strings           array of strings
  *   reply_boolean         integer 0 or 1   boolean           true, false
  *   reply_time            integer, ms      integer, ms       RFC 3339 in UTC; the time 0 is null in all three
  *   reply_null            null bulk        null              null
@@ -65,6 +66,7 @@ struct reply_writer {
     void (*id)(struct reply *reply, uint64_t number);
     void (*text)(struct reply *reply, struct slice text);
     void (*word)(struct reply *reply, struct slice word); /* followed by a NUL */
+    void (*statuses)(struct reply *reply, const uint8_t *statuses, size_t count);
     void (*boolean)(struct reply *reply, bool value);
     void (*time)(struct reply *reply, presence_time time);
     void (*null)(struct reply *reply);
@@ -121,6 +123,11 @@ static inline void reply_string(struct reply *reply, const char *text)
 static inline void reply_word(struct reply *reply, const char *word)
 {
     reply->writer->word(reply, slice_of(word));
+}
+/* An array of agents' statuses, each a presence_status in a byte. */
+static inline void reply_statuses(struct reply *reply, const uint8_t *statuses, size_t count)
+{
+    reply->writer->statuses(reply, statuses, count);
 }
 static inline void reply_boolean(struct reply *reply, bool value)
 {

@@ -124,6 +124,27 @@ static void resp_word(struct reply *reply, struct slice word)
     out->length += word.length + 3;
 }
 
+static void resp_statuses(struct reply *reply, const uint8_t *statuses, size_t count)
+{
+    enum { MOST_STATUS_BYTES = 10 }; /* copied whole: a constant size is a move or two */
+    static const struct {
+        char text[MOST_STATUS_BYTES];
+        uint8_t length;
+    } lines[] = {[PRESENCE_UNKNOWN] = {"+unknown\r\n", 10},
+                 [PRESENCE_MISSING] = {"+missing\r\n", 10},
+                 [PRESENCE_ALIVE] = {"+alive\r\n", 8}};
+    struct bytes *out = of(reply)->out;
+    char *room = bytes_reserve(out, HEAD_BYTES + count * MOST_STATUS_BYTES);
+    if (!room)
+        return;
+    char *end = put_head(room, '*', count);
+    for (size_t i = 0; i < count; i++) {
+        memcpy(end, lines[statuses[i]].text, MOST_STATUS_BYTES);
+        end += lines[statuses[i]].length;
+    }
+    out->length += (size_t)(end - room);
+}
+
 static void resp_boolean(struct reply *reply, bool value)
 {
     if (of(reply)->version >= 3)
@@ -176,6 +197,7 @@ static const struct reply_writer writer = {
     .id = resp_id,
     .text = resp_text,
     .word = resp_word,
+    .statuses = resp_statuses,
     .boolean = resp_boolean,
     .time = resp_time,
     .null = resp_null,

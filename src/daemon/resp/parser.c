@@ -11,7 +11,7 @@
 
 #include <stdlib.h>
 
-enum { LEAST_WORDS = 8, WORDS_KEPT = 64 };
+enum { LEAST_WORDS = 8, WORDS_KEPT = 128 };
 
 void resp_parser_init(struct resp_parser *parser, const struct resp_limits *limits)
 {
@@ -118,11 +118,35 @@ static enum resp_outcome parse_bulk_head(struct resp_parser *parser, const char 
     return RESP_COMMAND;
 }
 
+/* A head of one or two digits, as nearly all are: passes over it, as parse_bulk_head would. False: it is for that. */
+static inline bool pass_short_head(struct resp_parser *parser, const char *input, size_t length)
+{
+    enum { MOST_SHORT = 6 }; /* $99\r\n, and what follows */
+    const char *at = input + parser->position;
+    if (length - parser->position < MOST_SHORT || at[0] != '$')
+        return false;
+    size_t number = (unsigned char)(at[1] - '0'), digits = 1;
+    if (at[2] != '\r') {
+        const unsigned char second = (unsigned char)(at[2] - '0');
+        number = second < 10 ? number * 10 + second : SIZE_MAX;
+        digits = 2;
+    }
+    if ((unsigned char)(at[1] - '0') > 9 || number > 99 || at[digits + 1] != '\r' || at[digits + 2] != '\n')
+        return false;
+    size_t next = parser->position + digits + 3;
+    if (next + number + 2 > parser->limits->request_bytes)
+        return false;
+    parser->bulk_length = number;
+    parser->position = next;
+    parser->in_bulk = true;
+    return true;
+}
+
 static enum resp_outcome parse_words(struct resp_parser *parser, char *input, size_t length, size_t *used,
                                      const char **error)
 {
     while (parser->words_left > 0) {
-        if (!parser->in_bulk) {
+        if (!parser->in_bulk && !pass_short_head(parser, input, length)) {
             enum resp_outcome outcome = parse_bulk_head(parser, input, length, error);
             if (outcome != RESP_COMMAND)
                 return outcome;
