@@ -118,35 +118,48 @@ static enum resp_outcome parse_bulk_head(struct resp_parser *parser, const char 
     return RESP_COMMAND;
 }
 
-/* A head of one or two digits, as nearly all are: passes over it, as parse_bulk_head would. False: it is for that. */
-static inline bool pass_short_head(struct resp_parser *parser, const char *input, size_t length)
+enum { MOST_SHORT_HEAD = 5 }; /* $99 and the line's end, as nearly all are */
+
+/* The length of the head at `at`, and in *number what it announces. 0: it is not a short one. MOST_SHORT_HEAD bytes can
+ * be read. */
+static inline size_t short_head(const char *at, size_t *number)
 {
-    enum { MOST_SHORT = 6 }; /* $99\r\n, and what follows */
-    const char *at = input + parser->position;
-    if (length - parser->position < MOST_SHORT || at[0] != '$')
-        return false;
-    size_t number = (unsigned char)(at[1] - '0'), digits = 1;
-    if (at[2] != '\r') {
-        const unsigned char second = (unsigned char)(at[2] - '0');
-        number = second < 10 ? number * 10 + second : SIZE_MAX;
-        digits = 2;
+    const size_t first = (unsigned char)(at[1] - '0'), second = (unsigned char)(at[2] - '0');
+    if (at[0] != '$' || first > 9)
+        return 0;
+    const bool two = second <= 9;
+    *number = two ? 10 * first + second : first;
+    at += two;
+    return at[2] == '\r' && at[3] == '\n' ? 4 + (size_t)two : 0;
+}
+
+/* Takes words with short heads for as long as they are whole and there is room; what is otherwise, or wrong, is left to
+ * the long way. */
+static void take_short_words(struct resp_parser *parser, const char *input, size_t length)
+{
+    const size_t end = length < parser->limits->request_bytes ? length : parser->limits->request_bytes;
+    size_t at = parser->position, count = parser->word_count, left = parser->words_left, number, head;
+    while (left > 0 && count < parser->word_capacity && at + MOST_SHORT_HEAD <= end &&
+           (head = short_head(input + at, &number)) > 0) {
+        const size_t next = at + head + number + 2;
+        if (next > end || input[next - 2] != '\r' || input[next - 1] != '\n')
+            break;
+        parser->words[count++] = (struct slice){(const char *)(uintptr_t)(at + head), number};
+        at = next;
+        left--;
     }
-    if ((unsigned char)(at[1] - '0') > 9 || number > 99 || at[digits + 1] != '\r' || at[digits + 2] != '\n')
-        return false;
-    size_t next = parser->position + digits + 3;
-    if (next + number + 2 > parser->limits->request_bytes)
-        return false;
-    parser->bulk_length = number;
-    parser->position = next;
-    parser->in_bulk = true;
-    return true;
+    parser->position = at;
+    parser->word_count = count;
+    parser->words_left = left;
 }
 
 static enum resp_outcome parse_words(struct resp_parser *parser, char *input, size_t length, size_t *used,
                                      const char **error)
 {
+    if (!parser->in_bulk)
+        take_short_words(parser, input, length);
     while (parser->words_left > 0) {
-        if (!parser->in_bulk && !pass_short_head(parser, input, length)) {
+        if (!parser->in_bulk) {
             enum resp_outcome outcome = parse_bulk_head(parser, input, length, error);
             if (outcome != RESP_COMMAND)
                 return outcome;
@@ -162,6 +175,7 @@ static enum resp_outcome parse_words(struct resp_parser *parser, char *input, si
         parser->position = end + 2;
         parser->in_bulk = false;
         parser->words_left--;
+        take_short_words(parser, input, length);
     }
     return finish(parser, input, used);
 }
