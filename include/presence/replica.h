@@ -121,6 +121,24 @@ PRESENCE_API int presence_replica_apply_state(presence_recorder *recorder, const
                                               const presence_claim *claim, uint64_t number, uint64_t floor,
                                               presence_reason floor_reason, presence_time floor_time,
                                               const presence_value *values, size_t count, presence_error *error);
+/* The same, recorded in pieces while they come, for a server of which no connection is recorded (else INVALID; take all
+ * at once then). Nothing of it shows before presence_replica_state_commit, which shows all of it in one step. Until
+ * then calls that would change the server do not wait for the next piece: they take away what was recorded of the state
+ * so far, after which the writer is answered LAGGED, and the state has to be begun anew. Local calls on a server whose
+ * claim is another node's are STALE as ever, and disturb nothing. Errors and order of claims as apply_state; of `add`
+ * the first error is that of every later call. Values need to live for the call only. `begin` is O(1), `add` O(values),
+ * with the lock given up in between; commit and abort are O(connections that were added), in steps too.
+ * One thread at a time. Every writer that was begun has to end, by commit or abort, before its recorder is freed: both
+ * free it, whatever they return. NULL may be aborted. */
+typedef struct presence_state_writer presence_state_writer;
+PRESENCE_API int presence_replica_state_begin(presence_recorder *recorder, const char *server,
+                                              const presence_claim *claim, uint64_t number, uint64_t floor,
+                                              presence_reason floor_reason, presence_time floor_time,
+                                              presence_state_writer **writer, presence_error *error);
+PRESENCE_API int presence_replica_state_add(presence_state_writer *writer, const presence_value *values, size_t count,
+                                            presence_error *error);
+PRESENCE_API int presence_replica_state_commit(presence_state_writer *writer, presence_error *error);
+PRESENCE_API void presence_replica_state_abort(presence_state_writer *writer);
 
 /* This recorder lost touch with the server's origin: all its connections read missing (reason lapsed, by this
  * recorder's clock) until restored; those that were missing before stay missing after. Each is a change of the

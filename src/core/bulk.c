@@ -13,37 +13,19 @@
  * If staging fails, a sweep takes fresh rows and marks away again. A sweep that gets no memory (it may have to copy
  * pages that snapshots see) stops, and whoever next needs the server goes on with it.
  *
+ * A state that comes in pieces (state.c) is staged with each piece, and idle in between: the server stays busy, but who
+ * needs it does not wait for a piece that may never come, but takes what is staged away.
+ *
  * What was not stated since a mark is made missing by the same means: counted in steps, visible in one, and nothing to
  * sweep.
  *
  * Any thread. Cost: O(values + connections of the server); the lock is held for one step at a time.
  */
-#include "recorder.h"
+#include "bulk.h"
 
 #include <assert.h>
 
 enum { STEP = 32, SWEEP_PAGES = 4, SHOWN_BYTES = 96 };
-
-struct item {
-    uint64_t model_hash, agent_hash;
-    uint16_t model_length, agent_length, data_length;
-};
-
-struct bulk {
-    struct bulk *next; /* among recorder->running */
-    struct presence_recorder *recorder;
-    struct registry *registry; /* held */
-    const struct bulk_request *request;
-    struct item *items;
-    struct id_set *departed;
-    uint32_t server;
-    struct server face; /* of the server, with the claim that the digest is for */
-    uint64_t connections, alive;
-    uint64_t stated_alive; /* UNSTATED: of them, those at or above the base */
-    presence_digest digest;
-    uint64_t missing; /* of them, stated as missing */
-    bool news;        /* the list changes more than last_seen */
-};
 
 /* ------------------------------------------------------------------------------------------------------- prepare -- */
 
@@ -56,7 +38,7 @@ static int shown_bytes(struct span name)
     return (int)length;
 }
 
-static int prepare_value(struct bulk *bulk, struct id_set *ids, size_t i, presence_error *error)
+int bulk_prepare_value(struct bulk *bulk, struct id_set *ids, size_t i, presence_error *error)
 {
     assert(bulk->items);
     const struct bulk_request *request = bulk->request;
@@ -72,7 +54,7 @@ static int prepare_value(struct bulk *bulk, struct id_set *ids, size_t i, presen
     code = recorder_facts(bulk->recorder, value, &facts, (long)i, error);
     if (code)
         return code;
-    if (!id_set_add(ids, value->connection_id))
+    if (ids && !id_set_add(ids, value->connection_id))
         return recorder_error(error, PRESENCE_E_DUPLICATE, "value %zu: connection id %llu is in the list twice", i,
                               (unsigned long long)value->connection_id);
     bulk->items[i] = (struct item){facts.model_hash, facts.agent_hash, (uint16_t)facts.model.length,
@@ -90,7 +72,7 @@ static int prepare(struct bulk *bulk, presence_error *error)
     struct id_set *ids = id_set_new(memory, request->count, bulk->recorder->secret);
     int code = bulk->items && ids ? PRESENCE_OK : recorder_error_code(error, PRESENCE_E_NO_MEMORY);
     for (size_t i = 0; i < request->count && !code; i++)
-        code = prepare_value(bulk, ids, i, error);
+        code = bulk_prepare_value(bulk, ids, i, error);
     id_set_free(memory, ids);
     return code;
 }
@@ -169,6 +151,19 @@ static bool connected_since(const struct bulk *bulk, uint64_t stamp)
     return connected > since || (connected == since && stamp & ROW_RESTATED);
 }
 
+/* Did a piece of the same state have that id? */
+static bool is_staged(const struct bulk *bulk, uint64_t id)
+{
+    const struct registry *registry = bulk->registry;
+    uint64_t hash = connection_hash(registry, server_get(&registry->now, bulk->server)->hash, id);
+    struct index_probe probe = index_probe_start(&registry->now.by_connection, hash);
+    uint32_t row;
+    while (index_probe_next(&probe, &row))
+        if (row_get(&registry->now, row)->id == id && row_server(&registry->now, row) == bulk->server)
+            return true;
+    return false;
+}
+
 /* What the list says of a row that is recorded: a mark, or MARK_NONE for "state it afresh". */
 static enum row_mark mark_of(const struct bulk *bulk, uint32_t number, const struct facts *facts,
                              const presence_value *value)
@@ -193,7 +188,9 @@ static int stage_value(struct bulk *bulk, size_t i)
         return code;
     const presence_value *value = &bulk->request->values[i];
     struct facts facts = item_facts(bulk, i);
-    uint32_t known = registry_row(registry, &registry->now, bulk->server, facts.id);
+    if (bulk->in_pieces && is_staged(bulk, facts.id))
+        return PRESENCE_E_DUPLICATE;
+    uint32_t known = bulk->in_pieces ? NONE : registry_row(registry, &registry->now, bulk->server, facts.id);
     if (known == NONE && bulk->departed && id_set_has(bulk->departed, facts.id))
         return PRESENCE_OK;
     if (known != NONE && bulk->request->mode == BULK_MERGE_SINCE &&
@@ -232,7 +229,7 @@ static bool give_way(struct bulk *bulk)
     return bulk->recorder->registry != bulk->registry;
 }
 
-static int stage_list(struct bulk *bulk)
+int bulk_stage_list(struct bulk *bulk)
 {
     size_t count = bulk->request->count;
     for (size_t at = 0; at < count; at += STEP) {
@@ -416,7 +413,7 @@ static bool is_news(const struct bulk *bulk, const struct server *server)
     return bulk->news || of_claims || !(server->flags & SERVER_COMPLETE) || server->flags & SERVER_FORGOTTEN;
 }
 
-static int commit(struct bulk *bulk)
+int bulk_commit(struct bulk *bulk)
 {
     struct presence_recorder *recorder = bulk->recorder;
     struct registry *registry = bulk->registry;
@@ -576,16 +573,14 @@ static int sweep(struct bulk *bulk, bool may_give_way)
     return PRESENCE_OK;
 }
 
-/* Sweeps; if there is no memory for it, leaves it to the next caller of bulk_wait. */
-static void finish(struct bulk *bulk)
+void bulk_finish(struct bulk *bulk)
 {
     int code = sweep(bulk, true);
     if (code == PRESENCE_E_NO_MEMORY) /* once more: what failed may have been passing */
         sweep(bulk, true);
 }
 
-/* Wakes those who wait for the server, whatever became of it. */
-static void stop_running(struct bulk *bulk)
+void bulk_stop(struct bulk *bulk)
 {
     struct bulk **link = &bulk->recorder->running;
     while (*link != bulk)
@@ -594,12 +589,45 @@ static void stop_running(struct bulk *bulk)
     pthread_cond_broadcast(&bulk->recorder->settled);
 }
 
+/* A state of which another piece may come, or not: what is staged of it goes, and its writer finds it lost. */
+static void take_over(struct bulk *idle)
+{
+    struct bulk bulk = {.recorder = idle->recorder, .registry = idle->registry, .server = idle->server};
+    atomic_fetch_add_explicit(&bulk.registry->holders, 1, memory_order_relaxed);
+    struct bulk **link = &bulk.recorder->running;
+    while (*link != idle)
+        link = &(*link)->next;
+    bulk.next = idle->next;
+    *link = &bulk;
+    idle->idle = false;
+    idle->lost = true;
+    bulk_finish(&bulk);
+    bulk_stop(&bulk);
+    registry_release(bulk.registry);
+}
+
+static struct bulk *find_running(const struct presence_recorder *recorder, uint32_t number)
+{
+    struct bulk *running = recorder->running;
+    while (running && (running->registry != recorder->registry || running->server != number))
+        running = running->next;
+    return running;
+}
+
+bool bulk_is_running(const struct presence_recorder *recorder, uint32_t number)
+{
+    return find_running(recorder, number) != NULL;
+}
+
 void bulk_wait(struct presence_recorder *recorder, uint32_t number)
 {
     struct registry *registry = recorder->registry;
-    for (const struct bulk *running = recorder->running; running; running = running->next) {
-        if (running->registry != registry || running->server != number)
-            continue;
+    struct bulk *running = find_running(recorder, number);
+    if (running && running->idle) {
+        take_over(running);
+        return;
+    }
+    if (running) {
         lock_wait(&recorder->lock, &recorder->settled);
         return;
     }
@@ -641,8 +669,7 @@ static enum stating stating_of(const struct bulk_request *request)
     return remote ? STATE_REMOTELY : STATE_LOCALLY;
 }
 
-/* With the lock held: makes the server busy. *nothing: there is nothing to do. */
-static int begin(struct bulk *bulk, bool *nothing, presence_error *error)
+int bulk_begin(struct bulk *bulk, bool *nothing, presence_error *error)
 {
     struct presence_recorder *recorder = bulk->recorder;
     const struct bulk_request *request = bulk->request;
@@ -660,6 +687,8 @@ static int begin(struct bulk *bulk, bool *nothing, presence_error *error)
         if (code || *nothing)
             return recorder_error_code(error, code);
     }
+    if (bulk->in_pieces && bulk->server != NONE && server_get(&registry->now, bulk->server)->physical)
+        return recorder_error(error, PRESENCE_E_INVALID, "a state comes in pieces only where nothing is recorded");
     if (request->mode == BULK_UNSTATED &&
         (bulk->server == NONE || server_get(&registry->now, bulk->server)->alive == 0 ||
          server_get(&registry->now, bulk->server)->floor >= request->since)) {
@@ -695,7 +724,7 @@ static int begin(struct bulk *bulk, bool *nothing, presence_error *error)
 static int run_locked(struct bulk *bulk, presence_error *error)
 {
     bool nothing;
-    int code = begin(bulk, &nothing, error);
+    int code = bulk_begin(bulk, &nothing, error);
     if (code || nothing)
         return code;
     assert(bulk->registry);
@@ -703,16 +732,16 @@ static int run_locked(struct bulk *bulk, presence_error *error)
         code = stage_unstated(bulk);
         code = code ? code : commit_unstated(bulk);
     } else {
-        code = stage_list(bulk);
+        code = bulk_stage_list(bulk);
         code = code ? code : stage_rest(bulk);
-        code = code ? code : commit(bulk);
+        code = code ? code : bulk_commit(bulk);
     }
     bool ours = bulk->recorder->registry == bulk->registry; /* else it was disabled meanwhile */
     if (ours && bulk->request->mode == BULK_UNSTATED && recorder_begin(bulk->recorder) == PRESENCE_OK)
         end_sweep(bulk); /* no row is marked */
     else if (ours)
-        finish(bulk);
-    stop_running(bulk);
+        bulk_finish(bulk);
+    bulk_stop(bulk);
     return recorder_error_code(error, code);
 }
 

@@ -164,6 +164,8 @@ static inline struct server_name recorder_server_name(const struct presence_reco
 /* With the lock held: waits for, or finishes, a list that is being applied to this server. The lock was given up
  * meanwhile: look everything up again, the registry too. (bulk.c) */
 void bulk_wait(struct presence_recorder *recorder, uint32_t server);
+/* Somebody is at it, or begins a state that comes in pieces. */
+bool bulk_is_running(const struct presence_recorder *recorder, uint32_t server);
 
 enum stating { STATE_LOCALLY, STATE_REMOTELY };
 
@@ -181,10 +183,11 @@ static inline int recorder_begin_server(struct presence_recorder *recorder, stru
         if (*server == NONE)
             return PRESENCE_OK;
         const struct server *record = server_get(now, *server);
-        if (__builtin_expect(record->bulk == BULK_NONE, 1)) {
-            bool remote = (record->flags & (SERVER_CLAIMED | SERVER_LOCAL)) == SERVER_CLAIMED;
-            return stating == STATE_LOCALLY && remote ? PRESENCE_E_STALE : PRESENCE_OK;
-        }
+        bool stale = stating == STATE_LOCALLY && (record->flags & (SERVER_CLAIMED | SERVER_LOCAL)) == SERVER_CLAIMED;
+        if (__builtin_expect(record->bulk == BULK_NONE, 1))
+            return stale ? PRESENCE_E_STALE : PRESENCE_OK;
+        if (stale && bulk_is_running(recorder, *server))
+            return PRESENCE_E_STALE; /* no list makes it local again: nothing to wait for */
         bulk_wait(recorder, *server);
     }
 }
@@ -310,6 +313,10 @@ struct bulk_request {
 };
 
 int bulk_run(struct presence_recorder *recorder, const struct bulk_request *request, presence_error *error);
+/* What a whole state asks for, without its values; DISABLED or INVALID. (replica.c) */
+int replica_state_request(const presence_recorder *recorder, const char *server, const presence_claim *claim,
+                          uint64_t number, uint64_t floor, presence_reason floor_reason, presence_time floor_time,
+                          struct bulk_request *request, presence_error *error);
 
 /* --------------------------------------------------------------------------------------------------- connections -- */
 

@@ -211,10 +211,9 @@ int presence_replica_complete(presence_recorder *recorder, const char *server, p
 
 /* --------------------------------------------------------------------------------------------- state, activity -- */
 
-int presence_replica_apply_state(presence_recorder *recorder, const char *server, const presence_claim *claim,
-                                 uint64_t number, uint64_t floor, presence_reason floor_reason,
-                                 presence_time floor_time, const presence_value *values, size_t count,
-                                 presence_error *error)
+int replica_state_request(const presence_recorder *recorder, const char *server, const presence_claim *claim,
+                          uint64_t number, uint64_t floor, presence_reason floor_reason, presence_time floor_time,
+                          struct bulk_request *request, presence_error *error)
 {
     if (!recorder_enabled(recorder))
         return recorder_error_code(error, PRESENCE_E_DISABLED);
@@ -225,15 +224,27 @@ int presence_replica_apply_state(presence_recorder *recorder, const char *server
                               (unsigned long long)floor, (unsigned long long)number);
     if (floor_reason < PRESENCE_REASON_SERVER_DOWN || floor_reason > PRESENCE_REASON_SUPERSEDED)
         floor_reason = PRESENCE_REASON_SERVER_DOWN;
-    struct bulk_request request = {.mode = BULK_STATE,
-                                   .server = {server, 0},
-                                   .values = values,
-                                   .count = count,
-                                   .claim = *claim,
-                                   .number = number,
-                                   .floor_number = floor,
-                                   .floor_reason = floor_reason,
-                                   .floor_time = floor_time};
+    *request = (struct bulk_request){.mode = BULK_STATE,
+                                     .server = {server, 0},
+                                     .claim = *claim,
+                                     .number = number,
+                                     .floor_number = floor,
+                                     .floor_reason = floor_reason,
+                                     .floor_time = floor_time};
+    return PRESENCE_OK;
+}
+
+int presence_replica_apply_state(presence_recorder *recorder, const char *server, const presence_claim *claim,
+                                 uint64_t number, uint64_t floor, presence_reason floor_reason,
+                                 presence_time floor_time, const presence_value *values, size_t count,
+                                 presence_error *error)
+{
+    struct bulk_request request;
+    int code = replica_state_request(recorder, server, claim, number, floor, floor_reason, floor_time, &request, error);
+    if (code)
+        return code;
+    request.values = values;
+    request.count = count;
     return bulk_run(recorder, &request, error);
 }
 

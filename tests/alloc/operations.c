@@ -363,6 +363,27 @@ static int apply_state(struct scene *s)
                                         s->list, SCENE_LIST, NULL);
 }
 
+static int apply_state_in_pieces(struct scene *s)
+{
+    const char *server = TOMB; /* nothing is recorded of it */
+    presence_state_writer *writer;
+    int code = presence_replica_state_begin(s->recorder, server, &scene_claim_theirs, 60, 55, PRESENCE_REASON_TIMED_OUT,
+                                            9, &writer, NULL);
+    if (code)
+        return code;
+    for (size_t i = 0; i < SCENE_LIST; i++) {
+        s->list[i].server = server;
+        s->list[i].status = i % 4 ? PRESENCE_ALIVE : PRESENCE_MISSING;
+    }
+    code = presence_replica_state_add(writer, s->list, SCENE_LIST / 2, NULL);
+    if (code == PRESENCE_OK)
+        code = presence_replica_state_add(writer, s->list + SCENE_LIST / 2, SCENE_LIST - SCENE_LIST / 2, NULL);
+    if (code == PRESENCE_OK)
+        return presence_replica_state_commit(writer, NULL);
+    presence_replica_state_abort(writer);
+    return code;
+}
+
 static int lapse(struct scene *s)
 {
     return presence_replica_lapse(s->recorder, THEIRS);
@@ -509,6 +530,7 @@ const struct operation operations[] = {
     {"apply: down", apply_down, NULL, false},
     {"replica activity", replica_activity, NULL, false},
     {"apply_state", apply_state, NULL, false},
+    {"state in pieces", apply_state_in_pieces, NULL, false},
     {"lapse", lapse, NULL, false},
     {"restore", restore, NULL, false},
     {"forget", forget, NULL, false},

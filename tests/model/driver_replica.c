@@ -227,6 +227,34 @@ void driver_remote_activity(struct driver *driver)
 
 /* ----------------------------------------------------------------------------------------------------------- states */
 
+/* In pieces, where nothing is recorded of the server; at times it is begun and aborted, or taken away in between, and
+ * the state then comes at once. */
+static int apply_in_pieces(struct driver *driver, const char *server, const struct shadow_state *state,
+                           presence_error *error)
+{
+    const struct driver_list *list = &driver->list;
+    presence_state_writer *writer = NULL;
+    unsigned shape = script_byte(&driver->script);
+    int code = presence_replica_state_begin(driver->recorder, server, &state->claim, state->number, state->floor,
+                                            state->floor_reason, state->floor_time, &writer, error);
+    size_t piece = 1 + shape % 4, disturbed = shape / 4 % 4 == 0 ? shape / 16 % (list->count + 1) : SIZE_MAX;
+    for (size_t at = 0; code == PRESENCE_OK && at < list->count; at += piece) {
+        size_t left = list->count - at;
+        if (at >= disturbed)
+            presence_connections_free(presence_replica_state(driver->recorder, server, NULL));
+        driver_expect(driver, "check between two pieces", presence_recorder_check(driver->recorder, NULL), PRESENCE_OK);
+        code = presence_replica_state_add(writer, &list->values[at], left < piece ? left : piece, error);
+    }
+    if (writer && code == PRESENCE_OK && shape >= 32)
+        return presence_replica_state_commit(writer, error);
+    presence_replica_state_abort(writer);
+    bool again = writer || code == PRESENCE_E_INVALID; /* aborted, taken away, or there are connections */
+    return again && (code == PRESENCE_OK || code == PRESENCE_E_LAGGED || code == PRESENCE_E_INVALID)
+               ? presence_replica_apply_state(driver->recorder, server, &state->claim, state->number, state->floor,
+                                              state->floor_reason, state->floor_time, list->values, list->count, error)
+               : code;
+}
+
 void driver_apply_state(struct driver *driver)
 {
     int server = remote_server(driver);
@@ -262,9 +290,11 @@ void driver_apply_state(struct driver *driver)
                 (unsigned long long)state.floor, list->count, list->fault);
     presence_error error = {0};
     driver_arm(driver);
-    int code =
-        presence_replica_apply_state(driver->recorder, universe_server(server), &state.claim, state.number, state.floor,
-                                     state.floor_reason, state.floor_time, list->values, list->count, &error);
+    int code = list->fault == PRESENCE_OK && script_chance(&driver->script, 2)
+                   ? apply_in_pieces(driver, universe_server(server), &state, &error)
+                   : presence_replica_apply_state(driver->recorder, universe_server(server), &state.claim, state.number,
+                                                  state.floor, state.floor_reason, state.floor_time, list->values,
+                                                  list->count, &error);
     driver_disarm(driver);
     if (driver_tolerates(driver, code)) {
         return;

@@ -12,7 +12,7 @@
 enum {
     WRITERS = 3, /* each has a server of its own, and all share the others */
     SHARED_SERVERS = 2,
-    REMOTE_SERVERS = 1, /* stated by the node */
+    REMOTE_SERVERS = 2, /* stated by the node; the first comes in pieces, and goes */
     SERVERS = WRITERS + SHARED_SERVERS + REMOTE_SERVERS,
     IDS = 150, /* a server */
     AGENTS = 60,

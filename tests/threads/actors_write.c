@@ -227,6 +227,36 @@ static void apply_whole(struct actor *actor, const char *server, const presence_
     must_be_answered(actor, code, code == PRESENCE_OK, "apply_state");
 }
 
+/* A whole state of a server of its own, in two pieces; at times it is aborted, or taken away between them. */
+static void apply_in_pieces(struct actor *actor, uint64_t number)
+{
+    enum { PIECES_LIST = 8 };
+    char server[TEST_NAME_BYTES];
+    server_name(server, SERVERS - 2);
+    presence_recorder *recorder = actor->stage->recorder;
+    const presence_claim claim = {.epoch = 1, .turn = number, .random = 1};
+    presence_value list[PIECES_LIST];
+    char names[PIECES_LIST][TEST_NAME_BYTES];
+    uint32_t agent;
+    for (size_t i = 0; i < PIECES_LIST; i++)
+        list[i] = some_value(actor, server, i, names[i], &agent);
+    presence_state_writer *writer = NULL;
+    int code = presence_replica_state_begin(recorder, server, &claim, number, 0, PRESENCE_REASON_SERVER_DOWN, 0,
+                                            &writer, NULL);
+    code = code ? code : presence_replica_state_add(writer, list, PIECES_LIST / 2, NULL);
+    uint64_t dice = test_random_below(&actor->random, 4);
+    if (dice == 0)
+        presence_connections_free(presence_replica_state(recorder, server, NULL));
+    code =
+        code ? code : presence_replica_state_add(writer, list + PIECES_LIST / 2, PIECES_LIST - PIECES_LIST / 2, NULL);
+    if (dice == 1 || !writer)
+        presence_replica_state_abort(writer);
+    else
+        code = presence_replica_state_commit(writer, NULL);
+    must_be_answered(actor, code, code == (dice == 0 ? PRESENCE_E_LAGGED : PRESENCE_OK), "state in pieces");
+    presence_replica_forget(recorder, server, NULL);
+}
+
 void *node_life(void *argument)
 {
     struct actor *actor = argument;
@@ -249,7 +279,9 @@ void *node_life(void *argument)
             code = presence_replica_lapse(stage->recorder, server);
         } else if (dice < 12) {
             code = presence_replica_restore(stage->recorder, server);
-        } else if (dice < 14) {
+        } else if (dice == 12) {
+            apply_in_pieces(actor, i + 1);
+        } else if (dice < 15) {
             presence_server_description description;
             presence_connections *state = presence_replica_state(stage->recorder, server, &description);
             must(state == NULL || presence_connections_count(state) == description.connections);
