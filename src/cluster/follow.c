@@ -52,7 +52,8 @@ void follow_end_repair(struct step *step, struct server *server)
     server->repair = REPAIR_NONE;
     server->source = NULL;
     server->tries = 0;
-    intake_drop(server);
+    server->gathers = false;
+    intake_drop(step, server);
 }
 
 static void ask_now(struct step *step, struct server *server)
@@ -114,7 +115,7 @@ static void retry_state(struct step *step, struct server *server)
         return;
     }
     if (server->tries % TRIES_FOR_CHUNKS == 0)
-        intake_drop(server); /* its sender may have forgotten that transfer */
+        intake_drop(step, server); /* its sender may have forgotten that transfer */
     ask_now(step, server);
 }
 
@@ -124,7 +125,7 @@ void follow_retry(struct step *step, struct server *server)
         follow_end_repair(step, server);
         return;
     }
-    if (server->applying)
+    if (!intake_is_open(server))
         return;
     if (server->repair == REPAIR_STATE) {
         retry_state(step, server);

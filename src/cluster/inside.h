@@ -63,6 +63,7 @@ struct held { /* a message that came too early */
 };
 
 struct intake;
+struct fill;
 struct transfer;
 struct batch;
 
@@ -102,7 +103,9 @@ struct server {
     struct peer *source; /* who was asked */
     uint64_t asked_at, asked_number;
     struct intake *intake;
-    bool applying; /* a whole state that is here is being recorded */
+    struct fill *fill; /* the state that comes is recorded piece by piece */
+    bool applying;     /* a whole state is being recorded, or pieces of one: what else comes has to wait */
+    bool gathers;      /* it could not be, and is gathered before it is recorded */
     struct held *held, **held_end;
     size_t held_bytes;
     uint64_t corrected; /* when a claim was last put right: not more often than each interval */
@@ -246,7 +249,9 @@ void held_drop(struct server *server);
 /* ----------------------------------------------------------------------------------------------------------- intake */
 
 void intake_chunk(struct step *step, struct peer *peer, const struct wire_chunk *chunk);
-void intake_drop(struct server *server);
+void intake_drop(struct step *step, struct server *server);
+void intake_forget(struct step *step, struct server *server); /* drops it for good */
+bool intake_is_open(const struct server *server);             /* for further chunks */
 /* Which chunks are missing, into ranges (at most `most`); how many. */
 size_t intake_missing(const struct server *server, struct wire_range *ranges, size_t most, uint64_t *transfer);
 bool intake_came_on(struct server *server); /* since the last call */

@@ -4,6 +4,9 @@
  *
  *   O  Nothing of a state shows before all of it is here: the recorder takes it in one step. That may take longer than
  *      a beat, so it is a job that another thread may run; what comes for the server meanwhile is held.
+ *      Where nothing of the server is here yet, chunks are recorded as they come, and shown when all of them are: a
+ *      *fill*. One job of it runs at a time, and takes along what has come since the last one. A fill whose transfer
+ *      breaks off leaves nothing behind: a last job takes away what it recorded.
  *   P  Chunks that are lost are asked for by their numbers; a transfer that was begun anew begins anew here.
  *
  * Bounded by config.most_state_bytes. Cost: O(values), their strings copied once.
@@ -29,18 +32,39 @@ struct intake {
     struct strings *strings;
     const char *model; /* copied last: neighbours share it */
     char *server;
+    bool fills; /* recorded as it comes: values are those that no job has taken yet */
+};
+
+/* A state that is being recorded as it comes. */
+struct fill {
+    uint64_t id;
+    presence_state_writer *writer; /* while no job has it */
+    bool runs;                     /* a job of it is under way */
+    bool abandoned;                /* and what it recorded is to go */
+};
+
+enum job_kind {
+    JOB_WHOLE, /* records all of a state */
+    JOB_PIECE, /* of a fill: the first begins it */
+    JOB_LAST,  /* the last piece of a fill, which shows it */
+    JOB_ABORT  /* the end of a fill that is abandoned */
 };
 
 struct state_job {
     struct step_job job; /* first */
+    enum job_kind kind;
     presence_recorder *recorder;
-    struct intake *intake;      /* the state that came; or the head alone */
-    presence_connections *view; /* and what is here under the claim, which is all that shall stay */
+    struct intake *intake;         /* the state that came, or a piece of it; or the head alone */
+    presence_connections *view;    /* and what is here under the claim, which is all that shall stay */
+    uint64_t fill;                 /* which one, and */
+    presence_state_writer *writer; /* where it stands */
     int code;
     presence_error error;
 };
 
-enum { STRINGS_BYTES = 64 * 1024, MOST_CHUNKS = 1 << 24 };
+enum { STRINGS_BYTES = 64 * 1024, MOST_CHUNKS = 1 << 24, PIECE_VALUES = 1024 };
+
+static void begin_job(struct step *step, struct server *server, struct state_job *state);
 
 static void intake_free(struct intake *intake)
 {
@@ -55,12 +79,75 @@ static void intake_free(struct intake *intake)
     free(intake);
 }
 
-void intake_drop(struct server *server)
+/* Its name, claim and numbers, without what came. */
+static struct intake *copy_head(const struct intake *intake)
 {
-    if (!server->intake)
+    struct intake *head = calloc(1, sizeof *head);
+    char *name = strdup(intake->server);
+    if (!head || !name) {
+        free(head);
+        free(name);
+        return NULL;
+    }
+    *head = (struct intake){.transfer = intake->transfer,
+                            .number = intake->number,
+                            .floor = intake->floor,
+                            .claim = intake->claim,
+                            .floor_reason = intake->floor_reason,
+                            .floor_time = intake->floor_time,
+                            .server = name};
+    return head;
+}
+
+/* What it recorded is to go. Where there is no memory for a job, it is done at once. */
+static void abandon_fill(struct step *step, struct server *server, const struct intake *intake)
+{
+    struct fill *fill = server->fill;
+    fill->abandoned = true;
+    if (fill->runs)
         return;
-    intake_free(server->intake);
+    struct intake *head = copy_head(intake);
+    struct state_job *state = head ? malloc(sizeof *state) : NULL;
+    if (state) {
+        *state = (struct state_job){
+            .kind = JOB_ABORT, .recorder = step->recorder, .intake = head, .fill = fill->id, .writer = fill->writer};
+        fill->writer = NULL;
+        fill->runs = true;
+        begin_job(step, server, state);
+        return;
+    }
+    if (head)
+        intake_free(head);
+    presence_replica_state_abort(fill->writer);
+    free(fill);
+    server->fill = NULL;
+    server->applying = false;
+}
+
+void intake_drop(struct step *step, struct server *server)
+{
+    struct intake *intake = server->intake;
+    if (!intake)
+        return;
     server->intake = NULL;
+    if (server->fill && rule(step, STEP_RULE_ABANDON))
+        abandon_fill(step, server, intake);
+    intake_free(intake);
+}
+
+bool intake_is_open(const struct server *server)
+{
+    return !server->applying || (server->intake && server->fill && !server->fill->abandoned);
+}
+
+void intake_forget(struct step *step, struct server *server)
+{
+    intake_drop(step, server);
+    if (!server->fill)
+        return;
+    presence_replica_state_abort(server->fill->writer);
+    free(server->fill);
+    server->fill = NULL;
 }
 
 static const char *copy_text(struct intake *intake, const char *text)
@@ -106,12 +193,15 @@ static bool add_value(struct intake *intake, const presence_value *value)
     return to->model && to->agent && to->user_data;
 }
 
-static struct intake *begin(struct server *server, const struct wire_chunk *chunk)
+static struct intake *begin(struct step *step, struct server *server, const struct wire_chunk *chunk,
+                            const presence_server_description *known)
 {
-    intake_drop(server);
-    struct intake *intake = calloc(1, sizeof *intake);
+    intake_drop(step, server);
+    struct intake *intake = server->applying ? NULL : calloc(1, sizeof *intake); /* a fill is on its way out */
     if (!intake)
         return NULL;
+    bool is_one_chunk = chunk->last && chunk->index == 0,
+         is_empty = known->connections + known->inherited == 0 && !known->forgotten;
     *intake = (struct intake){.transfer = chunk->transfer,
                               .number = chunk->number,
                               .floor = chunk->floor,
@@ -120,7 +210,8 @@ static struct intake *begin(struct server *server, const struct wire_chunk *chun
                               .floor_reason = chunk->floor_reason,
                               .floor_time = chunk->floor_time,
                               .last = SIZE_MAX,
-                              .server = strdup(server->name)};
+                              .server = strdup(server->name),
+                              .fills = is_empty && !is_one_chunk && !server->gathers};
     if (!intake->server) {
         free(intake);
         return NULL;
@@ -186,6 +277,11 @@ size_t intake_missing(const struct server *server, struct wire_range *ranges, si
     return count;
 }
 
+static bool is_whole(const struct intake *intake)
+{
+    return intake->last != SIZE_MAX && intake->got_count == intake->last + 1;
+}
+
 static struct state_job *state_of(struct step_job *job)
 {
     return (struct state_job *)(void *)job;
@@ -203,10 +299,38 @@ static bool add_view(struct intake *intake, presence_connections *view)
     return intake->values != NULL;
 }
 
+static void run_piece(struct state_job *state)
+{
+    const struct intake *intake = state->intake;
+    if (!state->writer)
+        state->code =
+            presence_replica_state_begin(state->recorder, intake->server, &intake->claim, intake->number, intake->floor,
+                                         intake->floor_reason, intake->floor_time, &state->writer, &state->error);
+    for (size_t at = 0; at < intake->count && !state->code; at += PIECE_VALUES) {
+        size_t left = intake->count - at;
+        for (size_t i = 0; i < left && i < PIECE_VALUES; i++)
+            intake->values[at + i].server = intake->server; /* who gathered them may be gone */
+        state->code = presence_replica_state_add(state->writer, &intake->values[at],
+                                                 left < PIECE_VALUES ? left : PIECE_VALUES, &state->error);
+    }
+    if (state->code || state->kind != JOB_LAST)
+        return;
+    state->code = presence_replica_state_commit(state->writer, &state->error);
+    state->writer = NULL;
+}
+
 void step_job_run(struct step_job *job)
 {
     struct state_job *state = state_of(job);
     struct intake *intake = state->intake;
+    if (state->kind == JOB_PIECE || state->kind == JOB_LAST)
+        run_piece(state);
+    if (state->kind == JOB_ABORT || (state->kind != JOB_WHOLE && state->code)) {
+        presence_replica_state_abort(state->writer);
+        state->writer = NULL;
+    }
+    if (state->kind != JOB_WHOLE)
+        return;
     if (state->view && !add_view(intake, state->view)) {
         state->code = PRESENCE_E_NO_MEMORY;
         return;
@@ -220,6 +344,7 @@ void step_job_free(struct step_job *job)
 {
     intake_free(state_of(job)->intake);
     presence_connections_free(state_of(job)->view);
+    presence_replica_state_abort(state_of(job)->writer);
     free(job);
 }
 
@@ -233,19 +358,80 @@ static void catch_up_lapse(struct step *step, struct server *server, const prese
         presence_replica_lapse(step->recorder, server->name);
 }
 
+/* What is here goes to a job, and shows once that has run if it is the last. */
+static void hand_over(struct step *step, struct server *server)
+{
+    struct intake *intake = server->intake;
+    struct fill *fill = server->fill;
+    struct intake *piece = copy_head(intake);
+    struct state_job *state = piece ? malloc(sizeof *state) : NULL;
+    if (!state) {
+        if (piece)
+            intake_free(piece);
+        intake_drop(step, server); /* to be asked for again */
+        return;
+    }
+    bool last = is_whole(intake) || !rule(step, STEP_RULE_PIECES);
+    piece->values = intake->values;
+    piece->count = intake->count;
+    piece->strings = intake->strings;
+    intake->values = NULL;
+    intake->count = intake->room = 0;
+    intake->strings = NULL;
+    intake->model = NULL;
+    *state = (struct state_job){.kind = last ? JOB_LAST : JOB_PIECE,
+                                .recorder = step->recorder,
+                                .intake = piece,
+                                .fill = fill->id,
+                                .writer = fill->writer};
+    fill->writer = NULL;
+    fill->runs = true;
+    if (last) {
+        server->intake = NULL;
+        intake_free(intake);
+    }
+    begin_job(step, server, state);
+}
+
+/* A job of a fill has run. True: the fill goes on. */
+static bool filled(struct step *step, struct server *server, struct state_job *state)
+{
+    struct fill *fill = server->fill;
+    fill->runs = false;
+    fill->writer = state->writer;
+    state->writer = NULL;
+    if (state->code || state->kind != JOB_PIECE) {
+        free(fill);
+        server->fill = NULL;
+        if (state->code && state->code != PRESENCE_E_LAGGED)
+            server->gathers = true;
+        intake_drop(step, server);
+        return false;
+    }
+    if (fill->abandoned)
+        abandon_fill(step, server, state->intake);
+    else if (server->intake && (server->intake->count > 0 || is_whole(server->intake)))
+        hand_over(step, server);
+    return true;
+}
+
 static void applied(struct step *step, struct step_job *job)
 {
-    const struct state_job *state = state_of(job);
+    struct state_job *state = state_of(job);
     struct server *server = server_find(step, state->intake->server);
     presence_claim claim = state->intake->claim;
     bool of_ours = state->view != NULL; /* nothing came */
+    bool aborted = state->kind == JOB_ABORT;
     int code = state->code;
     presence_server_description known;
-    if (server && code && code != PRESENCE_E_STALE && step_may_say(step, 3))
+    if (server && code && code != PRESENCE_E_STALE && code != PRESENCE_E_LAGGED && step_may_say(step, 3))
         step_say(step, STEP_WARNING, "state", "server %s: cannot take its state: %s", server->name,
                  state->error.message);
+    if (state->kind != JOB_WHOLE && server && (!server->fill || server->fill->id != state->fill))
+        server = NULL; /* it was forgotten meanwhile, and has become known again */
+    bool goes_on = server && state->kind != JOB_WHOLE && filled(step, server, state);
     step_job_free(job);
-    if (!server)
+    if (!server || goes_on)
         return;
     server->applying = false;
     if (server->role == OURS)
@@ -254,7 +440,8 @@ static void applied(struct step *step, struct step_job *job)
     catch_up_lapse(step, server, &known);
     if (code && code != PRESENCE_E_STALE)
         return; /* the repair goes on, and asks again */
-    if (presence_claim_compare(&known.claim, &claim) == 0 || !rule(step, STEP_RULE_RECORDED)) {
+    bool counts = presence_claim_compare(&known.claim, &claim) == 0 || !rule(step, STEP_RULE_RECORDED);
+    if (counts && !aborted) {
         if (code == PRESENCE_OK && !of_ours) {
             step->counters.states_taken++;
             server->heard_claim = claim;
@@ -289,7 +476,7 @@ static void take(struct step *step, struct server *server)
 {
     struct state_job *state = malloc(sizeof *state);
     if (!state) {
-        intake_drop(server); /* to be asked for again */
+        intake_drop(step, server); /* to be asked for again */
         return;
     }
     *state = (struct state_job){.recorder = step->recorder, .intake = server->intake};
@@ -321,10 +508,25 @@ void intake_drop_inherited(struct step *step, struct server *server)
     begin_job(step, server, state);
 }
 
+/* Another chunk is here: the next job takes it, at once if none runs. */
+static void go_on_filling(struct step *step, struct server *server)
+{
+    if (!server->fill) {
+        server->fill = malloc(sizeof *server->fill);
+        if (!server->fill) {
+            intake_drop(step, server);
+            return;
+        }
+        *server->fill = (struct fill){.id = step_random(step)};
+    }
+    if (!server->fill->runs)
+        hand_over(step, server);
+}
+
 void intake_chunk(struct step *step, struct peer *peer, const struct wire_chunk *chunk)
 {
     struct server *server = server_find(step, chunk->server);
-    if (!server || server->role == OURS || server->repair != REPAIR_STATE || server->applying)
+    if (!server || server->role == OURS || server->repair != REPAIR_STATE || !intake_is_open(server))
         return;
     presence_server_description known;
     server_describe(step, server, &known);
@@ -337,7 +539,7 @@ void intake_chunk(struct step *step, struct peer *peer, const struct wire_chunk 
         presence_claim_compare(&chunk->claim, &intake->claim) <= 0)
         return; /* another memory of the same: one is enough */
     if (another)
-        intake = begin(server, chunk);
+        intake = begin(step, server, chunk, &known);
     if (!intake || !note(intake, chunk->index))
         return;
     step->counters.chunks_taken++;
@@ -347,10 +549,12 @@ void intake_chunk(struct step *step, struct peer *peer, const struct wire_chunk 
         if (intake->bytes > step->config.most_state_bytes || !add_value(intake, &chunk->values[i])) {
             if (step_may_say(step, 4))
                 step_say(step, STEP_WARNING, "state", "server %s: its state does not fit into memory", server->name);
-            intake_drop(server);
+            intake_drop(step, server);
             return;
         }
     server->asked_at = step->now; /* it comes on */
-    if (intake->last != SIZE_MAX && intake->got_count == intake->last + 1)
+    if (intake->fills)
+        go_on_filling(step, server);
+    else if (is_whole(intake))
         take(step, server);
 }

@@ -24,6 +24,7 @@ void step_config_default(struct step_config *config)
         .most_state_bytes = (size_t)4 << 30,
         .most_peers = 1024,
         .most_servers = 1000000,
+        .chunk_values = 1024,
     };
 }
 
@@ -128,6 +129,7 @@ void step_free(struct step *step)
     if (!step)
         return;
     step->output.listen = listen_no_more;
+    step->output.apply = NULL; /* there may be no thread any more that runs jobs */
     while (step->servers)
         server_forget(step, step->servers);
     while (step->peers)

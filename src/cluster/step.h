@@ -49,8 +49,9 @@ struct step_output {
     void (*superseded)(void *context, const char *server, const presence_claim *by, const char *node);
     /* `event` is a short constant name, `text` the rest of the line. May be NULL. */
     void (*log)(void *context, enum step_level level, const char *event, const char *text);
-    /* A whole state is here and wants to be recorded, which takes O(connections), longer than a beat perhaps: run the
-     * job on another thread, and hand it back to step_applied. NULL: it is run at once. */
+    /* A whole state, or a piece of one, is here and wants to be recorded, which may take longer than a beat: run the
+     * job on another thread, after those that were given before, and hand it back to step_applied. NULL: it is run at
+     * once. */
     void (*apply)(void *context, struct step_job *job);
     /* A node of our name runs already (F): the process should end. May be NULL. */
     void (*double_name)(void *context);
@@ -73,6 +74,7 @@ struct step_config {
     size_t most_state_bytes; /* of one state while it is received: 4 GiB */
     size_t most_peers;       /* 1,024 */
     size_t most_servers;     /* of others, all together: 1,000,000 */
+    size_t chunk_values;     /* in one message of a state that is sent, at most: 1,024, which is the most */
     /* Rules switched off, to see that the tests find it: bits of enum step_rule. 0 but in tests. */
     uint32_t broken;
 };
@@ -101,6 +103,7 @@ enum step_rule {
     STEP_RULE_RECORDED = 1 << 18,  /* a recorded state counts for its own claim only */
     STEP_RULE_CALM = 1 << 19,      /* hearing again gives every lease a fresh start */
     STEP_RULE_FELLOWS = 1 << 20,   /* who was found silent within the lease counts among the silent */
+    STEP_RULE_PIECES = 1 << 21,    /* a state that is recorded as it comes shows when all of it is here */
     STEP_RULE_READY = 1 << 22,     /* ready only once all that was heard of is here */
     STEP_RULE_TURN = 1 << 23,      /* a claim of the same life takes a turn above the known */
     STEP_RULE_WHOLE = 1 << 24,     /* a list is told as a number without changes */
@@ -108,6 +111,7 @@ enum step_rule {
     STEP_RULE_FENCE = 1 << 26,     /* a tombstone stays */
     STEP_RULE_ACTIVITY = 1 << 27,  /* what was active is told */
     STEP_RULE_SERVE = 1 << 28,     /* anybody serves the state of a server whose node is silent */
+    STEP_RULE_ABANDON = 1 << 29,   /* what was recorded of a state whose transfer broke off goes */
 };
 
 /* INVALID by returning NULL with *error filled; or out of memory. The recorder must outlive it. A recorder without

@@ -129,12 +129,12 @@ static bool note_chunk(struct transfer *transfer)
     return true;
 }
 
-/* Fills a chunk from the cursor on; *ends: there is nothing behind it. */
-static size_t fill(struct transfer *transfer, presence_cursor *cursor, bool *ends)
+/* Fills a chunk from the cursor on with `most` values at most; *ends: there is nothing behind it. */
+static size_t fill(struct transfer *transfer, size_t most, presence_cursor *cursor, bool *ends)
 {
     size_t count = 0, bytes = 0;
     *ends = false;
-    while (count < CHUNK_MOST_VALUES && bytes < WIRE_BATCH_BYTES) {
+    while (count < most && bytes < WIRE_BATCH_BYTES) {
         if (!presence_connections_next(transfer->view, cursor, &transfer->values[count])) {
             *ends = true;
             break;
@@ -149,7 +149,8 @@ static void send_chunk(struct step *step, struct server *server, size_t index)
     struct transfer *transfer = server->transfer;
     presence_cursor cursor = transfer->chunks[index].from;
     bool ends;
-    size_t count = fill(transfer, &cursor, &ends);
+    size_t most = step->config.chunk_values < CHUNK_MOST_VALUES ? step->config.chunk_values : CHUNK_MOST_VALUES;
+    size_t count = fill(transfer, most ? most : 1, &cursor, &ends);
     transfer->chunks[index].sent = step->now;
     if (index + 1 == transfer->count && !transfer->all) {
         transfer->all = ends;

@@ -60,6 +60,9 @@ static void choose_config(struct world *world)
     if (below(world, 8) == 0) {
         config->forget_after = 2 * config->lease;
     }
+    if (below(world, 3) != 0) {
+        config->chunk_values = 1 + below(world, 5); /* states of several chunks, which are recorded as they come */
+    }
     world->late_ns = (below(world, 4) == 0 ? 20 : 2) * MILLISECOND;
 }
 

@@ -43,6 +43,7 @@ static const struct rule {
     {"turn", STEP_RULE_TURN},           {"whole", STEP_RULE_WHOLE},
     {"larger", STEP_RULE_LARGER},       {"fence", STEP_RULE_FENCE},
     {"activity", STEP_RULE_ACTIVITY},   {"serve", STEP_RULE_SERVE},
+    {"pieces", STEP_RULE_PIECES},       {"abandon", STEP_RULE_ABANDON},
 };
 enum { RULE_COUNT = sizeof RULES / sizeof RULES[0], STORY_SEEDS = 10 };
 

@@ -382,10 +382,11 @@ static void fire_job(struct world *world, const struct event *event)
         step_job_run(job);
         expect_job(world, node, JOB_IS_HANDED_BACK);
     } else {
+        bool more = job->next != NULL; /* one that it gives us now is expected as it is added */
         node->jobs = job->next;
         step_applied(node->step, node_now(node), job);
         world_expect_run(world, node->index, between(world, 0, world->late_ns));
-        if (node->jobs != NULL) {
+        if (more) {
             expect_job(world, node, JOB_IS_RUN);
         }
     }

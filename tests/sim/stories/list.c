@@ -37,5 +37,9 @@ const struct story story_list[] = {
     {"the same, with more disconnections since than are remembered", retaken_and_lagged},
     {"a server that is taken over while an observer is deaf", taken_over_while_deaf},
     {"all fall silent within a lease, but one after the other", silent_one_by_one},
+    {"an origin that dies while its snapshot is recorded as it comes", origin_dies_mid_fill},
+    {"the same, and nobody else knows what it stated", only_origin_dies_mid_fill},
+    {"a server that is taken over while its snapshot is recorded as it comes", taken_over_mid_fill},
+    {"chunks that are lost of a snapshot that is recorded as it comes", chunks_lost_mid_fill},
 };
 const size_t story_count = sizeof story_list / sizeof story_list[0];

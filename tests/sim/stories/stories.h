@@ -73,6 +73,11 @@ void many_reconnect(struct world *world);
 void clock_went_back(struct world *world);
 void changes_during_snapshot(struct world *world);
 
+void origin_dies_mid_fill(struct world *world);
+void only_origin_dies_mid_fill(struct world *world);
+void taken_over_mid_fill(struct world *world);
+void chunks_lost_mid_fill(struct world *world);
+
 void reused_ids(struct world *world);
 void late_leave(struct world *world);
 void moves_half_open(struct world *world);

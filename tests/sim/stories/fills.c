@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fills.c - a newcomer records a snapshot as it comes, and something comes between: nothing of it ever shows, and
+ * nothing of it stays.
+ */
+#include "stories.h"
+
+enum { AGENTS = 3000, NOTHING_BYTES = 24 * 1024 };
+
+static size_t recorded_bytes(struct world *world, int node)
+{
+    presence_stats stats = {.struct_bytes = sizeof stats};
+    want(world, presence_recorder_stats(world->nodes[node].recorder, &stats) == PRESENCE_OK);
+    return stats.used_bytes;
+}
+
+/* Of the slow n0, which states `g0`; some chunks of its snapshot are here and recorded, and none of it shows. */
+static int filling_newcomer(struct world *world)
+{
+    world->network->bytes_per_second[0] = 50000;
+    int node = world_node(world, "late");
+    world->nodes[node].job_ns = 20 * MILLISECOND;
+    world_start(world, node);
+    size_t before = recorded_bytes(world, node);
+    while (counters_of(world, node).chunks_taken < 4 || recorded_bytes(world, node) < before + NOTHING_BYTES) {
+        world_run(world, 10 * MILLISECOND);
+        want(world, world->now < 30 * SECOND && counters_of(world, node).states_taken == 0);
+    }
+    want(world, server_on(world, node, "g0").connections == 0 && server_on(world, node, "g0").number == 0);
+    want(world, agent_on(world, node, "g0.e1.i1") == PRESENCE_UNKNOWN);
+    return node;
+}
+
+/* Its node dies; another remembers the whole of it, and tells. */
+void origin_dies_mid_fill(struct world *world)
+{
+    given_nodes(world, 2);
+    int g0 = gateway(world, "g0", 1, 0, AGENTS);
+    int late = filling_newcomer(world);
+    world->network->links[0][late].cut = true; /* with what is on its way */
+    world_crash(world, 0);
+    for (int i = 0; i < 100; i++) {
+        world_run(world, 100 * MILLISECOND);
+        size_t here = server_on(world, late, "g0").connections;
+        want(world, (here == 0 || here == AGENTS) && alive_on(world, late, "g0") == 0);
+    }
+    want(world, server_on(world, late, "g0").connections == AGENTS && lapsed_on(world, late, "g0"));
+    want(world, counters_of(world, late).states_taken == 1);
+    actor_die(world, g0, 0, PRESENCE_REASON_TIMED_OUT);
+    world_rest(world);
+}
+
+/* Nobody else knows it: what was recorded of it goes. */
+void only_origin_dies_mid_fill(struct world *world)
+{
+    given_nodes(world, 1);
+    int g0 = gateway(world, "g0", 1, 0, AGENTS);
+    int late = filling_newcomer(world);
+    world->network->links[0][late].cut = true; /* with what is on its way */
+    world_crash(world, 0);
+    world_run(world, 10 * SECOND);
+    want(world, server_on(world, late, "g0").connections == 0 && lapsed_on(world, late, "g0"));
+    presence_stats stats = {.struct_bytes = sizeof stats};
+    presence_recorder_stats(world->nodes[late].recorder, &stats);
+    want(world, stats.agents == 0 && stats.models == 0 && stats.names == 1);
+    want(world, claim(world, late, "g0", 2) == PRESENCE_OK && login(world, late, "g0", 1, "g0.e1.i1") == PRESENCE_OK);
+    want(world, agent_on(world, late, "g0.e1.i1") == PRESENCE_ALIVE);
+    logout(world, late, "g0", 1);
+    actor_die(world, g0, 0, PRESENCE_REASON_TIMED_OUT);
+    world_rest(world);
+}
+
+/* The gateway goes on at another node, whose larger claim and state the newcomer takes. */
+void taken_over_mid_fill(struct world *world)
+{
+    given_nodes(world, 2);
+    int g0 = gateway(world, "g0", 1, 0, AGENTS);
+    int late = filling_newcomer(world);
+    want(world, actor_bind(world, g0, 1) == PRESENCE_OK);
+    for (int i = 0; i < 60; i++) {
+        world_run(world, 50 * MILLISECOND);
+        size_t alive = alive_on(world, late, "g0");
+        want(world, alive == 0 || alive == AGENTS);
+    }
+    want(world, alive_on(world, late, "g0") == AGENTS && counters_of(world, late).states_taken == 1);
+    world_rest(world);
+}
+
+static bool lost[64];
+
+/* Every third chunk, once. */
+static bool lose_some_chunks(struct world *world, int from, int to, const struct wire_message *message)
+{
+    (void)world;
+    (void)from;
+    (void)to;
+    uint64_t index = message->chunk.index;
+    if (message->kind != WIRE_CHUNK || index >= sizeof lost || index % 3 != 1 || lost[index]) {
+        return true;
+    }
+    lost[index] = true;
+    return false;
+}
+
+/* They are asked for by number, and recorded behind what came after them. */
+void chunks_lost_mid_fill(struct world *world)
+{
+    memset(lost, 0, sizeof lost);
+    given_nodes(world, 1);
+    int g0 = gateway(world, "g0", 1, 0, AGENTS);
+    world->network->filter = lose_some_chunks;
+    int late = filling_newcomer(world);
+    actor_disconnect(world, g0, 7); /* what comes meanwhile is held */
+    world->network->bytes_per_second[0] = 0;
+    world_run(world, 8 * SECOND);
+    want(world, counters_of(world, late).states_taken == 1 && alive_on(world, late, "g0") == AGENTS - 1);
+    want(world, lost[1] && lost[4] && lost[10] && counters_of(world, late).chunks_taken == 12);
+    world_rest(world);
+}
