@@ -377,6 +377,21 @@ static void a_newcomer_learns_all_and_of_the_dead_too(void **state)
     everybody_says(world, "b", PRESENCE_ALIVE);
 }
 
+/* In whatever moment of an interval it comes, it need not wait for the next beat of who states servers. */
+static void a_newcomer_is_told_at_once(void **state)
+{
+    struct world *world = *state;
+    connects(&world->nodes[0], "gw", "a", 1);
+    pass(world, 600);
+    for (unsigned i = 0; i < 6; i++) {
+        stop(&world->nodes[2]);
+        pass(world, 1090);
+        start(world, 2);
+        pass(world, 90);
+        assert_int_equal(status(&world->nodes[2], "a"), PRESENCE_ALIVE);
+    }
+}
+
 static void a_gateway_moves_without_a_flap(void **state)
 {
     struct world *world = *state;
@@ -493,6 +508,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_node_that_leaves_drains, setup, teardown),
         cmocka_unit_test_setup_teardown(a_last_word_is_fresh, setup, teardown),
         cmocka_unit_test_setup_teardown(a_newcomer_learns_all_and_of_the_dead_too, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_newcomer_is_told_at_once, setup, teardown),
         cmocka_unit_test_setup_teardown(a_gateway_moves_without_a_flap, setup, teardown),
         cmocka_unit_test_setup_teardown(a_newer_life_shows_nothing_of_the_older, setup, teardown),
         cmocka_unit_test_setup_teardown(what_was_active_is_told, setup, teardown),
