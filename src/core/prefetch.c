@@ -148,7 +148,7 @@ static void prefetch_behind(const struct presence_recorder *recorder, uint32_t r
     prefetch_neighbours(&now->agents, agent);
 }
 
-/* The page of the row that a handle of this recorder names, which may be another's by now; NULL: not even it is there. */
+/* The page of the row that a handle of this recorder names, which may be a later one by now. NULL: not even a page. */
 static const struct row_page *named_page(const struct presence_recorder *recorder, const presence_handle *handle,
                                          uint32_t *row)
 {
