@@ -344,7 +344,8 @@ PRESENCE_API int presence_recorder_agent_evidence(presence_recorder *recorder, c
 PRESENCE_API int presence_recorder_counts(presence_recorder *recorder, presence_counts *counts); /* O(1) */
 PRESENCE_API int presence_recorder_server_counts(presence_recorder *recorder, const char *server,
                                                  presence_counts *counts); /* O(1) */
-/* Connections and agents (distinct names) of a model. O(1), but O(model) while a whole list is being applied. */
+/* Connections and agents (distinct names) of a model. O(1), but O(model) while a whole list of any server is being
+ * applied, or a state is being recorded in pieces (replica.h). */
 PRESENCE_API int presence_recorder_model_counts(presence_recorder *recorder, const char *model, size_t *connections,
                                                 size_t *agents);
 
@@ -366,7 +367,8 @@ PRESENCE_API presence_connections *presence_connections_for_server(const presenc
 PRESENCE_API presence_connections *presence_connections_for_agent(const presence_connections *connections,
                                                                   const char *agent);
 
-/* How many connections are in the slice. O(1) for everything, one model or one server; else O(cheapest index). */
+/* How many connections are in the slice. O(1) for everything, one model or one server (a model: as
+ * presence_recorder_model_counts, of when the view was taken); else O(cheapest index). */
 PRESENCE_API size_t presence_connections_count(const presence_connections *connections);
 /* The recorder's revision at which the view was taken: watch after it to miss nothing. */
 PRESENCE_API uint64_t presence_connections_revision(const presence_connections *connections);

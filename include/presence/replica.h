@@ -122,11 +122,13 @@ PRESENCE_API int presence_replica_apply_state(presence_recorder *recorder, const
                                               presence_reason floor_reason, presence_time floor_time,
                                               const presence_value *values, size_t count, presence_error *error);
 /* The same, recorded in pieces while they come, for a server of which no connection is recorded (else INVALID; take all
- * at once then). Nothing of it shows before presence_replica_state_commit, which shows all of it in one step. Until
- * then calls that would change the server do not wait for the next piece: they take away what was recorded of the state
- * so far, after which the writer is answered LAGGED, and the state has to be begun anew. Local calls on a server whose
- * claim is another node's are STALE as ever, and disturb nothing. Errors and order of claims as apply_state; of `add`
- * the first error is that of every later call. Values need to live for the call only. `begin` is O(1), `add` O(values),
+ * at once then). No connection of it shows before presence_replica_state_commit, which shows all of it in one step; but
+ * presence_recorder_stats counts its names, agents, models and bytes as they come. Until then calls that would change
+ * the server, and presence_replica_state and presence_replica_changes of it, do not wait for the next piece: they take
+ * away what was recorded of the state so far, O(that), after which the writer is answered LAGGED, and the state has to
+ * be begun anew. Local calls on a server whose claim is another node's are STALE as ever, and disturb nothing. Errors
+ * and order of claims as apply_state; the first error of `add`, but for a NULL argument, is that of every later call.
+ * Values need to live for the call only. `begin` is O(1), `add` O(values),
  * with the lock given up in between; commit and abort are O(connections that were added), in steps too.
  * One thread at a time. Every writer that was begun has to end, by commit or abort, before its recorder is freed: both
  * free it, whatever they return. NULL may be aborted. */
@@ -187,7 +189,8 @@ PRESENCE_API void presence_statement_reader_free(presence_statement_reader *read
 
 /* The server's whole state, consistent with *description (number, claim, digest): a view limited to the connections
  * stated under the claim, with the statuses that were stated: a lapse does not show in it. Free with
- * presence_connections_free. NULL: out of memory or not found. O(1). */
+ * presence_connections_free. NULL: out of memory or not found. O(1), but where a state of it is being recorded in
+ * pieces: see presence_replica_state_begin. */
 PRESENCE_API presence_connections *presence_replica_state(presence_recorder *recorder, const char *server,
                                                           presence_server_description *description);
 

@@ -135,9 +135,16 @@ void intake_drop(struct step *step, struct server *server)
     intake_free(intake);
 }
 
+static bool is_whole(const struct intake *intake)
+{
+    return intake->last != SIZE_MAX && intake->got_count == intake->last + 1;
+}
+
+/* Of a fill, while chunks are missing: what is here may wait for a job for long. */
 bool intake_is_open(const struct server *server)
 {
-    return !server->applying || (server->intake && server->fill && !server->fill->abandoned);
+    return !server->applying ||
+           (server->intake && server->fill && !server->fill->abandoned && !is_whole(server->intake));
 }
 
 void intake_forget(struct step *step, struct server *server)
@@ -277,11 +284,6 @@ size_t intake_missing(const struct server *server, struct wire_range *ranges, si
     return count;
 }
 
-static bool is_whole(const struct intake *intake)
-{
-    return intake->last != SIZE_MAX && intake->got_count == intake->last + 1;
-}
-
 static struct state_job *state_of(struct step_job *job)
 {
     return (struct state_job *)(void *)job;
@@ -358,6 +360,13 @@ static void catch_up_lapse(struct step *step, struct server *server, const prese
         presence_replica_lapse(step->recorder, server->name);
 }
 
+/* Memory that was taken for values to come, which go into other memory. */
+static size_t unused_bytes(const struct intake *intake)
+{
+    const struct strings *strings = intake->strings;
+    return (intake->room - intake->count) * sizeof *intake->values + (strings ? strings->bytes - strings->used : 0);
+}
+
 /* What is here goes to a job, and shows once that has run if it is the last. */
 static void hand_over(struct step *step, struct server *server)
 {
@@ -372,6 +381,7 @@ static void hand_over(struct step *step, struct server *server)
         return;
     }
     bool last = is_whole(intake) || !rule(step, STEP_RULE_PIECES);
+    intake->bytes -= unused_bytes(intake);
     piece->values = intake->values;
     piece->count = intake->count;
     piece->strings = intake->strings;
@@ -401,10 +411,10 @@ static bool filled(struct step *step, struct server *server, struct state_job *s
     fill->writer = state->writer;
     state->writer = NULL;
     if (state->code || state->kind != JOB_PIECE) {
+        if (state->code && (state->code != PRESENCE_E_LAGGED || !fill->abandoned))
+            server->gathers = true;
         free(fill);
         server->fill = NULL;
-        if (state->code && state->code != PRESENCE_E_LAGGED)
-            server->gathers = true;
         intake_drop(step, server);
         return false;
     }
@@ -438,8 +448,8 @@ static void applied(struct step *step, struct step_job *job)
         return; /* claimed meanwhile */
     server_describe(step, server, &known);
     catch_up_lapse(step, server, &known);
-    if (code && code != PRESENCE_E_STALE)
-        return; /* the repair goes on, and asks again */
+    if (code && code != PRESENCE_E_STALE && server->repair != REPAIR_NONE)
+        return; /* it goes on, and asks again */
     bool counts = presence_claim_compare(&known.claim, &claim) == 0 || !rule(step, STEP_RULE_RECORDED);
     if (counts && !aborted) {
         if (code == PRESENCE_OK && !of_ours) {

@@ -148,13 +148,15 @@ static void prefetch_behind(const struct presence_recorder *recorder, uint32_t r
     prefetch_neighbours(&now->agents, agent);
 }
 
-/* The page of the row that a handle of this recorder names, which may be a later one by now. NULL: not even a page. */
+/* The page of the row that a handle of this recorder names, which may be a later one by now. NULL: there is none, or
+ * the handle's generation is that of no row. */
 static const struct row_page *named_page(const struct presence_recorder *recorder, const presence_handle *handle,
                                          uint32_t *row)
 {
     const struct shelf *rows = &recorder->registry->now.rows;
     *row = (uint32_t)(handle->opaque[1] >> 32);
-    bool here = handle->opaque[3] >> INDEX_HASH_BITS == recorder->instance && *row < shelf_end(rows);
+    bool here = handle->opaque[3] >> INDEX_HASH_BITS == recorder->instance && (uint32_t)handle->opaque[1] &&
+                *row < shelf_end(rows);
     return here ? shelf_page(rows, *row) : NULL;
 }
 

@@ -8,6 +8,8 @@
  */
 #include "recorder.h"
 
+#include <assert.h>
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <time.h>
@@ -202,6 +204,7 @@ void presence_recorder_free(presence_recorder *recorder)
 {
     if (!recorder)
         return;
+    assert(!recorder->running); /* every list and every writer of a state has ended */
     pthread_cond_destroy(&recorder->settled);
     lock_destroy(&recorder->lock);
     release_parts(recorder);
@@ -613,7 +616,7 @@ int recorder_touch_handle(struct presence_recorder *recorder, const presence_han
     if (code)
         return code;
     if (removing) {
-        recorder_prefetch_model_of(recorder, (uint32_t)handle->opaque[2]); /* the handle's agent was asked for */
+        recorder_prefetch_model_of(recorder, row_get(&recorder->registry->now, row)->agent); /* it was asked for */
         disconnect_row(recorder, (uint32_t)(handle->opaque[2] >> 32), row, when);
     } else {
         change_activity(recorder, row, when);

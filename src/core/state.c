@@ -122,9 +122,9 @@ static int end(struct presence_state_writer *writer, bool take)
     struct bulk *bulk = &writer->bulk;
     struct presence_recorder *recorder = bulk->recorder;
     recorder_lock(recorder);
-    int code = resume(writer);
+    int resumed = resume(writer), code = writer->code ? writer->code : resumed;
     if (take && !code)
-        code = writer->code ? writer->code : bulk_commit(bulk);
+        code = bulk_commit(bulk);
     if (!bulk->lost) {
         if (recorder->registry == bulk->registry)
             bulk_finish(bulk);

@@ -270,6 +270,9 @@ static void one_of_no_generation_finds_no_free_row(void **state)
     is_stale(world, handle);
     handle.opaque[1] &= ~(uint64_t)UINT32_MAX;
     is_stale(world, handle);
+    size_t done = 1;
+    assert_int_equal(presence_recorder_disconnect_handles(world->recorder, &handle, 1, &done), PRESENCE_OK);
+    assert_int_equal(done, 0);
 }
 
 /* What a handle's row and agent were may be anybody's by now, or nobody's: also where there are many models, whose

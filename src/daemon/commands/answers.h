@@ -7,7 +7,8 @@
  * revision at which they were true, and told again while that is the record's revision. A question is the words as they
  * came; it is kept when it is asked a second time at one revision, so that a record that never rests pays for a look.
  *
- * Each loop has its own: MOST_ANSWERS of MOST_ANSWER_BYTES. On that loop's thread; made and freed while none runs.
+ * Each loop has its own: MOST_ANSWERS of at most MOST_ANSWER_BYTES of text, and 9 bytes for each word of these. On that
+ * loop's thread; made and freed while none runs.
  */
 #ifndef DAEMON_COMMANDS_ANSWERS_H
 #define DAEMON_COMMANDS_ANSWERS_H

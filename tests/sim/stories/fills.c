@@ -86,6 +86,41 @@ void taken_over_mid_fill(struct world *world)
     world_rest(world);
 }
 
+static unsigned asked;
+
+static bool count_questions(struct world *world, int from, int to, const struct wire_message *message)
+{
+    (void)world;
+    (void)from;
+    (void)to;
+    asked += message->kind == WIRE_ASK && message->ask.question == WIRE_ASK_STATE;
+    return true;
+}
+
+/* All of it is here long before the thread that records it has time for it: nothing is asked for again. */
+void whole_long_before_recorded(struct world *world)
+{
+    given_nodes(world, 1);
+    gateway(world, "g0", 1, 0, AGENTS);
+    int late = world_node(world, "late");
+    world->nodes[late].job_ns = 60 * SECOND;
+    world_start(world, late);
+    while (counters_of(world, late).chunks_taken < 12) {
+        world_run(world, 10 * MILLISECOND);
+        want(world, world->now < 60 * SECOND);
+    }
+    asked = 0;
+    world->network->filter = count_questions;
+    uint64_t whole = world->now;
+    while (counters_of(world, late).states_taken == 0)
+        world_run(world, 100 * MILLISECOND);
+    want(world, world->now - whole > 5 * SECOND);
+    want(world, asked == 0);
+    want(world, alive_on(world, late, "g0") == AGENTS);
+    world->network->filter = NULL;
+    world_rest(world);
+}
+
 static bool lost[64];
 
 /* Every third chunk, once. */

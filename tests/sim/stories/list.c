@@ -41,5 +41,6 @@ const struct story story_list[] = {
     {"the same, and nobody else knows what it stated", only_origin_dies_mid_fill},
     {"a server that is taken over while its snapshot is recorded as it comes", taken_over_mid_fill},
     {"chunks that are lost of a snapshot that is recorded as it comes", chunks_lost_mid_fill},
+    {"a snapshot that is here long before it is recorded", whole_long_before_recorded},
 };
 const size_t story_count = sizeof story_list / sizeof story_list[0];

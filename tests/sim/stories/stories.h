@@ -77,6 +77,7 @@ void origin_dies_mid_fill(struct world *world);
 void only_origin_dies_mid_fill(struct world *world);
 void taken_over_mid_fill(struct world *world);
 void chunks_lost_mid_fill(struct world *world);
+void whole_long_before_recorded(struct world *world);
 
 void reused_ids(struct world *world);
 void late_leave(struct world *world);
