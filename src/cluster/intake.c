@@ -147,9 +147,13 @@ bool intake_is_open(const struct server *server)
            (server->intake && server->fill && !server->fill->abandoned && !is_whole(server->intake));
 }
 
-void intake_forget(struct step *step, struct server *server)
+/* Without a job, whose end would look at the server again. One that is under way finds no fill of its own any more, and
+ * takes away what it recorded as it is freed. */
+void intake_forget(struct server *server)
 {
-    intake_drop(step, server);
+    if (server->intake)
+        intake_free(server->intake);
+    server->intake = NULL;
     if (!server->fill)
         return;
     presence_replica_state_abort(server->fill->writer);

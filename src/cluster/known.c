@@ -106,8 +106,8 @@ void server_forget(struct step *step, struct server *server)
 {
     server_set_role(step, server, NOBODYS, NULL);
     transfer_drop(step, server);
+    intake_forget(server);
     follow_end_repair(step, server);
-    intake_forget(step, server);
     held_drop(server);
     batch_free(server);
     tdelete(server, &step->server_tree, compare_names);
