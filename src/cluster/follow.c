@@ -100,7 +100,7 @@ static uint64_t patience(const struct step *step, const struct server *server)
 
 static void retry_state(struct step *step, struct server *server)
 {
-    if (intake_came_on(server)) {
+    if (intake_came_on(server) || intake_waits(server)) {
         server->tries = 0;
         server->asked_at = step->now;
         return;

@@ -252,6 +252,7 @@ void intake_chunk(struct step *step, struct peer *peer, const struct wire_chunk 
 void intake_drop(struct step *step, struct server *server);
 void intake_forget(struct server *server);        /* drops it for good, with its server */
 bool intake_is_open(const struct server *server); /* for further chunks */
+bool intake_waits(const struct server *server);   /* all are here, and wait to be recorded */
 /* Which chunks are missing, into ranges (at most `most`); how many. */
 size_t intake_missing(const struct server *server, struct wire_range *ranges, size_t most, uint64_t *transfer);
 bool intake_came_on(struct server *server); /* since the last call */

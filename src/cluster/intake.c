@@ -140,11 +140,14 @@ static bool is_whole(const struct intake *intake)
     return intake->last != SIZE_MAX && intake->got_count == intake->last + 1;
 }
 
-/* Of a fill, while chunks are missing: what is here may wait for a job for long. */
 bool intake_is_open(const struct server *server)
 {
-    return !server->applying ||
-           (server->intake && server->fill && !server->fill->abandoned && !is_whole(server->intake));
+    return !server->applying || (server->intake && server->fill && !server->fill->abandoned);
+}
+
+bool intake_waits(const struct server *server)
+{
+    return server->applying && server->intake && is_whole(server->intake);
 }
 
 /* Without a job, whose end would look at the server again. One that is under way finds no fill of its own any more, and
