@@ -6,7 +6,8 @@
  *      a beat, so it is a job that another thread may run; what comes for the server meanwhile is held.
  *      Where nothing of the server is here yet, chunks are recorded as they come, and shown when all of them are: a
  *      *fill*. One job of it runs at a time, and takes along what has come since the last one. A fill whose transfer
- *      breaks off leaves nothing behind: a last job takes away what it recorded.
+ *      breaks off leaves nothing behind: a last job takes away what it recorded. One that is whole is not asked for
+ *      again while it waits for a job, however long.
  *   P  Chunks that are lost are asked for by their numbers; a transfer that was begun anew begins anew here.
  *
  * Bounded by config.most_state_bytes. Cost: O(values), their strings copied once.
