@@ -125,7 +125,7 @@ int presence_replica_apply(presence_recorder *recorder, const char *server, cons
     uint32_t number;
     bool complete = false;
     recorder_lock(recorder);
-    code = recorder_begin_server(recorder, recorder_server_name(recorder, name), STATE_REMOTELY, &number);
+    code = recorder_begin_server(recorder, recorder_server_name(recorder, name), STATE_REMOTELY, &number, NULL);
     if (!code) {
         uint64_t revision = recorder->registry->now.revision;
         code = apply_one(recorder, number, claim, change, &facts, &complete);
@@ -169,7 +169,7 @@ static void prefetch_changes(const struct presence_recorder *recorder, const str
 static int apply_group(struct presence_recorder *recorder, const struct batch *batch, size_t *done, bool *complete)
 {
     uint32_t server;
-    int code = recorder_begin_server(recorder, batch->server, STATE_REMOTELY, &server);
+    int code = recorder_begin_server(recorder, batch->server, STATE_REMOTELY, &server, NULL);
     if (code)
         return code;
     for (*done = 0; *done < batch->count; ++*done) {

@@ -25,11 +25,12 @@ static int ids_group(struct presence_recorder *recorder, struct server_name name
                      bool removing, size_t *done)
 {
     uint32_t server;
-    int code = recorder_begin_server(recorder, name, STATE_LOCALLY, &server);
+    presence_time when;
+    int code = recorder_begin_server(recorder, name, STATE_LOCALLY, &server, &when);
     if (code || server == NONE)
         return code;
     struct registry *registry = recorder->registry;
-    struct statement statement = {.server = server, .when = recorder_now(recorder)};
+    struct statement statement = {.server = server, .when = when};
     for (size_t i = 0; i < count; i++) {
         if (i % WAVE == 0)
             prefetch_ids(recorder, name.hash, ids + i, count - i < WAVE ? count - i : WAVE, removing);

@@ -675,7 +675,7 @@ int bulk_begin(struct bulk *bulk, bool *nothing, presence_error *error)
     const struct bulk_request *request = bulk->request;
     *nothing = false;
     struct server_name name = recorder_server_name(recorder, request->server);
-    int code = recorder_begin_server(recorder, name, stating_of(request), &bulk->server);
+    int code = recorder_begin_server(recorder, name, stating_of(request), &bulk->server, NULL);
     if (code)
         return recorder_error_code(error, code);
     struct registry *registry = recorder->registry;

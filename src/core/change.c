@@ -17,7 +17,7 @@ static uint64_t stamp_of(uint64_t revision, enum row_flags flags)
 }
 
 /* Raises the server's number and the revision by one. */
-static void advance(struct presence_recorder *recorder, const struct statement *statement)
+SINGLE_CALL static void advance(struct presence_recorder *recorder, const struct statement *statement)
 {
     struct registry *registry = recorder->registry;
     struct server *server = server_edit(registry, statement->server);
@@ -119,14 +119,16 @@ static void remove_row(struct presence_recorder *recorder, const struct statemen
         finish_history(recorder, record, before.status, after);
 }
 
-void change_disconnect(struct presence_recorder *recorder, const struct statement *statement, uint32_t row)
+SINGLE_CALL void change_disconnect(struct presence_recorder *recorder, const struct statement *statement, uint32_t row)
 {
     struct registry *registry = recorder->registry;
     uint64_t id = row_get(&registry->now, row)->id;
     registry_count(registry, row, -1);
     advance(recorder, statement);
-    remove_row(recorder, statement, row, HISTORY_ALONE);
     departures_add(recorder, statement->server, id, false);
+    remove_row(recorder, statement, row, HISTORY_ALONE); /* last: what it touches comes late */
+    if (!recorder->departures.room)
+        recorder_drop_idle_server(recorder, statement->server);
 }
 
 /* ------------------------------------------------------------------------------------------------------ connect -- */
@@ -243,8 +245,8 @@ static void restate(struct presence_recorder *recorder, const struct statement *
     write_connect(recorder, statement, row, kind, HISTORY_ALONE, reason, before.status, after);
 }
 
-int change_connect(struct presence_recorder *recorder, const struct statement *statement, const struct facts *facts,
-                   uint32_t *row, bool *is_new)
+SINGLE_CALL int change_connect(struct presence_recorder *recorder, const struct statement *statement,
+                               const struct facts *facts, uint32_t *row, bool *is_new)
 {
     struct registry *registry = recorder->registry;
     struct roots *now = &registry->now;
@@ -305,7 +307,7 @@ void change_tell_activity(struct presence_recorder *recorder, uint32_t row, pres
 
 /* ------------------------------------------------------------------------------------------- whole servers -- */
 
-int whole_change_begin(struct presence_recorder *recorder, struct whole_change *whole)
+SINGLE_CALL int whole_change_begin(struct presence_recorder *recorder, struct whole_change *whole)
 {
     *whole = (struct whole_change){0};
     struct registry *registry = recorder->registry;
@@ -332,8 +334,8 @@ void whole_change_cancel(struct presence_recorder *recorder, struct whole_change
     *whole = (struct whole_change){0};
 }
 
-void whole_change_end(struct presence_recorder *recorder, struct whole_change *whole, uint32_t server,
-                      enum history_change change, presence_reason reason, presence_time when)
+SINGLE_CALL void whole_change_end(struct presence_recorder *recorder, struct whole_change *whole, uint32_t server,
+                                  enum history_change change, presence_reason reason, presence_time when)
 {
     if (!whole->before)
         return;
@@ -358,7 +360,8 @@ void whole_change_end(struct presence_recorder *recorder, struct whole_change *w
     *whole = (struct whole_change){0};
 }
 
-int change_server_down(struct presence_recorder *recorder, const struct statement *statement, size_t *became_missing)
+SINGLE_CALL int change_server_down(struct presence_recorder *recorder, const struct statement *statement,
+                                   size_t *became_missing)
 {
     struct registry *registry = recorder->registry;
     struct roots *now = &registry->now;

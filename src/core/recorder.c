@@ -81,7 +81,7 @@ int recorder_facts(const struct presence_recorder *recorder, const presence_valu
 
 /* ---------------------------------------------------------------------------------------------------------- life -- */
 
-static presence_time system_now(void *context)
+SINGLE_CALL static presence_time system_now(void *context)
 {
     (void)context;
     struct timespec now;
@@ -351,17 +351,16 @@ static void fill_handle(const struct presence_recorder *recorder, uint32_t row, 
     handle->opaque[3] = recorder->instance << INDEX_HASH_BITS | record.agent_hash;
 }
 
-int recorder_connect_locked(struct presence_recorder *recorder, struct server_name server, const struct facts *facts,
-                            presence_handle *handle, bool *is_new)
+SINGLE_CALL int recorder_connect_locked(struct presence_recorder *recorder, struct server_name server,
+                                        const struct facts *facts, presence_handle *handle, bool *is_new)
 {
     struct statement statement = {.server = NONE};
-    int code = recorder_begin_server(recorder, server, STATE_LOCALLY, &statement.server);
+    int code = recorder_begin_server(recorder, server, STATE_LOCALLY, &statement.server, &statement.when);
     if (code)
         return code;
     code = recorder_add_server(recorder, server, &statement.server);
     if (code)
         return code;
-    statement.when = recorder_now(recorder); /* before the long misses: reading the clock waits for loads */
     recorder_prefetch_model(recorder, facts);
     uint32_t row;
     bool fresh;
@@ -380,8 +379,8 @@ int recorder_connect_locked(struct presence_recorder *recorder, struct server_na
     return PRESENCE_OK;
 }
 
-int presence_recorder_connect_handle(presence_recorder *recorder, const presence_value *value, presence_handle *handle,
-                                     bool *is_new, presence_error *error)
+SINGLE_CALL int presence_recorder_connect_handle(presence_recorder *recorder, const presence_value *value,
+                                                 presence_handle *handle, bool *is_new, presence_error *error)
 {
     if (!recorder_enabled(recorder))
         return recorder_error_code(error, PRESENCE_E_DISABLED);
@@ -422,18 +421,13 @@ static inline void disconnect_row(struct presence_recorder *recorder, uint32_t s
     change_disconnect(recorder, &statement, row);
 }
 
-/* Reading the clock waits for loads under way (it orders itself against them), but not for lines that are only asked
- * for: so it is read while the row is on its way. */
 static inline int touch_known(struct presence_recorder *recorder, uint32_t server, uint64_t hash, uint64_t id,
-                              enum touch touch)
+                              enum touch touch, presence_time when)
 {
     const struct roots *now = &recorder->registry->now;
     struct index_probe probe = index_probe_start(&now->by_connection, hash);
     uint32_t row;
     bool found = server != NONE && index_probe_next(&probe, &row);
-    if (found)
-        memory_prefetch(row_get(now, row));
-    presence_time when = recorder_now(recorder);
     while (found && !registry_row_is(now, row, server, id))
         found = index_probe_next(&probe, &row);
     if (!found)
@@ -450,8 +444,10 @@ static inline int touch_known(struct presence_recorder *recorder, uint32_t serve
 int recorder_touch_locked(struct presence_recorder *recorder, struct server_name name, uint64_t id, enum touch touch)
 {
     uint32_t server;
-    int code = recorder_begin_server(recorder, name, STATE_LOCALLY, &server);
-    return code ? code : touch_known(recorder, server, connection_hash(recorder->registry, name.hash, id), id, touch);
+    presence_time when;
+    int code = recorder_begin_server(recorder, name, STATE_LOCALLY, &server, &when);
+    return code ? code
+                : touch_known(recorder, server, connection_hash(recorder->registry, name.hash, id), id, touch, when);
 }
 
 /* In one piece, and asking for the bucket as early as it can: then this bucket comes while the call before, if it was
@@ -468,27 +464,28 @@ static inline int touch_one(struct presence_recorder *recorder, const char *name
     uint64_t hash = connection_hash(recorder->registry, server_name.hash, id);
     index_prefetch(&recorder->registry->now.by_connection, hash);
     uint32_t server;
-    int code = recorder_begin_server(recorder, server_name, STATE_LOCALLY, &server);
+    presence_time when;
+    int code = recorder_begin_server(recorder, server_name, STATE_LOCALLY, &server, &when);
     if (__builtin_expect(code == PRESENCE_OK, 1))
-        code = touch_known(recorder, server, hash, id, touch);
+        code = touch_known(recorder, server, hash, id, touch, when);
     recorder_unlock(recorder);
     if (__builtin_expect(code == PRESENCE_OK, 1))
         return PRESENCE_OK;
     return code != PRESENCE_E_DISABLED && text_check_name(name, &span) ? PRESENCE_E_INVALID : code;
 }
 
-int presence_recorder_disconnect(presence_recorder *recorder, const char *server, uint64_t id)
+SINGLE_CALL int presence_recorder_disconnect(presence_recorder *recorder, const char *server, uint64_t id)
 {
     return touch_one(recorder, server, id, TOUCH_DISCONNECT);
 }
 
-int presence_recorder_activity(presence_recorder *recorder, const char *server, uint64_t id)
+SINGLE_CALL int presence_recorder_activity(presence_recorder *recorder, const char *server, uint64_t id)
 {
     return touch_one(recorder, server, id, TOUCH_ACTIVITY);
 }
 
-int presence_recorder_server_down_because(presence_recorder *recorder, const char *server, presence_reason reason,
-                                          size_t *became_missing)
+SINGLE_CALL int presence_recorder_server_down_because(presence_recorder *recorder, const char *server,
+                                                      presence_reason reason, size_t *became_missing)
 {
     size_t ignored;
     if (!became_missing)
@@ -496,21 +493,22 @@ int presence_recorder_server_down_because(presence_recorder *recorder, const cha
     if (!recorder_enabled(recorder))
         return PRESENCE_E_DISABLED;
     struct span name;
-    if (text_check_name(server, &name) || reason < PRESENCE_REASON_SERVER_DOWN || reason > PRESENCE_REASON_SUPERSEDED)
+    if (!text_measure_name(server, &name) || reason < PRESENCE_REASON_SERVER_DOWN ||
+        reason > PRESENCE_REASON_SUPERSEDED)
         return PRESENCE_E_INVALID;
     *became_missing = 0;
     recorder_lock(recorder);
     struct statement statement = {.reason = reason};
-    int code = recorder_begin_server(recorder, recorder_server_name(recorder, name), STATE_LOCALLY, &statement.server);
-    if (code == PRESENCE_OK && statement.server != NONE) {
-        statement.when = recorder_now(recorder);
+    int code = recorder_begin_server(recorder, recorder_server_name(recorder, name), STATE_LOCALLY, &statement.server,
+                                     &statement.when);
+    bool found = code == PRESENCE_OK && statement.server != NONE;
+    if (found)
         code = change_server_down(recorder, &statement, became_missing);
-    }
     recorder_unlock(recorder);
-    return code;
+    return !found && code != PRESENCE_E_DISABLED && text_check_name(server, &name) ? PRESENCE_E_INVALID : code;
 }
 
-int presence_recorder_server_down(presence_recorder *recorder, const char *server)
+SINGLE_CALL int presence_recorder_server_down(presence_recorder *recorder, const char *server)
 {
     return presence_recorder_server_down_because(recorder, server, PRESENCE_REASON_SERVER_DOWN, NULL);
 }

@@ -170,11 +170,15 @@ bool bulk_is_running(const struct presence_recorder *recorder, uint32_t server);
 enum stating { STATE_LOCALLY, STATE_REMOTELY };
 
 /* As recorder_begin, then finds the server for a local statement (or, remote: for its replication); waits for a list
- * that is being applied to it. *server is NONE if it is not recorded. DISABLED, STALE, NO_MEMORY, LIMIT. */
+ * that is being applied to it. *server is NONE if it is not recorded. DISABLED, STALE, NO_MEMORY, LIMIT.
+ * *when (NULL: nobody asks) is the time of what follows. Reading the clock waits for all loads under way, but not for
+ * lines that are only asked for: so whoever asks for a bucket first has it come meanwhile. */
 static inline int recorder_begin_server(struct presence_recorder *recorder, struct server_name name,
-                                        enum stating stating, uint32_t *server)
+                                        enum stating stating, uint32_t *server, presence_time *when)
 {
     for (;;) {
+        if (when)
+            *when = recorder_now(recorder);
         int code = recorder_begin(recorder);
         if (code)
             return code;

@@ -347,23 +347,31 @@ int registry_find_or_add_agent(struct registry *registry, const struct facts *fa
     return code;
 }
 
-static void drop_agent(struct registry *registry, uint32_t number)
+/* The agent is found no more, and its name goes; its record is still its model's. */
+static void unname_agent(struct registry *registry, uint32_t number)
 {
-    struct roots *now = &registry->now;
-    const struct agent *agent = agent_get(now, number);
-    uint32_t model = agent->model;
-    index_remove(&now->by_agent, &registry->versions, agent->hash_reason, number);
+    const struct agent *agent = agent_get(&registry->now, number);
+    index_remove(&registry->now.by_agent, &registry->versions, agent->hash_reason, number);
     retire_agent_name(registry, agent);
+}
+
+/* Gives back the record of an agent that was unnamed, and its model's if that was the last one. */
+static void give_agent(struct registry *registry, uint32_t model, uint32_t number)
+{
     struct model *record = model_edit(registry, model);
-    shelf_give(&now->agents, &registry->versions, &record->agents, number);
+    shelf_give(&registry->now.agents, &registry->versions, &record->agents, number);
     if (--record->agent_count == 0)
         drop_model(registry, model);
 }
 
-void registry_drop_idle_agent(struct registry *registry, uint32_t agent)
+void registry_drop_idle_agent(struct registry *registry, uint32_t number)
 {
-    if (agent_get(&registry->now, agent)->first == NONE)
-        drop_agent(registry, agent);
+    const struct agent *agent = agent_get(&registry->now, number);
+    if (agent->first != NONE)
+        return;
+    uint32_t model = agent->model;
+    unname_agent(registry, number);
+    give_agent(registry, model, number);
 }
 
 /* -------------------------------------------------------------------------------------------------------- rows -- */
@@ -403,8 +411,8 @@ static void unlink_row(struct registry *registry, uint32_t agent, uint32_t numbe
         extra_edit(registry, next)->prev = prev;
 }
 
-uint32_t registry_add_row(struct registry *registry, uint32_t server, uint32_t agent, uint64_t id, struct text *data,
-                          uint64_t stamp_bits, presence_time last_seen)
+SINGLE_CALL uint32_t registry_add_row(struct registry *registry, uint32_t server, uint32_t agent, uint64_t id,
+                                      struct text *data, uint64_t stamp_bits, presence_time last_seen)
 {
     struct roots *now = &registry->now;
     struct server *record = server_edit(registry, server);
@@ -432,7 +440,7 @@ uint32_t registry_add_row(struct registry *registry, uint32_t server, uint32_t a
     return number;
 }
 
-void registry_remove_row(struct registry *registry, uint32_t number)
+SINGLE_CALL void registry_remove_row(struct registry *registry, uint32_t number)
 {
     struct roots *now = &registry->now;
     uint32_t server = row_server(now, number);
@@ -450,8 +458,15 @@ void registry_remove_row(struct registry *registry, uint32_t number)
     server_settle(registry, server, record);
     row_page_edit(registry, number)->generation[number & (ROW_PAGE_SLOTS - 1)] = 0;
     shelf_give(&now->rows, &registry->versions, &record->rows, number);
-    model_edit(registry, agent_get(now, row.agent)->model)->rows--;
-    registry_drop_idle_agent(registry, row.agent);
+    uint32_t model = agent_get(now, row.agent)->model;
+    bool idle = agent_get(now, row.agent)->first == NONE;
+    if (idle)
+        unname_agent(registry, row.agent);
+    /* The model comes last of all, behind the agent. Nothing waits for it here, so the next call can ask for its own
+     * first line meanwhile. */
+    model_edit(registry, model)->rows--;
+    if (idle)
+        give_agent(registry, model, row.agent);
 }
 
 void registry_set_data(struct registry *registry, uint32_t number, struct text *data)
@@ -478,7 +493,7 @@ uint64_t registry_row_digest(const struct roots *roots, const struct server *ser
     return text_sip_hash(key, data, strlen(data));
 }
 
-void registry_count(struct registry *registry, uint32_t number, int sign)
+SINGLE_CALL void registry_count(struct registry *registry, uint32_t number, int sign)
 {
     struct roots *now = &registry->now;
     uint64_t stamp = row_stamp(now, number);
@@ -507,7 +522,7 @@ void registry_count(struct registry *registry, uint32_t number, int sign)
 
 /* ------------------------------------------------------------------------------------------------ server_downs -- */
 
-void registry_note_event(struct registry *registry)
+SINGLE_CALL void registry_note_event(struct registry *registry)
 {
     struct roots *now = &registry->now;
     now->event_revision = now->revision;
@@ -519,7 +534,7 @@ static size_t downs_bytes(size_t count)
     return sizeof(struct downs) + count * sizeof(struct down);
 }
 
-void server_set_downs(struct registry *registry, struct server *server, struct downs *downs)
+SINGLE_CALL void server_set_downs(struct registry *registry, struct server *server, struct downs *downs)
 {
     struct downs *old = server->downs;
     server->downs = downs;
@@ -528,8 +543,8 @@ void server_set_downs(struct registry *registry, struct server *server, struct d
 }
 
 /* Remembers one more; the oldest two become one where there are too many. Forgets all where no row is missing. */
-void server_push_down(struct registry *registry, uint32_t number, uint64_t floor, presence_time time,
-                      presence_reason reason)
+SINGLE_CALL void server_push_down(struct registry *registry, uint32_t number, uint64_t floor, presence_time time,
+                                  presence_reason reason)
 {
     struct server *server = server_edit(registry, number);
     const struct downs *old = server->downs;

@@ -196,7 +196,6 @@ struct snapshot;
 
 struct registry {
     struct roots now;
-    struct arena arena;
     struct versions versions;
     uint64_t secret[2];
     uint32_t generation;
@@ -209,6 +208,7 @@ struct registry {
     struct snapshot *arrived;            /* of those, what the writer has seen and not yet taken in */
     struct snapshot *spare;              /* of the last one that went: saves an allocation */
     presence_allocator memory;
+    struct arena arena; /* last, for it is large, and what is above is used together */
 };
 
 struct snapshot {

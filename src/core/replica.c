@@ -33,7 +33,7 @@ static int lock_server(struct presence_recorder *recorder, const char *name, uin
     if (text_check_name(name, &span))
         return PRESENCE_E_INVALID;
     recorder_lock(recorder);
-    int code = recorder_begin_server(recorder, recorder_server_name(recorder, span), STATE_REMOTELY, server);
+    int code = recorder_begin_server(recorder, recorder_server_name(recorder, span), STATE_REMOTELY, server, NULL);
     if (code == PRESENCE_OK && *server == NONE)
         code = PRESENCE_E_NOT_FOUND;
     if (code)
@@ -156,7 +156,7 @@ static int claim_locked(struct presence_recorder *recorder, struct span name, co
                         bool *take_in)
 {
     uint32_t number;
-    int code = recorder_begin_server(recorder, recorder_server_name(recorder, name), STATE_REMOTELY, &number);
+    int code = recorder_begin_server(recorder, recorder_server_name(recorder, name), STATE_REMOTELY, &number, NULL);
     if (code)
         return code;
     bool fresh = number == NONE;

@@ -403,7 +403,7 @@ static void give_large(struct arena *arena, void *block)
     memory_give(&arena->memory, large, large->bytes + sizeof *large);
 }
 
-void *arena_take(struct arena *arena, size_t bytes)
+SINGLE_CALL void *arena_take(struct arena *arena, size_t bytes)
 {
     bytes = (bytes + 7) & ~(size_t)7;
     if (bytes > ARENA_SMALL_BYTES)
@@ -426,7 +426,7 @@ void *arena_take(struct arena *arena, size_t bytes)
     return block;
 }
 
-void arena_give(struct arena *arena, void *block, size_t bytes)
+SINGLE_CALL void arena_give(struct arena *arena, void *block, size_t bytes)
 {
     bytes = (bytes + 7) & ~(size_t)7;
     if (bytes > ARENA_SMALL_BYTES) {

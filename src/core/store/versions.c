@@ -77,7 +77,7 @@ static void dead_push(struct versions *versions, struct version *version, struct
     chunk->at[chunk->count++] = entry;
 }
 
-void versions_retire(struct versions *versions, void *block, size_t bytes, uint64_t born)
+SINGLE_CALL void versions_retire(struct versions *versions, void *block, size_t bytes, uint64_t born)
 {
     struct version *newest = versions->newest;
     if (!newest || newest->epoch < born) {
