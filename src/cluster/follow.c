@@ -52,6 +52,7 @@ void follow_end_repair(struct step *step, struct server *server)
     server->repair = REPAIR_NONE;
     server->source = NULL;
     server->tries = 0;
+    server->sought_number = server->sought_sum = 0;
     server->gathers = false;
     intake_drop(step, server);
 }

@@ -102,6 +102,7 @@ struct server {
     unsigned tries;
     struct peer *source; /* who was asked */
     uint64_t asked_at, asked_number;
+    uint64_t sought_number, sought_sum; /* of what is fetched, as a memory told it; 0: none did */
     struct intake *intake;
     struct fill *fill; /* the state that comes is recorded piece by piece */
     bool applying;     /* a whole state is being recorded, or pieces of one: what else comes has to wait */

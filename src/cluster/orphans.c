@@ -3,7 +3,8 @@
  * orphans.c - servers whose node is silent, and tombstones: what the living remember of them is made the same.
  *
  *   U  Any node may tell and serve what it holds of a server whose node is silent. The greatest (claim, number)
- *      wins, and the tombstone wins over what it buries.
+ *      wins, and the tombstone wins over what it buries. What is fetched of one is not begun anew for what another
+ *      tells, or the same again, unless that is more.
  *   V  Beats carry a sum over what is remembered. Where two differ twice in a row, each tells all what it remembers.
  *   L  A claim whose node is silent is complete, too, when the settle time is over: what it inherited here and was not
  *      restated differs from node to node, and is dropped.
@@ -13,7 +14,7 @@
  */
 #include "cluster/inside.h"
 
-enum { STANDS_A_MESSAGE = 128 };
+enum { STANDS_A_MESSAGE = 128, TRIES_OF_ONE = 3 };
 
 static bool is_orphan(const struct server *server)
 {
@@ -111,6 +112,18 @@ static int compare(const struct wire_stand *stand, const presence_server_descrip
     return told > here ? 1 : told < here ? -1 : 0;
 }
 
+/* No less than that is on its way, and not from one who does not answer. While it is, what is remembered differs, so
+ * all tell it again and again: to begin anew each time would be never to end where it takes longer than that. */
+static bool is_being_fetched(const struct server *server, const struct peer *teller, const struct wire_stand *stand)
+{
+    const struct peer *source = server->source;
+    if (server->repair != REPAIR_STATE || !source || source->silent || source->left ||
+        (source != teller && server->tries >= TRIES_OF_ONE))
+        return false;
+    return stand->number < server->sought_number ||
+           (stand->number == server->sought_number && stand->digest.all + stand->digest.alive <= server->sought_sum);
+}
+
 static void bury_at(struct step *step, struct server *server, const presence_claim *claim, uint64_t number)
 {
     presence_server_description known;
@@ -162,10 +175,15 @@ static void learn(struct step *step, struct peer *teller, const struct wire_stan
         server_set_role(step, server, THEIRS, NULL);
     if (!server->orphaned)
         server_orphan(step, server, step->now);
+    if (is_being_fetched(server, teller, stand))
+        return;
     if (server->told_at == 0 || step->now - server->told_at > step->config.lease * MS)
         follow_lapse(step, server); /* until its node is heard; one that was heard lately has its lease */
-    if (stand->connections > 0 || stand->number > 0)
-        follow_ask(step, server, REPAIR_STATE, teller);
+    if (stand->connections == 0 && stand->number == 0)
+        return;
+    follow_ask(step, server, REPAIR_STATE, teller);
+    server->sought_number = stand->number;
+    server->sought_sum = stand->digest.all + stand->digest.alive;
 }
 
 void orphans_known(struct step *step, struct peer *peer, const struct wire_known *known)

@@ -4,6 +4,8 @@
  */
 #include "stories.h"
 
+enum { AGENTS = 3000 };
+
 static bool lose_changes_to_n2(struct world *world, int from, int to, const struct wire_message *message)
 {
     (void)world;
@@ -118,5 +120,66 @@ void claimant_silent_while_incomplete(struct world *world)
     want(world, counters_of(world, 2).digest_differences == 0);
     logout(world, 1, "g0", 1);
     logout(world, 1, "g0", 2);
+    world_rest(world);
+}
+
+/* n0 is dead, and n1 and n2 remember what it stated: a newcomer, whose second thread takes so long. */
+static int newcomer_after_death(struct world *world, uint64_t job_ns)
+{
+    given_nodes(world, 3);
+    int g0 = gateway(world, "g0", 1, 0, AGENTS);
+    world_run(world, 2 * SECOND);
+    want(world, alive_on(world, 1, "g0") == AGENTS && alive_on(world, 2, "g0") == AGENTS);
+    world_crash(world, 0);
+    actor_die(world, g0, 0, PRESENCE_REASON_TIMED_OUT);
+    world_run(world, 6 * SECOND);
+    want(world, lapsed_on(world, 1, "g0") && lapsed_on(world, 2, "g0"));
+    int late = world_node(world, "late");
+    world->nodes[late].job_ns = job_ns;
+    world_start(world, late);
+    return late;
+}
+
+static void want_remembered(struct world *world, int node)
+{
+    want(world, step_ready(world->nodes[node].step) && lapsed_on(world, node, "g0"));
+    want(world, server_on(world, node, "g0").connections == AGENTS && counters_of(world, node).states_taken == 1);
+}
+
+/* Until the newcomer has it what they remember differs, so both tell it every two seconds, and it takes longer to be
+ * recorded: it is not begun anew for that. */
+void memory_told_while_it_comes(struct world *world)
+{
+    int late = newcomer_after_death(world, 2 * SECOND);
+    world_run(world, 12 * SECOND);
+    want_remembered(world, late);
+    want(world, counters_of(world, late).chunks_taken == 12);
+    world_rest(world);
+}
+
+static int not_answering;
+
+/* The first that is asked for a state hears no such question. */
+static bool lose_questions_to_first(struct world *world, int from, int to, const struct wire_message *message)
+{
+    (void)world;
+    (void)from;
+    if (message->kind != WIRE_ASK || message->ask.question != WIRE_ASK_STATE) {
+        return true;
+    }
+    not_answering = not_answering < 0 ? to : not_answering;
+    return to != not_answering;
+}
+
+/* Another who tells the same is asked then, long before the first would be given up. */
+void memory_that_does_not_answer(struct world *world)
+{
+    not_answering = -1;
+    int late = newcomer_after_death(world, MILLISECOND);
+    world->network->filter = lose_questions_to_first;
+    world_run(world, 10 * SECOND);
+    want(world, not_answering >= 0);
+    want_remembered(world, late);
+    world->network->filter = NULL;
     world_rest(world);
 }

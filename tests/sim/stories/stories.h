@@ -106,5 +106,7 @@ void survivors_and_newcomer(struct world *world);
 void forgotten_returns(struct world *world);
 void claimant_dies_incomplete(struct world *world);
 void claimant_silent_while_incomplete(struct world *world);
+void memory_told_while_it_comes(struct world *world);
+void memory_that_does_not_answer(struct world *world);
 
 #endif
