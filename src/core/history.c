@@ -10,10 +10,20 @@
 
 #include <assert.h>
 
+/* A large ring stands on huge pages where the system has them: it is written from end to end, and at 4 KiB a page the
+ * first time round would cost more in faults than in changes. */
+static size_t alignment_of(size_t bytes)
+{
+    return bytes < ARENA_CHUNK_BYTES ? _Alignof(max_align_t) : ARENA_CHUNK_BYTES;
+}
+
 bool history_open(struct history *history, const presence_allocator *memory, size_t bytes, uint64_t revision)
 {
-    bytes = bytes < HISTORY_LEAST_BYTES ? HISTORY_LEAST_BYTES : (bytes + 7) & ~(size_t)7;
-    history->ring = memory_take(memory, bytes);
+    size_t step = bytes < ARENA_CHUNK_BYTES ? 8 : ARENA_SPAN_BYTES; /* whole pages of the system, of a large one */
+    if (bytes > SIZE_MAX / 2)
+        return false;
+    bytes = bytes < HISTORY_LEAST_BYTES ? HISTORY_LEAST_BYTES : (bytes + step - 1) / step * step;
+    history->ring = memory->allocate(memory->context, bytes, alignment_of(bytes));
     if (!history->ring)
         return false;
     history->bytes = bytes;
@@ -74,7 +84,7 @@ void history_close(struct history *history, const presence_allocator *memory)
     if (!history->ring)
         return;
     history_clear(history, history->first_revision);
-    memory_give(memory, history->ring, history->bytes);
+    memory->release(memory->context, history->ring, history->bytes, alignment_of(history->bytes));
     history->ring = NULL;
     history->bytes = 0;
 }
