@@ -195,22 +195,25 @@ void ears_gather(struct ears *ears)
     gather(ears, ears->beats);
 }
 
+/* All at once: libnats frees them on a thread of its own, which each by itself would wake once more. */
+static void let_go(struct ears *ears)
+{
+    for (size_t i = 0; i < ears->came_count; i++)
+        natsMsg_Destroy(ears->came[i]);
+    ears->came_count = ears->came_next = 0;
+}
+
 natsMsg *ears_next(struct ears *ears)
 {
-    if (ears->came_next > 0) {
-        natsMsg_Destroy(ears->came[ears->came_next - 1]);
-        ears->came[ears->came_next - 1] = NULL;
-    }
     if (ears->came_next < ears->came_count)
         return ears->came[ears->came_next++];
-    ears->came_count = ears->came_next = 0;
+    let_go(ears);
     return NULL;
 }
 
 void ears_forget_messages(struct ears *ears)
 {
-    while (ears_next(ears))
-        ;
+    let_go(ears);
     ears->more = false;
 }
 

@@ -60,7 +60,7 @@ void ears_know(struct ears *ears, const char *node);
 
 /* Takes what libnats has parsed. */
 void ears_gather(struct ears *ears);
-/* The next message, which lives until the next call; NULL: no more. */
+/* The next message; NULL: no more. All of them live until then, or until they are forgotten. */
 natsMsg *ears_next(struct ears *ears);
 void ears_forget_messages(struct ears *ears);
 

@@ -65,7 +65,7 @@ uint64_t nats_transport_poll(struct nats_transport *transport, uint64_t now, str
 /* Connects, notices loss, reads. *up: whether there is a connection; if it changed the step is to be told before it is
  * given what came. */
 void nats_transport_read(struct nats_transport *transport, uint64_t now, bool readable, bool *up);
-/* The next message that was read, until the call after; NULL: no more. */
+/* The next message that was read; NULL: no more. They live until then. */
 const void *nats_transport_next(struct nats_transport *transport, size_t *length);
 void nats_transport_write(struct nats_transport *transport, uint64_t now);
 
