@@ -4,14 +4,16 @@
  *
  * In three steps: the envelope is looked at by hand, for a message of a newer version, or with a newer body, need not
  * be anything that our generated code understands; the generated code then reads all of it into structs of its own; and
- * from those the plain structs are made, with everything checked that wire.h promises.
+ * from those the plain structs are made, with everything checked that wire.h promises. Changes as our nodes write them
+ * are read straight away instead (changes.c).
  *
  * Keeps true: *message is written only by a decoding that succeeds. Nothing is read behind the bytes, and no more
  * memory is taken than WIRE_MEMORY_FACTOR times their length and a little: a message of nothing but empty parts, which
  * would take far more, is refused for it. Called by the arena's thread. Costs: O(length), with no memory from the
  * system once the arena has grown; `make bench` tells it for a change.
  */
-#include "arena.h"
+#include "bytes.h"
+#include "changes.h"
 
 #include <cluster.pb-c.h>
 
@@ -29,17 +31,37 @@ struct decoder {
 };
 
 static int read_envelope(const uint8_t *at, size_t left);
+static int decode_generally(struct wire_arena *arena, const void *bytes, size_t length, struct wire_message *message);
 static void read_body(struct decoder *decoder, const Presence__Cluster__Message *from, struct wire_message *to);
 static const char *text_of(struct decoder *decoder, const ProtobufCBinaryData *from);
 
+static int look_at(const void *bytes, size_t length)
+{
+    return length > WIRE_MOST_BYTES ? WIRE_E_TOO_LONG : read_envelope(bytes, length);
+}
+
 int wire_decode(struct wire_arena *arena, const void *bytes, size_t length, struct wire_message *message)
 {
-    if (length > WIRE_MOST_BYTES)
-        return WIRE_E_TOO_LONG;
-    int error = read_envelope(bytes, length);
+    int error = look_at(bytes, length);
     if (error)
         return error;
     wire_arena_begin(arena, wire_decoding_allowance(length));
+    if (wire_read_changes(arena, bytes, length, message))
+        return WIRE_OK;
+    return decode_generally(arena, bytes, length, message);
+}
+
+int wire_decode_generally(struct wire_arena *arena, const void *bytes, size_t length, struct wire_message *message)
+{
+    int error = look_at(bytes, length);
+    if (error)
+        return error;
+    wire_arena_begin(arena, wire_decoding_allowance(length));
+    return decode_generally(arena, bytes, length, message);
+}
+
+static int decode_generally(struct wire_arena *arena, const void *bytes, size_t length, struct wire_message *message)
+{
     const Presence__Cluster__Message *from =
         presence__cluster__message__unpack(&arena->generated, length, (const uint8_t *)bytes);
     if (!from)
@@ -55,21 +77,6 @@ int wire_decode(struct wire_arena *arena, const void *bytes, size_t length, stru
 }
 
 /* ----------------------------------------------------------------------------------------------------- envelope -- */
-
-enum { MOST_NUMBER_BYTES = 10 };
-enum wire_type { TYPE_NUMBER = 0, TYPE_64_BITS = 1, TYPE_COUNTED = 2, TYPE_32_BITS = 5 };
-
-/* How many bytes the number takes; 0: it does not end. */
-static size_t read_number(const uint8_t *at, size_t left, uint64_t *number)
-{
-    *number = 0;
-    for (size_t used = 0; used < left && used < MOST_NUMBER_BYTES; used++) {
-        *number |= (uint64_t)(at[used] & 0x7f) << (7 * used);
-        if (!(at[used] & 0x80))
-            return used + 1;
-    }
-    return 0;
-}
 
 /* How many bytes a field of that type has here, *number what it says if it is a number; 0: not the format. */
 static size_t read_field(const uint8_t *at, size_t left, unsigned type, uint64_t *number)

@@ -3,31 +3,20 @@
  * encode.c - a message to the bytes that are sent.
  *
  * The message is laid out in the generated code's structs, in one array for each list, and written by it into a piece
- * of the arena. Texts stay where the caller has them.
+ * of the arena. Texts stay where the caller has them. Changes alone are written by hand (changes.c).
  *
  * Keeps true: what is encoded can be decoded, by the same checks: who states what others would refuse hears of it here.
  * Among it is a list of thousands that say next to nothing each, which decoding has no memory for.
  * Called by the arena's thread. Costs: O(what the message carries); `make bench` tells it for a change.
  */
-#include "arena.h"
+#include "changes.h"
+#include "models.h"
 
 #include <cluster.pb-c.h>
 
 #include <string.h>
 
-/* Decoding lays out the same structs, and for each element takes notes (twice 32 bytes) and makes one of ours. */
-enum { MODELS_SEARCHED = 64, MORE_TO_DECODE = 176 };
-
-_Static_assert(sizeof(struct wire_stand) <= 96 && sizeof(presence_change) <= 96 && sizeof(struct wire_connection) <= 96,
-               "MORE_TO_DECODE holds them");
-
 static const int64_t millisecond = 1000000;
-
-struct model {
-    const char *name;
-    size_t length;
-    uint64_t ends; /* its first and last bytes, for a quick look */
-};
 
 /* The first thing that was wrong is what an encoding answers. */
 struct encoder {
@@ -36,7 +25,6 @@ struct encoder {
     Presence__Cluster__Claim claim; /* of the body, and the body itself */
     union {
         Presence__Cluster__Beat beat;
-        Presence__Cluster__Changes changes;
         Presence__Cluster__Activity activity;
         Presence__Cluster__Ask ask;
         Presence__Cluster__Chunk chunk;
@@ -44,11 +32,8 @@ struct encoder {
         Presence__Cluster__Forget forget;
         Presence__Cluster__Evidence evidence;
     };
-    ProtobufCBinaryData *models; /* of changes or values, as they are listed */
-    size_t model_count;
-    struct model recent[MODELS_SEARCHED]; /* the last ones, model i at i % MODELS_SEARCHED */
-    uint32_t last_model;
-    size_t elements; /* of the lists of the body */
+    struct model_list models; /* of values */
+    size_t elements;          /* of the lists of the body */
 };
 
 static void write_body(struct encoder *encoder, const struct wire_message *from, Presence__Cluster__Message *to);
@@ -57,6 +42,8 @@ static ProtobufCBinaryData bytes_of(const char *text);
 int wire_encode(struct wire_arena *arena, const struct wire_message *message, const void **bytes, size_t *length)
 {
     wire_arena_begin(arena, SIZE_MAX);
+    if (message->kind == WIRE_CHANGES)
+        return wire_write_changes(arena, message, bytes, length);
     struct encoder encoder;
     encoder.arena = arena; /* the rest is set where it is used: the models are not worth zeroing for a beat */
     encoder.error = WIRE_OK;
@@ -72,7 +59,7 @@ int wire_encode(struct wire_arena *arena, const struct wire_message *message, co
     if (size > WIRE_MOST_BYTES)
         return WIRE_E_TOO_LONG;
     size_t laid_out = SIZE_MAX - arena->left_bytes;
-    if (laid_out + encoder.elements * MORE_TO_DECODE > wire_decoding_allowance(size))
+    if (laid_out + encoder.elements * WIRE_MORE_TO_DECODE > wire_decoding_allowance(size))
         return WIRE_E_MALFORMED;
     uint8_t *room = wire_arena_take(arena, size);
     if (!room)
@@ -160,48 +147,6 @@ static presence_time base_of(struct times times)
     return times.count ? *times.first : 0;
 }
 
-/* ------------------------------------------------------------------------------------------------------- models -- */
-
-static void begin_models(struct encoder *encoder, size_t most)
-{
-    encoder->models = take_array(encoder, most, sizeof *encoder->models);
-    encoder->model_count = 0;
-    encoder->last_model = 0;
-}
-
-static uint64_t ends_of(const char *name, size_t length)
-{
-    uint32_t first = 0, last = 0;
-    size_t some = length < sizeof first ? length : sizeof first;
-    memcpy(&first, name, some);
-    memcpy(&last, name + length - some, some);
-    return (uint64_t)first << 32 | last;
-}
-
-static bool is_model(const struct model *model, const char *name, size_t length, uint64_t ends)
-{
-    return model->ends == ends && model->length == length &&
-           (model->name == name || memcmp(model->name, name, length) == 0);
-}
-
-/* The number that a model is listed under; it is listed if it is not among the last ones. */
-static uint32_t model_number(struct encoder *encoder, const char *name)
-{
-    name = name ? name : "";
-    size_t length = strlen(name), known = encoder->model_count;
-    uint64_t ends = ends_of(name, length);
-    if (known > 0 && is_model(&encoder->recent[encoder->last_model % MODELS_SEARCHED], name, length, ends))
-        return encoder->last_model;
-    size_t oldest = known > MODELS_SEARCHED ? known - MODELS_SEARCHED : 0;
-    for (size_t number = oldest; number < known; number++)
-        if (is_model(&encoder->recent[number % MODELS_SEARCHED], name, length, ends))
-            return encoder->last_model = (uint32_t)number;
-    encoder->models[known] = bytes_of(name);
-    encoder->recent[known % MODELS_SEARCHED] = (struct model){.name = name, .length = length, .ends = ends};
-    encoder->model_count = known + 1;
-    return encoder->last_model = (uint32_t)known;
-}
-
 /* ------------------------------------------------------------------------------------------------------- bodies -- */
 
 static Presence__Cluster__Stand **write_stands(struct encoder *encoder, const struct wire_stand *from, size_t count)
@@ -243,52 +188,6 @@ static void write_beat(struct encoder *encoder, const struct wire_beat *from, Pr
     to->stands = write_stands(encoder, from->stands, from->count);
     to->n_stands = from->count;
     to->memory = from->memory;
-}
-
-static void write_change(struct encoder *encoder, const presence_change *from, Presence__Cluster__Change *to)
-{
-    *to = (Presence__Cluster__Change)PRESENCE__CLUSTER__CHANGE__INIT;
-    to->kind = (Presence__Cluster__Kind)from->kind;
-    to->time = from->time;
-    switch (from->kind) {
-    case PRESENCE_CHANGE_CONNECT:
-        to->id = from->value.connection_id;
-        to->model = model_number(encoder, from->value.model);
-        to->agent = bytes_of(from->value.agent);
-        to->data = bytes_of(from->value.user_data);
-        to->controller = from->value.controller_agent;
-        break;
-    case PRESENCE_CHANGE_DISCONNECT:
-        to->id = from->value.connection_id;
-        break;
-    case PRESENCE_CHANGE_DOWN:
-        to->reason = reason_of(encoder, from->reason);
-        break;
-    case PRESENCE_CHANGE_COMPLETE:
-        break;
-    default:
-        fail(encoder, WIRE_E_MALFORMED);
-        break;
-    }
-}
-
-static void write_changes(struct encoder *encoder, const struct wire_changes *from, Presence__Cluster__Changes *to)
-{
-    size_t count = from->count;
-    expect(encoder, count == 0 || (from->first > 0 && from->first <= UINT64_MAX - (count - 1)));
-    encoder->elements = count;
-    begin_models(encoder, count);
-    Presence__Cluster__Change *changes = take_array(encoder, count, sizeof *changes);
-    Presence__Cluster__Change **pointers = take_array(encoder, count, sizeof(Presence__Cluster__Change *));
-    for (size_t i = 0; i < count && changes && pointers; i++)
-        write_change(encoder, &from->changes[i], pointers[i] = &changes[i]);
-    to->server = bytes_of(from->server);
-    to->claim = write_claim(&from->claim, &encoder->claim);
-    to->first = from->first;
-    to->models = encoder->models;
-    to->n_models = encoder->model_count;
-    to->changes = pointers;
-    to->n_changes = count;
 }
 
 static void write_activity(struct encoder *encoder, const struct wire_activity *from, Presence__Cluster__Activity *to)
@@ -345,7 +244,7 @@ static void write_value(struct encoder *encoder, const presence_value *from, pre
     expect(encoder, from->status == PRESENCE_ALIVE || from->status == PRESENCE_MISSING);
     *to = (Presence__Cluster__Value)PRESENCE__CLUSTER__VALUE__INIT;
     to->id = from->connection_id;
-    to->model = model_number(encoder, from->model);
+    to->model = models_number(&encoder->models, from->model);
     to->agent = bytes_of(from->agent);
     to->data = bytes_of(from->user_data);
     to->controller = from->controller_agent;
@@ -357,7 +256,7 @@ static void write_chunk(struct encoder *encoder, const struct wire_chunk *from, 
 {
     size_t count = from->count;
     encoder->elements = count;
-    begin_models(encoder, count);
+    models_begin(&encoder->models, take_array(encoder, count, sizeof *encoder->models.at));
     Presence__Cluster__Value *values = take_array(encoder, count, sizeof *values);
     Presence__Cluster__Value **pointers = take_array(encoder, count, sizeof(Presence__Cluster__Value *));
     if (pointers)
@@ -374,8 +273,8 @@ static void write_chunk(struct encoder *encoder, const struct wire_chunk *from, 
     to->index = from->index;
     to->last = from->last;
     to->connections = from->connections;
-    to->models = encoder->models;
-    to->n_models = encoder->model_count;
+    to->models = encoder->models.at;
+    to->n_models = encoder->models.count;
     to->values = pointers;
     to->n_values = count;
 }
@@ -419,11 +318,6 @@ static void write_body(struct encoder *encoder, const struct wire_message *from,
         to->beat = &encoder->beat;
         encoder->beat = (Presence__Cluster__Beat)PRESENCE__CLUSTER__BEAT__INIT;
         write_beat(encoder, &from->beat, to->beat);
-        break;
-    case WIRE_CHANGES:
-        to->changes = &encoder->changes;
-        encoder->changes = (Presence__Cluster__Changes)PRESENCE__CLUSTER__CHANGES__INIT;
-        write_changes(encoder, &from->changes, to->changes);
         break;
     case WIRE_ACTIVITY:
         to->activity = &encoder->activity;

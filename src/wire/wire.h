@@ -170,6 +170,8 @@ void wire_arena_reset(struct wire_arena *arena);
 
 /* *message lies in the arena until it is reset. MALFORMED, VERSION, UNKNOWN, TOO_LONG, NO_MEMORY. */
 int wire_decode(struct wire_arena *arena, const void *bytes, size_t length, struct wire_message *message);
+/* The same by the generated code alone, which reads all that can be read: for comparing. */
+int wire_decode_generally(struct wire_arena *arena, const void *bytes, size_t length, struct wire_message *message);
 
 /* The encoded message: *bytes lies in the arena until it is reset. NULL strings read as "". TOO_LONG, NO_MEMORY; and
  * MALFORMED for what decoding would refuse. Models of changes and chunks are listed once; O(count) where neighbours

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * fuzz_wire.c - any bytes as a message of another node: refused, or a message that can be said and heard again as the
- * same; what was refused left nothing behind, and no more memory was taken than is promised.
+ * same; what was refused left nothing behind, and no more memory was taken than is promised. What is read by hand is
+ * what the generated code reads.
  *
  * Linked with libFuzzer, or with replay.c. Cost: some microseconds, and as much memory as 40 times the input.
  */
@@ -53,6 +54,20 @@ static void say_and_hear(const presence_allocator *memory, const struct wire_mes
     wire_arena_free(in);
 }
 
+static void compare(const presence_allocator *memory, const uint8_t *bytes, size_t length, int error,
+                    const struct wire_message *message)
+{
+    struct wire_arena *arena = wire_arena_new_from(memory);
+    struct wire_message general;
+    must(arena != NULL);
+    int code = wire_decode_generally(arena, bytes, length, &general);
+    if (code == WIRE_OK && error == WIRE_OK)
+        must(difference_of(message, &general, 1) == NULL);
+    else if (code != error) /* the generated code needs more memory */
+        must(error == WIRE_OK && code == WIRE_E_MALFORMED && elements_of(message) > ELEMENTS_THAT_CAN_BE_SAID);
+    wire_arena_free(arena);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
 {
     struct test_allocator allocator = {0};
@@ -68,6 +83,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
         must(error >= WIRE_E_TOO_LONG && memcmp(&before, &message, sizeof message) == 0);
     else
         say_and_hear(&memory, &message);
+    compare(&memory, bytes, length, error, &message);
     wire_arena_free(arena);
     test_allocator_must_be_empty(&allocator);
     return 0;

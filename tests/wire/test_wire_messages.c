@@ -230,6 +230,79 @@ static void changes_say_only_what_their_kind_needs(void **state)
     assert_int_equal(heard->changes.changes[0].value.connection_id, 5);
 }
 
+/* ----------------------------------------------------------------------------------------- by hand or generated -- */
+
+static uint64_t next_random(void)
+{
+    static uint64_t state = 1;
+    state = state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return state >> 33;
+}
+
+static const char *any_of(const char *const *names, size_t count)
+{
+    return names[next_random() % count];
+}
+
+static presence_change any_change(void)
+{
+    static const char *const names[] = {"a", "an agent with a longer name than most of them have", "", "b", "c"};
+    static const uint64_t numbers[] = {0, 1, 127, 128, 300, UINT32_MAX, UINT64_MAX, UINT64_C(1) << 63};
+    presence_change change = {.kind = (presence_change_kind)(1 + next_random() % 4),
+                              .reason = PRESENCE_REASON_DRAINED,
+                              .time = times[next_random() % (sizeof times / sizeof times[0])],
+                              .value = {.model = any_of(names, 5),
+                                        .agent = any_of(names, 5),
+                                        .user_data = any_of(names, 5),
+                                        .connection_id = numbers[next_random() % 8],
+                                        .controller_agent = next_random() % 2}};
+    return change;
+}
+
+/* The same whichever way it is read, message or error. */
+static void expect_both_ways_agree(struct exchange *exchange, const uint8_t *bytes, size_t length)
+{
+    struct wire_message general;
+    int error = hear(exchange, bytes, length);
+    wire_arena_reset(exchange->out);
+    assert_int_equal(wire_decode_generally(exchange->out, bytes, length, &general), error);
+    if (!error)
+        expect_same(&exchange->heard, &general);
+}
+
+/* Whole ones, and ones of which a byte is another or the end is missing. */
+static void changes_are_read_as_the_generated_code_reads_them(void **state)
+{
+    enum { ROUNDS = 300, WOUNDS = 30, MOST = 12, MOST_BYTES = 4096 };
+    struct exchange *exchange = *state;
+    for (int round = 0; round < ROUNDS; round++) {
+        presence_change changes[MOST];
+        uint8_t bytes[MOST_BYTES];
+        struct wire_message message = {.node = "node-a",
+                                       .run = next_random(),
+                                       .kind = WIRE_CHANGES,
+                                       .changes = {.server = next_random() % 8 ? "s" : "",
+                                                   .claim = {next_random() % 3, next_random() % 300, next_random()},
+                                                   .first = 1 + next_random() % 1000,
+                                                   .changes = changes,
+                                                   .count = next_random() % MOST}};
+        for (size_t i = 0; i < message.changes.count; i++)
+            changes[i] = any_change();
+        assert_int_equal(say(exchange, &message), WIRE_OK);
+        size_t length = exchange->length;
+        assert_true(length > 0 && length <= MOST_BYTES);
+        memcpy(bytes, exchange->bytes, length);
+        expect_both_ways_agree(exchange, bytes, length);
+        for (int wound = 0; wound < WOUNDS; wound++) {
+            size_t at = next_random() % length;
+            uint8_t was = bytes[at];
+            bytes[at] = (uint8_t)(next_random() % 4 ? was ^ 1U << next_random() % 8 : next_random());
+            expect_both_ways_agree(exchange, bytes, next_random() % 4 ? length : at);
+            bytes[at] = was;
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -246,6 +319,7 @@ int main(void)
         story(models_that_look_alike_are_told_apart),
         story(changes_are_numbered_from_the_first),
         story(changes_say_only_what_their_kind_needs),
+        story(changes_are_read_as_the_generated_code_reads_them),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
