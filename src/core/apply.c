@@ -60,13 +60,32 @@ static int apply_locked(struct presence_recorder *recorder, uint32_t server, con
     }
 }
 
-static int check_change(const struct presence_recorder *recorder, const presence_change *change, struct facts *facts,
-                        presence_error *error)
+/* The facts of a connect whose model is the one that the connect before names, in the same place; false: something is
+ * wrong with it. */
+static bool facts_of_same_model(const struct presence_recorder *recorder, const presence_value *value,
+                                const struct facts *before, struct facts *facts)
+{
+    struct facts same = {.model = before->model, .model_hash = before->model_hash};
+    if (text_check_name(value->agent, &same.agent) || text_check_data(value->user_data, &same.data))
+        return false;
+    same.id = value->connection_id;
+    same.controller = value->controller_agent;
+    same.agent_hash = text_hash(recorder->secret, same.agent.bytes, same.agent.length);
+    *facts = same;
+    return true;
+}
+
+/* `before`: the facts of the connect before, or NULL. */
+static int check_change(const struct presence_recorder *recorder, const presence_change *change,
+                        const struct facts *before, struct facts *facts, presence_error *error)
 {
     if (change->number == 0)
         return recorder_error(error, PRESENCE_E_INVALID, "the number of a change is 0");
     switch (change->kind) {
     case PRESENCE_CHANGE_CONNECT:
+        if (before && before->model.bytes == change->value.model &&
+            facts_of_same_model(recorder, &change->value, before, facts))
+            return PRESENCE_OK;
         return recorder_facts(recorder, &change->value, facts, -1, error);
     case PRESENCE_CHANGE_DISCONNECT:
     case PRESENCE_CHANGE_COMPLETE:
@@ -119,7 +138,7 @@ int presence_replica_apply(presence_recorder *recorder, const char *server, cons
         return code;
     if (!claim || !change)
         return recorder_error(error, PRESENCE_E_INVALID, "claim or change is missing");
-    code = check_change(recorder, change, &facts, error);
+    code = check_change(recorder, change, NULL, &facts, error);
     if (code)
         return code;
     uint32_t number;
@@ -204,10 +223,14 @@ int presence_replica_apply_many(presence_recorder *recorder, const char *server,
     while (*taken < count) {
         int wrong = PRESENCE_OK;
         batch.changes = changes + *taken;
+        const struct facts *before = NULL;
         for (batch.count = 0; batch.count < GROUP && *taken + batch.count < count; batch.count++) {
-            wrong = check_change(recorder, &batch.changes[batch.count], &batch.facts[batch.count], error);
+            struct facts *facts = &batch.facts[batch.count];
+            wrong = check_change(recorder, &batch.changes[batch.count], before, facts, error);
             if (wrong)
                 break;
+            if (batch.changes[batch.count].kind == PRESENCE_CHANGE_CONNECT)
+                before = facts;
         }
         size_t done = 0;
         bool complete = false;
