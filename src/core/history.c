@@ -10,6 +10,8 @@
 
 #include <assert.h>
 
+enum { LINE_BYTES = 64, AHEAD_BYTES = 320 };
+
 /* A large ring stands on huge pages where the system has them: it is written from end to end, and at 4 KiB a page the
  * first time round would cost more in faults than in changes. */
 static size_t alignment_of(size_t bytes)
@@ -117,6 +119,16 @@ static size_t put(char **to, const char *from)
     return length;
 }
 
+/* What stands at the head of a large ring was touched last one round ago: the lines of the next record are asked for,
+ * and with them the oldest record, which goes for it. */
+static void prefetch_next(const struct history *history)
+{
+    const char *next = history->ring + history->head % history->bytes;
+    size_t left = history->bytes - history->head % history->bytes;
+    for (size_t ahead = 0; ahead < AHEAD_BYTES && ahead < left; ahead += LINE_BYTES)
+        __builtin_prefetch(next + ahead, 1);
+}
+
 struct history_record *history_append(struct history *history, const struct history_record *record,
                                       const presence_value *value)
 {
@@ -143,6 +155,7 @@ struct history_record *history_append(struct history *history, const struct hist
     if (position / stretch != (history->head + bytes) / stretch || position == 0)
         history->marks[(position / stretch) % HISTORY_MARKS] = (struct history_mark){position, fresh->revision};
     history->head += bytes;
+    prefetch_next(history);
     return fresh;
 }
 
