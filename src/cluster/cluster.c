@@ -28,10 +28,11 @@
 _Static_assert((int)PRESENCE_NODE_BYTES == (int)STEP_NODE_BYTES, "a node's name is as long for programs as inside");
 
 enum {
-    MOST_NOTES = 1000,     /* lines of log that wait for the callback */
-    GOODBYE_MS = 500,      /* how long leaving waits for NATS */
-    INTERRUPT_MS = 1000,   /* then the thread is stuck in TLS, and is freed from it */
-    FULL_TRANSPORT_MS = 10 /* how often to look while what waits is to become less: writing wakes us as a rule */
+    MOST_NOTES = 1000,      /* lines of log that wait for the callback */
+    GOODBYE_MS = 500,       /* how long leaving waits for NATS */
+    INTERRUPT_MS = 1000,    /* then the thread is stuck in TLS, and is freed from it */
+    FULL_TRANSPORT_MS = 10, /* how often to look while what waits is to become less: writing wakes us as a rule */
+    REST_US = 1000          /* while many changes are stated: so long they are gathered before the next message */
 };
 
 enum note_kind { NOTE_LOG, NOTE_SUPERSEDED, NOTE_REFUSED };
@@ -205,7 +206,9 @@ static bool wait_for_work(struct presence_cluster *cluster, uint64_t due)
     struct pollfd descriptors[FD_COUNT] = {{.fd = cluster->wake, .events = POLLIN}, {.fd = -1}, {.fd = -1}};
     uint64_t now = cluster_now();
     uint64_t transport_due = nats_transport_poll(cluster->transport, now, &descriptors[FD_NATS]);
-    if (nats_transport_waiting(cluster->transport) < STEP_MOST_WAITING)
+    if (now < cluster->rests_until)
+        due = due < cluster->rests_until ? due : cluster->rests_until;
+    else if (nats_transport_waiting(cluster->transport) < STEP_MOST_WAITING)
         descriptors[FD_RECORDER] = (struct pollfd){.fd = step_descriptor(cluster->step), .events = POLLIN};
     else if (due < now + FULL_TRANSPORT_MS * MS)
         due = now + FULL_TRANSPORT_MS * MS; /* it has more to send, but must not yet */
@@ -249,6 +252,7 @@ static uint64_t turn(struct presence_cluster *cluster, bool readable)
     for (struct step_job *job; (job = jobs_take(&cluster->jobs));)
         step_applied(cluster->step, cluster_now(), job);
     due = step_run(cluster->step, cluster_now());
+    cluster->rests_until = step_rests(cluster->step) ? cluster_now() + REST_US * UINT64_C(1000) : 0;
     note_changes(cluster);
     bool refused = cluster->is_refused;
     struct note *notes = take_notes(cluster);

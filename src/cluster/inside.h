@@ -32,6 +32,7 @@
 enum {
     ECHOES = 64,           /* own beats under way that are remembered */
     STATEMENTS_MOST = 512, /* read at once */
+    STATEMENTS_BUSY = 64,  /* so many at once, and more will have come in a moment */
     JOINING_TAG = 1        /* of a newcomer's question what is remembered, and of its answer */
 };
 
@@ -154,6 +155,7 @@ struct step {
     uint64_t next_sweep;  /* of what goes by time: settle, repairs, orphans */
     uint64_t next_bury;
     bool statements_lagged;
+    bool rests;               /* the last read found many statements, if not all that it could take */
     presence_statement *read; /* STATEMENTS_MOST */
     struct batch *batches;    /* open */
     struct active *active;

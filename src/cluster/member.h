@@ -37,6 +37,7 @@ struct presence_cluster {
     struct nats_transport *transport;
     struct jobs jobs;
     _Atomic uint64_t last_turn; /* of the thread, to see that it is not stuck */
+    uint64_t rests_until;       /* the thread's: it does not ask the recorder before */
 
     pthread_mutex_t lock;   /* of what follows, and of every call of the step */
     pthread_cond_t changed; /* ready, refused, an answer came, the thread ended */

@@ -5,7 +5,8 @@
  *   H  A claim takes a turn above every claim of the server that is known here. What is stated here of a server that
  *      nobody claims is claimed as soon as this node is ready: before, it could not know of a larger one. A session
  *      does not wait for that; if a larger claim of the same life is heard after all, it takes a larger turn, once.
- *   I  Changes go out in the order of their numbers, at once when idle, in batches when busy.
+ *   I  Changes go out in the order of their numbers, at once when idle, in batches when busy: who calls then rests for
+ *      a moment (step_rests).
  *   J  A change that cannot be told one by one (a whole list) is told as a number without changes: take the state.
  *   K  A larger claim of a living node is yielded to, and never fought. The memory of a larger claim whose node was
  *      not heard for a lease is answered by a larger turn in the same life; a newer life is yielded to all the same.
@@ -313,11 +314,8 @@ static void send_whole(struct step *step, struct server *server, const presence_
     beat_hasten(step, MS);
 }
 
-static void send_statement(struct step *step, const presence_statement *statement)
+static void send_statement_of(struct step *step, struct server *server, const presence_statement *statement)
 {
-    struct server *server = server_find_or_add(step, statement->server);
-    if (!server)
-        return;
     if (statement->whole && server->role != THEIRS)
         server->active_mark = statement->change.time; /* all are stamped with it, and who follows takes all */
     if (claim_is_none(&statement->claim)) {
@@ -338,6 +336,16 @@ static void send_statement(struct step *step, const presence_statement *statemen
         return;
     batch->changes[batch->count++] = statement->change;
     batch->bytes += wire_change_bytes(&statement->change);
+}
+
+/* `last`: the server of the statement before, or NULL; neighbours often have the same. Gives this one's. */
+static struct server *send_statement(struct step *step, const presence_statement *statement, struct server *last)
+{
+    struct server *server =
+        last && strcmp(last->name, statement->server) == 0 ? last : server_find_or_add(step, statement->server);
+    if (server)
+        send_statement_of(step, server, statement);
+    return server;
 }
 
 /* Claims that others of this process made (the recorder knows them, we do not), and what lies unclaimed. */
@@ -386,6 +394,8 @@ void ours_scan(struct step *step)
 bool ours_pump(struct step *step)
 {
     size_t count = 0;
+    struct server *server = NULL;
+    step->rests = false;
     if (step->statements_lagged)
         ours_scan(step);
     if (!step_may_send_bulk(step) && step->link)
@@ -394,8 +404,9 @@ bool ours_pump(struct step *step)
     if (code == PRESENCE_E_LAGGED)
         step->statements_lagged = true;
     for (size_t i = 0; i < count; i++)
-        send_statement(step, &step->read[i]);
+        server = send_statement(step, &step->read[i], server);
     batches_flush(step); /* their strings live until the next read */
+    step->rests = count >= STATEMENTS_BUSY && count < STATEMENTS_MOST;
     return count > 0 || code == PRESENCE_E_LAGGED;
 }
 

@@ -150,6 +150,11 @@ int step_descriptor(const struct step *step)
     return presence_statement_fd(step->statements);
 }
 
+bool step_rests(const struct step *step)
+{
+    return step->rests;
+}
+
 /* ------------------------------------------------------------------------------------------------------- sending -- */
 
 static bool encode(struct step *step, struct wire_message *message, const void **bytes, size_t *length)
@@ -355,7 +360,7 @@ uint64_t step_run(struct step *step, uint64_t now)
     note_pause(step);
     if (step->left)
         return NEVER;
-    bool more = ours_pump(step);
+    bool more = ours_pump(step) && !step->rests;
     uint64_t due = beat_judge(step);
     if (step->next_sweep <= step->now) {
         sweep(step);

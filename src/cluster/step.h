@@ -134,6 +134,9 @@ void step_receive(struct step *step, uint64_t now, const void *bytes, size_t len
 uint64_t step_run(struct step *step, uint64_t now);
 /* Readable when the recorder has changes to send. */
 int step_descriptor(const struct step *step);
+/* After step_run: it sent many of them, and has read almost all. Who leaves the descriptor alone for a moment sends
+ * what comes meanwhile in one message, not in several. */
+bool step_rests(const struct step *step);
 /* The transport has a connection, or has lost it. It begins without. */
 void step_link(struct step *step, uint64_t now, bool up);
 

@@ -16,7 +16,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-enum { STRETCH_BYTES = 64 * 1024, RECORDS_A_LOCK = 256 };
+enum { STRETCH_BYTES = 128 * 1024, RECORDS_A_LOCK = 512 };
 
 struct presence_statement_reader {
     struct presence_recorder *recorder;

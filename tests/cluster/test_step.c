@@ -224,6 +224,31 @@ static void what_one_node_states_all_know(void **state)
                      PRESENCE_E_STALE);
 }
 
+/* Of many changes the next are worth waiting for; of few, or while there are more to read, nothing is. */
+static void many_changes_are_worth_a_rest(void **state)
+{
+    struct world *world = *state;
+    struct node *node = &world->nodes[0];
+    connects(node, "gw", "a", 1);
+    pass(world, 20);
+    assert_false(step_rests(node->step));
+    for (uint64_t id = 2; id <= 11; id++)
+        connects(node, "gw", "b", id);
+    assert_true(step_run(node->step, world->now) <= world->now);
+    assert_false(step_rests(node->step));
+    for (uint64_t id = 101; id <= 400; id++)
+        connects(node, "gw", "b", id);
+    assert_true(step_run(node->step, world->now) > world->now);
+    assert_true(step_rests(node->step));
+    for (uint64_t id = 1001; id <= 3000; id++)
+        connects(node, "gw", "c", id);
+    assert_true(step_run(node->step, world->now) <= world->now);
+    assert_false(step_rests(node->step));
+    pass(world, 20);
+    everybody_says(world, "c", PRESENCE_ALIVE);
+    assert_false(step_rests(node->step));
+}
+
 /* What waits to be read was stated before the claim: each of it is no reason for another one. */
 static void many_connects_before_a_claim_are_claimed_once(void **state)
 {
@@ -501,6 +526,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_one_node_states_all_know, setup, teardown),
+        cmocka_unit_test_setup_teardown(many_changes_are_worth_a_rest, setup, teardown),
         cmocka_unit_test_setup_teardown(many_connects_before_a_claim_are_claimed_once, setup, teardown),
         cmocka_unit_test_setup_teardown(what_was_missed_is_told_in_few_messages, setup, teardown),
         cmocka_unit_test_setup_teardown(a_whole_list_arrives, setup, teardown),
