@@ -30,7 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MOST_WORDS = 8, WAIT_MS = 20000, LOOK_US = 200, HISTORY_BYTES = 64 << 20 };
+enum { MOST_WORDS = 8, WAIT_MS = 20000, LOOK_US = 1000, HISTORY_BYTES = 64 << 20 };
 
 #define BILLION UINT64_C(1000000000)
 
@@ -127,19 +127,34 @@ static void do_leave(char **words)
 
 /* ------------------------------------------------------------------------------------------------------- stating -- */
 
+/* "machine-9" becomes "machine-10", in place: printing each anew would be a part of what is measured. */
+static void count_up(char *name)
+{
+    size_t at = strlen(name);
+    while (name[at - 1] == '9')
+        name[--at] = '0';
+    if (name[at - 1] >= '0' && name[at - 1] < '9') {
+        name[at - 1]++;
+        return;
+    }
+    memmove(name + at + 1, name + at, strlen(name + at) + 1);
+    name[at] = '1';
+}
+
 static void *connect_at_a_pace(void *argument)
 {
     struct work *work = argument;
     char agent[32], data[32] = "";
+    snprintf(agent, sizeof agent, "machine-%llu", (unsigned long long)work->first);
     work->began = now_ns();
     for (uint64_t i = 0; i < work->count; i++) {
         if (work->rate > 0)
             sleep_until(work->began + i * BILLION / work->rate);
-        unsigned long long id = work->first + i;
-        snprintf(agent, sizeof agent, "machine-%llu", id);
         if (work->rate > 0)
             snprintf(data, sizeof data, "%llu", (unsigned long long)now_ns());
-        must(presence_recorder_connect(node.recorder, work->server, "model", agent, id, false, data), "connect");
+        must(presence_recorder_connect(node.recorder, work->server, "model", agent, work->first + i, false, data),
+             "connect");
+        count_up(agent);
     }
     work->ended = now_ns();
     return NULL;
