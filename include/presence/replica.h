@@ -194,6 +194,27 @@ PRESENCE_API void presence_statement_reader_free(presence_statement_reader *read
 PRESENCE_API presence_connections *presence_replica_state(presence_recorder *recorder, const char *server,
                                                           presence_server_description *description);
 
+/* What became of a server since a revision, for who holds it as it was then or later: *view is of the connections that
+ * were stated after it, with the statuses that were stated; gone[0..*gone_count-1] are ids that were disconnected after
+ * it, of which some may be in the view again, and some may stand there twice. What neither tells is as it was, but
+ * missing where *description tells a floor above the number then known. Consistent with *description, as
+ * presence_replica_state. To know a revision for a number: what was stated after a number that was read after a
+ * revision was stated after that revision.
+ * LAGGED: not known any more, a whole list was stated since, more than `most` are gone, or something of an older claim
+ * is here: send the whole state. NOT_FOUND, DISABLED, INVALID, NO_MEMORY. O(departures since then) under the mutex. */
+PRESENCE_API int presence_replica_difference(presence_recorder *recorder, const char *server, uint64_t revision,
+                                             presence_server_description *description, uint64_t *gone, size_t most,
+                                             size_t *gone_count, presence_connections **view);
+/* Makes the origin's state of what is here at number `since` or later, by such a difference. *state is the origin's
+ * description: claim, number, floor with its reason and time, connections and digest are looked at. Staged beside other
+ * writers and visible in one step, and only if it comes to the same digest; else, and where another number or another
+ * claim is here, GAP: take the whole state. A smaller claim, or a smaller number than is here: STALE. Other errors as
+ * update_server. O(values + gone), and a look at each connection of the server. */
+PRESENCE_API int presence_replica_apply_difference(presence_recorder *recorder, const char *server, uint64_t since,
+                                                   const presence_server_description *state,
+                                                   const presence_value *values, size_t count, const uint64_t *gone,
+                                                   size_t gone_count, presence_error *error);
+
 #ifdef __cplusplus
 }
 #endif

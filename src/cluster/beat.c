@@ -47,6 +47,7 @@ void beat_send(struct step *step, bool leaving)
                              .stands = stands,
                              .memory = orphans_memory(step)};
     step->echoes[beat.sequence % ECHOES] = (struct echo){beat.sequence, beat.nonce, step->now};
+    uint64_t revision = presence_recorder_revision(step->recorder); /* before the numbers */
     size_t ours = count_ours(step);
     beat.parts = (uint32_t)(ours / STANDS_A_PART + 1);
     for (struct server *server = step->servers; server; server = server->next) {
@@ -54,6 +55,7 @@ void beat_send(struct step *step, bool leaving)
         if (server->role != OURS || !server_describe(step, server, &known))
             continue;
         describe_stand(server->name, &known, &stands[beat.count++]);
+        transfer_note(server, &known, revision);
         if (beat.count == STANDS_A_PART) {
             send_part(step, &beat);
             beat.part++;

@@ -70,6 +70,9 @@ static void ask_now(struct step *step, struct server *server)
         message.ask.question = WIRE_ASK_STATE;
         message.ask.missing = ranges;
         message.ask.missing_count = intake_missing(server, ranges, RANGES_MOST, &message.ask.transfer);
+        message.ask.difference =
+            server->intake ? intake_is_difference(server) : intake_may_differ(step, server, &known);
+        message.ask.after = message.ask.difference ? known.number : 0;
     }
     server->asked_at = step->now;
     server->asked_number = known.number;
@@ -167,6 +170,7 @@ bool follow_claim(struct step *step, struct server *server, const presence_claim
     server_orphan(step, server, holder ? 0 : step->now);
     server->last_word = false;
     server->behind = server->needed = 0;
+    server->mistrusted = false;
     server->told = (struct wire_stand){.claim = *claim};
     server->is_told = false;
     server->told_sequence = holder ? holder->sequence : 0;
@@ -260,6 +264,7 @@ void follow_check(struct step *step, struct server *server, bool from_beat)
             step_say(step, STEP_WARNING, "digest", "server %s differs from what %s holds at number %llu", server->name,
                      server->holder->node, (unsigned long long)known.number);
     }
+    server->mistrusted = true;
     take_whole(step, server);
 }
 

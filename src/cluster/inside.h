@@ -66,6 +66,7 @@ struct held { /* a message that came too early */
 struct intake;
 struct fill;
 struct transfer;
+struct marks;
 struct batch;
 
 struct server {
@@ -97,7 +98,8 @@ struct server {
     uint64_t mark; /* the recorder's, of before the claim; of the first, if it was taken again before complete */
     bool retaken;  /* it was: what was not stated since the mark goes when the settle time is over */
     struct batch *batch;
-    struct transfer *transfer;
+    struct transfer *transfer, *difference; /* of its whole state; of what came since a number */
+    struct marks *marks;                    /* which numbers are known to be how old */
     /* THEIRS: a repair under way */
     enum repair repair;
     unsigned tries;
@@ -108,6 +110,7 @@ struct server {
     struct fill *fill; /* the state that comes is recorded piece by piece */
     bool applying;     /* a whole state is being recorded, or pieces of one: what else comes has to wait */
     bool gathers;      /* it could not be, and is gathered before it is recorded */
+    bool mistrusted;   /* what is here is not what its number says: only a whole state will do */
     struct held *held, **held_end;
     size_t held_bytes;
     uint64_t corrected; /* when a claim was last put right: not more often than each interval */
@@ -231,6 +234,9 @@ void batch_free(struct server *server);
 void transfer_ask(struct step *step, struct server *server, const struct wire_ask *ask);
 bool transfer_run(struct step *step); /* sends some chunks; true: there are more to send */
 void transfer_drop(struct step *step, struct server *server);
+/* What is stated from now on was stated after this revision, which the recorder had before it was at that number. */
+void transfer_note(struct server *server, const presence_server_description *known, uint64_t revision);
+void transfer_forget(struct server *server); /* those notes */
 
 /* ----------------------------------------------------------------------------------------------------------- follow */
 
@@ -251,7 +257,7 @@ void held_drop(struct server *server);
 
 /* ----------------------------------------------------------------------------------------------------------- intake */
 
-void intake_chunk(struct step *step, struct peer *peer, const struct wire_chunk *chunk);
+void intake_chunk(struct step *step, struct peer *peer, const struct wire_chunk *chunk, bool difference);
 void intake_drop(struct step *step, struct server *server);
 void intake_forget(struct server *server);        /* drops it for good, with its server */
 bool intake_is_open(const struct server *server); /* for further chunks */
@@ -259,6 +265,9 @@ bool intake_waits(const struct server *server);   /* all are here, and wait to b
 /* Which chunks are missing, into ranges (at most `most`); how many. */
 size_t intake_missing(const struct server *server, struct wire_range *ranges, size_t most, uint64_t *transfer);
 bool intake_came_on(struct server *server); /* since the last call */
+bool intake_is_difference(const struct server *server);
+/* Whether what came since will do for what is here. */
+bool intake_may_differ(const struct step *step, const struct server *server, const presence_server_description *known);
 /* What is here under the server's claim is all that stays. */
 void intake_drop_inherited(struct step *step, struct server *server);
 

@@ -8,6 +8,8 @@
  *      *fill*. One job of it runs at a time, and takes along what has come since the last one. A fill whose transfer
  *      breaks off leaves nothing behind: a last job takes away what it recorded. One that is whole is not asked for
  *      again while it waits for a job, however long.
+ *      What came since what is here (Y) is gathered, and recorded only if it comes to the digest that was told; else
+ *      the whole is asked for.
  *   P  Chunks that are lost are asked for by their numbers; a transfer that was begun anew begins anew here.
  *
  * Bounded by config.most_state_bytes. Cost: O(values), their strings copied once.
@@ -33,6 +35,10 @@ struct intake {
     struct strings *strings;
     const char *model; /* copied last: neighbours share it */
     char *server;
+    bool difference; /* of what came since that number: what is gone, and how all of it sums up */
+    uint64_t since, *gone;
+    size_t gone_count, gone_room;
+    presence_digest digest;
     bool fills; /* recorded as it comes: values are those that no job has taken yet */
 };
 
@@ -45,7 +51,7 @@ struct fill {
 };
 
 enum job_kind {
-    JOB_WHOLE, /* records all of a state */
+    JOB_WHOLE, /* records all of a state, or what came since what is here */
     JOB_PIECE, /* of a fill: the first begins it */
     JOB_LAST,  /* the last piece of a fill, which shows it */
     JOB_ABORT  /* the end of a fill that is abandoned */
@@ -75,6 +81,7 @@ static void intake_free(struct intake *intake)
         intake->strings = next;
     }
     free(intake->values);
+    free(intake->gone);
     free(intake->got);
     free(intake->server);
     free(intake);
@@ -208,8 +215,36 @@ static bool add_value(struct intake *intake, const presence_value *value)
     return to->model && to->agent && to->user_data;
 }
 
+static bool add_gone(struct intake *intake, const uint64_t *gone, size_t count)
+{
+    if (intake->gone_room - intake->gone_count < count) {
+        size_t room = (intake->gone_count + count) * 2;
+        uint64_t *ids = realloc(intake->gone, room * sizeof *ids);
+        if (!ids)
+            return false;
+        intake->bytes += (room - intake->gone_room) * sizeof *ids;
+        intake->gone = ids;
+        intake->gone_room = room;
+    }
+    if (count > 0)
+        memcpy(intake->gone + intake->gone_count, gone, count * sizeof *gone);
+    intake->gone_count += count;
+    return true;
+}
+
+bool intake_is_difference(const struct server *server)
+{
+    return server->intake && server->intake->difference;
+}
+
+bool intake_may_differ(const struct step *step, const struct server *server, const presence_server_description *known)
+{
+    return rule(step, STEP_RULE_SINCE) && server->vouched && !server->mistrusted && !known->forgotten &&
+           known->inherited == 0 && !claim_is_none(&known->claim);
+}
+
 static struct intake *begin(struct step *step, struct server *server, const struct wire_chunk *chunk,
-                            const presence_server_description *known)
+                            const presence_server_description *known, bool difference)
 {
     intake_drop(step, server);
     struct intake *intake = server->applying ? NULL : calloc(1, sizeof *intake); /* a fill is on its way out */
@@ -226,7 +261,10 @@ static struct intake *begin(struct step *step, struct server *server, const stru
                               .floor_time = chunk->floor_time,
                               .last = SIZE_MAX,
                               .server = strdup(server->name),
-                              .fills = is_empty && !is_one_chunk && !server->gathers};
+                              .difference = difference,
+                              .since = chunk->since,
+                              .digest = chunk->digest,
+                              .fills = is_empty && !is_one_chunk && !server->gathers && !difference};
     if (!intake->server) {
         free(intake);
         return NULL;
@@ -345,6 +383,19 @@ void step_job_run(struct step_job *job)
         state->code = PRESENCE_E_NO_MEMORY;
         return;
     }
+    if (intake->difference) {
+        presence_server_description whole = {.claim = intake->claim,
+                                             .number = intake->number,
+                                             .floor = intake->floor,
+                                             .floor_reason = intake->floor_reason,
+                                             .floor_time = intake->floor_time,
+                                             .connections = intake->connections,
+                                             .digest = intake->digest};
+        state->code =
+            presence_replica_apply_difference(state->recorder, intake->server, intake->since, &whole, intake->values,
+                                              intake->count, intake->gone, intake->gone_count, &state->error);
+        return;
+    }
     state->code = presence_replica_apply_state(state->recorder, intake->server, &intake->claim, intake->number,
                                                intake->floor, intake->floor_reason, intake->floor_time, intake->values,
                                                intake->count, &state->error);
@@ -439,10 +490,11 @@ static void applied(struct step *step, struct step_job *job)
     struct server *server = server_find(step, state->intake->server);
     presence_claim claim = state->intake->claim;
     bool of_ours = state->view != NULL; /* nothing came */
-    bool aborted = state->kind == JOB_ABORT;
+    bool aborted = state->kind == JOB_ABORT, difference = state->intake->difference;
     int code = state->code;
     presence_server_description known;
-    if (server && code && code != PRESENCE_E_STALE && code != PRESENCE_E_LAGGED && step_may_say(step, 3))
+    if (server && code && code != PRESENCE_E_STALE && code != PRESENCE_E_LAGGED &&
+        !(difference && code == PRESENCE_E_GAP) && step_may_say(step, 3))
         step_say(step, STEP_WARNING, "state", "server %s: cannot take its state: %s", server->name,
                  state->error.message);
     if (state->kind != JOB_WHOLE && server && (!server->fill || server->fill->id != state->fill))
@@ -456,12 +508,21 @@ static void applied(struct step *step, struct step_job *job)
         return; /* claimed meanwhile */
     server_describe(step, server, &known);
     catch_up_lapse(step, server, &known);
+    if (difference && code == PRESENCE_E_GAP && server->source) { /* what is here, or what was told, is wrong */
+        struct peer *source = server->source;
+        server->mistrusted = true;
+        follow_end_repair(step, server);
+        follow_ask(step, server, REPAIR_STATE, source);
+        return;
+    }
     if (code && code != PRESENCE_E_STALE && server->repair != REPAIR_NONE)
         return; /* it goes on, and asks again */
     bool counts = presence_claim_compare(&known.claim, &claim) == 0 || !rule(step, STEP_RULE_RECORDED);
     if (counts && !aborted) {
         if (code == PRESENCE_OK && !of_ours) {
             step->counters.states_taken++;
+            step->counters.differences_taken += difference;
+            server->mistrusted = false;
             server->heard_claim = claim;
             server->vouched = true;
             server_set_role(step, server, THEIRS, server->holder);
@@ -541,7 +602,7 @@ static void go_on_filling(struct step *step, struct server *server)
         hand_over(step, server);
 }
 
-void intake_chunk(struct step *step, struct peer *peer, const struct wire_chunk *chunk)
+void intake_chunk(struct step *step, struct peer *peer, const struct wire_chunk *chunk, bool difference)
 {
     struct server *server = server_find(step, chunk->server);
     if (!server || server->role == OURS || server->repair != REPAIR_STATE || !intake_is_open(server))
@@ -552,19 +613,24 @@ void intake_chunk(struct step *step, struct peer *peer, const struct wire_chunk 
     if (order < 0 || (order == 0 && chunk->number < known.number && !known.forgotten))
         return;
     struct intake *intake = server->intake;
+    if (intake && intake->difference != difference)
+        return; /* for somebody else */
+    if (difference && (order != 0 || chunk->since > known.number || !intake_may_differ(step, server, &known)))
+        return; /* it is from what is not here */
     bool another = !intake || intake->transfer != chunk->transfer;
     if (another && intake && peer != server->holder && chunk->number <= intake->number &&
         presence_claim_compare(&chunk->claim, &intake->claim) <= 0)
         return; /* another memory of the same: one is enough */
     if (another)
-        intake = begin(step, server, chunk, &known);
+        intake = begin(step, server, chunk, &known, difference);
     if (!intake || !note(intake, chunk->index))
         return;
     step->counters.chunks_taken++;
     if (chunk->last)
         intake->last = (size_t)chunk->index;
-    for (size_t i = 0; i < chunk->count; i++)
-        if (intake->bytes > step->config.most_state_bytes || !add_value(intake, &chunk->values[i])) {
+    bool fits = add_gone(intake, chunk->gone, chunk->gone_count);
+    for (size_t i = 0; i < chunk->count || !fits; i++)
+        if (!fits || intake->bytes > step->config.most_state_bytes || !add_value(intake, &chunk->values[i])) {
             if (step_may_say(step, 4))
                 step_say(step, STEP_WARNING, "state", "server %s: its state does not fit into memory", server->name);
             intake_drop(step, server);

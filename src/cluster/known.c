@@ -110,6 +110,7 @@ void server_forget(struct step *step, struct server *server)
     follow_end_repair(step, server);
     held_drop(server);
     batch_free(server);
+    transfer_forget(server);
     tdelete(server, &step->server_tree, compare_names);
     if (server->previous)
         server->previous->next = server->next;

@@ -491,7 +491,8 @@ void ours_answer_changes(struct step *step, const struct wire_message *message)
         return;
     if (same && ask->after == known.number)
         return; /* nothing was missed */
-    bool told = same && presence_replica_changes(step->recorder, ask->server, ask->after, &reader) == PRESENCE_OK &&
+    bool told = same && known.number - ask->after <= step->config.most_changes &&
+                presence_replica_changes(step->recorder, ask->server, ask->after, &reader) == PRESENCE_OK &&
                 send_some(step, ask, message->node, reader);
     presence_change_reader_free(reader);
     if (told)

@@ -24,6 +24,7 @@ void step_config_default(struct step_config *config)
         .most_state_bytes = (size_t)4 << 30,
         .most_peers = 1024,
         .most_servers = 1000000,
+        .most_changes = 1000000,
         .chunk_values = 1024,
     };
 }
@@ -240,7 +241,8 @@ static void dispatch(struct step *step, struct peer *peer, const struct wire_mes
         tell_ask(step, message);
         return;
     case WIRE_CHUNK:
-        intake_chunk(step, peer, &message->chunk);
+    case WIRE_DIFFERENCE:
+        intake_chunk(step, peer, &message->chunk, message->kind == WIRE_DIFFERENCE);
         return;
     case WIRE_KNOWN:
         orphans_known(step, peer, &message->known);

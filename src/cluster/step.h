@@ -74,6 +74,7 @@ struct step_config {
     size_t most_state_bytes; /* of one state while it is received: 4 GiB */
     size_t most_peers;       /* 1,024 */
     size_t most_servers;     /* of others, all together: 1,000,000 */
+    uint64_t most_changes;   /* a gap of more is answered by the state, or what came since: 1,000,000 */
     size_t chunk_values;     /* in one message of a state that is sent, at most: 1,024, which is the most */
     /* Rules switched off, to see that the tests find it: bits of enum step_rule. 0 but in tests. */
     uint32_t broken;
@@ -112,6 +113,7 @@ enum step_rule {
     STEP_RULE_ACTIVITY = 1 << 27,  /* what was active is told */
     STEP_RULE_SERVE = 1 << 28,     /* anybody serves the state of a server whose node is silent */
     STEP_RULE_ABANDON = 1 << 29,   /* what was recorded of a state whose transfer broke off goes */
+    STEP_RULE_SINCE = 1 << 30,     /* what came since is told and taken where it is no more than the whole */
 };
 
 /* INVALID by returning NULL with *error filled; or out of memory. The recorder must outlive it. A recorder without
@@ -178,6 +180,7 @@ size_t step_peers(const struct step *step, struct step_peer *peers, size_t most)
 struct step_counters {
     uint64_t beats_sent, beats_heard, changes_sent, changes_applied, activity_sent, activity_applied;
     uint64_t states_sent, states_taken, chunks_sent, chunks_taken, gaps, asks;
+    uint64_t differences_sent, differences_taken; /* of the states */
     uint64_t malformed, foreign_version, refused, digest_differences, yielded, lapses, restores;
     uint64_t bytes_sent, bytes_received;
 };

@@ -4,7 +4,7 @@
  *
  * Four phases, for a list of any length:
  *   PREPARE  without the lock: check and hash every value, look for repeated ids.
- *   STAGE    under the lock in steps of STEP values: a value that is recorded as it is gets a mark on its row; any
+ *   STAGE    under the lock in steps of BULK_STEP values: a value that is recorded as it is gets a mark on its row; any
  *            other becomes a fresh row beside the old one, which nobody sees. The server is busy meanwhile: other
  *            calls on it wait, calls on other servers run between the steps.
  *   COMMIT   under the lock, O(1): the server's record says "committed", with the new counts and digest. From now on
@@ -17,7 +17,7 @@
  * needs it does not wait for a piece that may never come, but takes what is staged away.
  *
  * What was not stated since a mark is made missing by the same means: counted in steps, visible in one, and nothing to
- * sweep.
+ * sweep. A difference (difference.c) is staged like a list, but what it does not name stays as it is.
  *
  * Any thread. Cost: O(values + connections of the server); the lock is held for one step at a time.
  */
@@ -25,7 +25,7 @@
 
 #include <assert.h>
 
-enum { STEP = 32, SWEEP_PAGES = 4, SHOWN_BYTES = 96 };
+enum { SWEEP_PAGES = 4, SHOWN_BYTES = 96 };
 
 /* ------------------------------------------------------------------------------------------------------- prepare -- */
 
@@ -77,7 +77,7 @@ static int prepare(struct bulk *bulk, presence_error *error)
     return code;
 }
 
-static struct facts item_facts(const struct bulk *bulk, size_t i)
+struct facts bulk_item_facts(const struct bulk *bulk, size_t i)
 {
     const presence_value *value = &bulk->request->values[i];
     const struct item *item = &bulk->items[i];
@@ -105,18 +105,18 @@ static void tally(struct bulk *bulk, uint32_t row, bool alive)
         bulk->digest.alive += digest;
 }
 
-static void mark(struct bulk *bulk, uint32_t row, enum row_mark mark)
+void bulk_mark(struct bulk *bulk, uint32_t row, enum row_mark mark)
 {
     row_edit(bulk->registry, row)->stamp |= (uint64_t)mark << ROW_MARK_SHIFT;
 }
 
 static void drop(struct bulk *bulk, uint32_t row)
 {
-    mark(bulk, row, MARK_DROPPED);
+    bulk_mark(bulk, row, MARK_DROPPED);
     bulk->news = true;
 }
 
-static int stage_fresh(struct bulk *bulk, const struct facts *facts, enum row_mark row_mark, presence_time last_seen)
+int bulk_stage_fresh(struct bulk *bulk, const struct facts *facts, enum row_mark row_mark, presence_time last_seen)
 {
     struct registry *registry = bulk->registry;
     uint32_t agent;
@@ -187,7 +187,7 @@ static int stage_value(struct bulk *bulk, size_t i)
     if (code)
         return code;
     const presence_value *value = &bulk->request->values[i];
-    struct facts facts = item_facts(bulk, i);
+    struct facts facts = bulk_item_facts(bulk, i);
     if (bulk->in_pieces && is_staged(bulk, facts.id))
         return PRESENCE_E_DUPLICATE;
     uint32_t known = bulk->in_pieces ? NONE : registry_row(registry, &registry->now, bulk->server, facts.id);
@@ -200,30 +200,29 @@ static int stage_value(struct bulk *bulk, size_t i)
     if (said != MARK_NONE) {
         uint64_t connected = row_revision(row_stamp(&registry->now, known));
         bulk->news = bulk->news || connected <= bulk->face.floor || connected < bulk->face.base;
-        mark(bulk, known, said);
+        bulk_mark(bulk, known, said);
         tally(bulk, known, true);
         return PRESENCE_OK;
     }
     enum row_mark fresh = bulk->request->mode != BULK_STATE   ? MARK_FRESH
                           : value->status == PRESENCE_MISSING ? MARK_FRESH_MISSING
                                                               : MARK_FRESH_QUIET;
-    return stage_fresh(bulk, &facts, fresh, value->last_seen);
+    return bulk_stage_fresh(bulk, &facts, fresh, value->last_seen);
 }
 
-static void prefetch_values(const struct bulk *bulk, size_t from, size_t to)
+void bulk_prefetch_values(const struct bulk *bulk, size_t from, size_t to)
 {
     struct server_name server = {.hash = server_get(&bulk->registry->now, bulk->server)->hash};
     struct ahead ahead[WAVE];
     size_t count = 0;
     for (size_t i = from; i < to && i < from + WAVE; i++) {
-        struct facts facts = item_facts(bulk, i);
+        struct facts facts = bulk_item_facts(bulk, i);
         ahead[count++] = recorder_connect_ahead(bulk->recorder, server, &facts);
     }
     recorder_prefetch_wave(bulk->recorder, ahead, count);
 }
 
-/* True: the recorder was disabled meanwhile, and with it went the registry that we worked on. */
-static bool give_way(struct bulk *bulk)
+bool bulk_give_way(struct bulk *bulk)
 {
     recorder_give_way(bulk->recorder);
     return bulk->recorder->registry != bulk->registry;
@@ -232,17 +231,17 @@ static bool give_way(struct bulk *bulk)
 int bulk_stage_list(struct bulk *bulk)
 {
     size_t count = bulk->request->count;
-    for (size_t at = 0; at < count; at += STEP) {
-        size_t end = count - at < STEP ? count : at + STEP;
+    for (size_t at = 0; at < count; at += BULK_STEP) {
+        size_t end = count - at < BULK_STEP ? count : at + BULK_STEP;
         for (size_t i = at; i < end; i++) {
             if ((i - at) % WAVE == 0)
-                prefetch_values(bulk, i, end);
+                bulk_prefetch_values(bulk, i, end);
             int code = stage_value(bulk, i);
             if (code)
                 return code;
         }
-        registry_drain(bulk->registry, STEP);
-        if (end < count && give_way(bulk))
+        registry_drain(bulk->registry, BULK_STEP);
+        if (end < count && bulk_give_way(bulk))
             return PRESENCE_E_DISABLED;
     }
     return PRESENCE_OK;
@@ -302,8 +301,8 @@ static int stage_rest(struct bulk *bulk)
             else
                 drop(bulk, row);
         }
-        registry_drain(registry, STEP);
-        if (steps % SWEEP_PAGES == 0 && give_way(bulk))
+        registry_drain(registry, BULK_STEP);
+        if (steps % SWEEP_PAGES == 0 && bulk_give_way(bulk))
             return PRESENCE_E_DISABLED;
     }
     return PRESENCE_OK;
@@ -327,7 +326,7 @@ static int stage_unstated(struct bulk *bulk)
                 bulk->digest.alive += registry_row_digest(&registry->now, &bulk->face, row);
             bulk->stated_alive += revision >= bulk->face.base;
         }
-        if (steps % SWEEP_PAGES == 0 && give_way(bulk))
+        if (steps % SWEEP_PAGES == 0 && bulk_give_way(bulk))
             return PRESENCE_E_DISABLED;
     }
     return PRESENCE_OK;
@@ -386,7 +385,7 @@ static void commit_claim(struct bulk *bulk, struct server *server)
         return;
     }
     server->flags = (uint8_t)((server->flags & ~SERVER_FORGOTTEN) | SERVER_COMPLETE);
-    if (request->mode == BULK_STATE || request->mode == BULK_TAKE_IN) {
+    if (request->mode == BULK_STATE || request->mode == BULK_DIFFERENCE || request->mode == BULK_TAKE_IN) {
         bool other = presence_claim_compare(&server->claim, &request->claim) != 0;
         server->claim = request->claim;
         server->flags |= SERVER_CLAIMED;
@@ -408,8 +407,9 @@ static void commit_claim(struct bulk *bulk, struct server *server)
 /* Does the list change more than last_seen? If not, it is no change of the revision nor of the number. */
 static bool is_news(const struct bulk *bulk, const struct server *server)
 {
-    bool of_claims = bulk->request->mode == BULK_STATE || bulk->request->mode == BULK_COMPLETE ||
-                     bulk->request->mode == BULK_FORGET || bulk->request->mode == BULK_TAKE_IN;
+    bool of_claims = bulk->request->mode == BULK_STATE || bulk->request->mode == BULK_DIFFERENCE ||
+                     bulk->request->mode == BULK_COMPLETE || bulk->request->mode == BULK_FORGET ||
+                     bulk->request->mode == BULK_TAKE_IN;
     return bulk->news || of_claims || !(server->flags & SERVER_COMPLETE) || server->flags & SERVER_FORGOTTEN;
 }
 
@@ -447,9 +447,10 @@ int bulk_commit(struct bulk *bulk)
     server->digest = bulk->digest;
     if (news)
         commit_claim(bulk, server);
-    if (request->mode == BULK_STATE && bulk->missing) {
-        server->alive = 0; /* for server_push_down: nothing recorded before is missing any more */
-        server->connections = 0;
+    if ((request->mode == BULK_STATE && bulk->missing) || bulk->down) {
+        /* For server_push_down: of a state nothing that was recorded before is missing any more. */
+        server->alive = bulk->down ? bulk->face.alive : 0;
+        server->connections = bulk->down ? bulk->face.connections : 0;
         server_push_down(registry, bulk->server, floor, request->floor_time, request->floor_reason);
         server = server_edit(registry, bulk->server);
         server->connections = bulk->connections;
@@ -562,8 +563,8 @@ static int sweep(struct bulk *bulk, bool may_give_way)
         code = sweep_unit(bulk, unit);
         if (code)
             return code;
-        registry_drain(bulk->registry, STEP);
-        if (may_give_way && steps % SWEEP_PAGES == 0 && give_way(bulk))
+        registry_drain(bulk->registry, BULK_STEP);
+        if (may_give_way && steps % SWEEP_PAGES == 0 && bulk_give_way(bulk))
             return PRESENCE_E_DISABLED;
     }
     code = recorder_begin(bulk->recorder);
@@ -650,6 +651,8 @@ static int check_claim(const struct bulk_request *request, const struct server *
         if (compared < 0 || (compared == 0 && (local || request->number < server->number)))
             return PRESENCE_E_STALE;
         return PRESENCE_OK;
+    case BULK_DIFFERENCE:
+        return difference_check(request, server);
     case BULK_COMPLETE:
         if (request->number) /* applied for a remote claim */
             return !claimed || compared > 0                ? PRESENCE_E_GAP
@@ -664,8 +667,8 @@ static int check_claim(const struct bulk_request *request, const struct server *
 
 static enum stating stating_of(const struct bulk_request *request)
 {
-    bool remote = request->mode == BULK_STATE || request->mode == BULK_FORGET || request->mode == BULK_TAKE_IN ||
-                  (request->mode == BULK_COMPLETE && request->number);
+    bool remote = request->mode == BULK_STATE || request->mode == BULK_DIFFERENCE || request->mode == BULK_FORGET ||
+                  request->mode == BULK_TAKE_IN || (request->mode == BULK_COMPLETE && request->number);
     return remote ? STATE_REMOTELY : STATE_LOCALLY;
 }
 
@@ -681,6 +684,8 @@ int bulk_begin(struct bulk *bulk, bool *nothing, presence_error *error)
     struct registry *registry = recorder->registry;
     if (bulk->server == NONE && (request->mode == BULK_FORGET || request->mode == BULK_COMPLETE))
         return recorder_error_code(error, PRESENCE_E_NOT_FOUND);
+    if (bulk->server == NONE && request->mode == BULK_DIFFERENCE)
+        return recorder_error_code(error, PRESENCE_E_GAP);
     if (bulk->server != NONE) {
         code = check_claim(request, server_get(&registry->now, bulk->server));
         *nothing = request->mode == BULK_FORGET && server_get(&registry->now, bulk->server)->flags & SERVER_FORGOTTEN;
@@ -732,8 +737,9 @@ static int run_locked(struct bulk *bulk, presence_error *error)
         code = stage_unstated(bulk);
         code = code ? code : commit_unstated(bulk);
     } else {
-        code = bulk_stage_list(bulk);
-        code = code ? code : stage_rest(bulk);
+        bool difference = bulk->request->mode == BULK_DIFFERENCE;
+        code = difference ? difference_stage(bulk) : bulk_stage_list(bulk);
+        code = code || difference ? code : stage_rest(bulk);
         code = code ? code : bulk_commit(bulk);
     }
     bool ours = bulk->recorder->registry == bulk->registry; /* else it was disabled meanwhile */

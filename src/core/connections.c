@@ -17,6 +17,8 @@ struct presence_connections {
     bool by_model, by_server, by_agent;
     bool empty;       /* a name that is not there, or two different ones */
     bool stated_only; /* leaves out what is inherited from an older claim */
+    bool newer_only;  /* and what was not stated after the revision `since` */
+    uint64_t since;
     uint32_t model, server;
     uint64_t agent_hash;
     size_t agent_length;
@@ -65,6 +67,13 @@ void connections_limit_to_claim(presence_connections *connections, uint32_t serv
     connections->by_server = true;
     connections->server = server;
     connections->stated_only = true;
+}
+
+void connections_limit_to_newer(presence_connections *connections, uint32_t server, uint64_t revision)
+{
+    connections_limit_to_claim(connections, server);
+    connections->newer_only = true;
+    connections->since = revision;
 }
 
 presence_connections *presence_recorder_connections(presence_recorder *recorder)
@@ -169,6 +178,8 @@ static bool belongs(const presence_connections *connections, uint32_t number)
     if (row_stated_status(row.stamp, server) == PRESENCE_UNKNOWN)
         return false;
     if (connections->stated_only && row_revision(row.stamp) < server->base)
+        return false;
+    if (connections->newer_only && row_revision(row.stamp) <= connections->since)
         return false;
     if (connections->by_model && agent_get(roots, row.agent)->model != connections->model)
         return false;

@@ -2,8 +2,8 @@
 /*
  * memories.c - two bounded memories beside the record: ids that were disconnected, and agents that left.
  *
- * Both forget their oldest instead of failing. Under the recorder's mutex. O(1) but for departures_since, which looks
- * at the departures after the revision asked for.
+ * Both forget their oldest instead of failing. Under the recorder's mutex. O(1) but for departures_since and
+ * departures_list, which look at the departures after the revision asked for.
  */
 #include "recorder.h"
 
@@ -105,6 +105,26 @@ int departures_since(struct presence_recorder *recorder, uint32_t server, uint64
             id_set_add(set, departure->id);
     }
     *out = set;
+    return PRESENCE_OK;
+}
+
+int departures_list(struct presence_recorder *recorder, uint32_t server, uint64_t revision, uint64_t *ids, size_t most,
+                    size_t *count)
+{
+    struct departures *departures = &recorder->departures;
+    *count = 0;
+    if (revision < server_get(&recorder->registry->now, server)->departed_revision)
+        return PRESENCE_E_LAGGED;
+    for (uint64_t i = departures->next; i > departures->first; i--) {
+        const struct departure *departure = departure_at(departures, i - 1);
+        if (departure->revision <= revision)
+            break;
+        bool of_server = departure->server == server;
+        if (of_server && (departure->whole || *count == most))
+            return PRESENCE_E_LAGGED;
+        if (of_server)
+            ids[(*count)++] = departure->id;
+    }
     return PRESENCE_OK;
 }
 

@@ -9,7 +9,7 @@
  *   connections.c    views and slices; rows are found by the cheapest index
  *   batch.c, keys.c  many single calls at once;  queries.c  live questions and statistics
  *   watch.c          the feed, with expand.c for changes of many
- *   replica.c        claims, numbers and states;  apply.c  numbered changes of others
+ *   replica.c        claims, numbers and states;  apply.c  numbered changes of others;  difference.c  what came since
  *   statements.c     the feed of what is stated here
  *   prefetch.c       hints that overlap cache misses
  *   memories.c       departures (for merge_server_since) and agents that left
@@ -100,6 +100,10 @@ void recorder_drop_idle_server(struct presence_recorder *recorder, uint32_t serv
  * since. Free with id_set_free. */
 int departures_since(struct presence_recorder *recorder, uint32_t server, uint64_t revision, struct id_set **set,
                      bool *whole);
+/* The same as a list, in which an id may stand twice: LAGGED too where a whole list was stated since, or they are more
+ * than `most`. */
+int departures_list(struct presence_recorder *recorder, uint32_t server, uint64_t revision, uint64_t *ids, size_t most,
+                    size_t *count);
 
 bool left_init(struct presence_recorder *recorder);
 void left_clear(struct presence_recorder *recorder);
@@ -296,6 +300,7 @@ enum bulk_mode {
     BULK_MERGE,
     BULK_MERGE_SINCE,
     BULK_STATE,
+    BULK_DIFFERENCE,
     BULK_COMPLETE,
     BULK_FORGET,
     BULK_TAKE_IN,
@@ -307,16 +312,25 @@ struct bulk_request {
     struct span server;
     const presence_value *values;
     size_t count;
-    uint64_t since; /* MERGE_SINCE, UNSTATED */
-    /* STATE, COMPLETE, TAKE_IN */
+    uint64_t since; /* MERGE_SINCE, UNSTATED: a revision. DIFFERENCE: a number */
+    /* STATE, DIFFERENCE, COMPLETE, TAKE_IN */
     presence_claim claim;
     uint64_t number, floor_number;
     presence_reason floor_reason;
     presence_time floor_time;
     size_t *became_missing; /* UNSTATED, which takes floor_reason too */
+    /* DIFFERENCE */
+    const uint64_t *gone;
+    size_t gone_count;
+    uint64_t connections; /* of the server then, and their digest */
+    presence_digest digest;
 };
 
 int bulk_run(struct presence_recorder *recorder, const struct bulk_request *request, presence_error *error);
+/* Of replica.c. Locks, and finds a server that must be known for this; NOT_FOUND and other errors come without the
+ * lock. */
+int replica_lock_server(struct presence_recorder *recorder, const char *name, uint32_t *server);
+void replica_fill_description(const struct server *server, presence_server_description *out);
 /* What a whole state asks for, without its values; DISABLED or INVALID. (replica.c) */
 int replica_state_request(const presence_recorder *recorder, const char *server, const presence_claim *claim,
                           uint64_t number, uint64_t floor, presence_reason floor_reason, presence_time floor_time,
@@ -327,6 +341,8 @@ int replica_state_request(const presence_recorder *recorder, const char *server,
 presence_connections *connections_new(const presence_allocator *memory, struct snapshot *snapshot);
 /* Limits a fresh view to what is stated under the present claim of one server. */
 void connections_limit_to_claim(presence_connections *connections, uint32_t server);
+/* And of those, to what was stated after a revision. */
+void connections_limit_to_newer(presence_connections *connections, uint32_t server, uint64_t revision);
 /* The next row of the slice, for readers of the roots. */
 bool connections_next_row(const presence_connections *connections, presence_cursor *cursor, uint32_t *row);
 int names_make(const presence_allocator *memory, const char **list, size_t list_count, char ***names, size_t *count);

@@ -24,8 +24,7 @@ static bool is_zero(const presence_claim *claim)
     return !claim->epoch && !claim->turn && !claim->random;
 }
 
-/* Locks, and finds a server that must be known for this. NOT_FOUND and other errors come without the lock. */
-static int lock_server(struct presence_recorder *recorder, const char *name, uint32_t *server)
+int replica_lock_server(struct presence_recorder *recorder, const char *name, uint32_t *server)
 {
     struct span span;
     if (!recorder_enabled(recorder))
@@ -43,7 +42,7 @@ static int lock_server(struct presence_recorder *recorder, const char *name, uin
 
 /* ------------------------------------------------------------------------------------------------------ describe -- */
 
-static void fill_description(const struct server *server, presence_server_description *out)
+void replica_fill_description(const struct server *server, presence_server_description *out)
 {
     *out = (presence_server_description){
         .claim = server->claim,
@@ -82,7 +81,7 @@ int presence_replica_describe(presence_recorder *recorder, const char *server, p
     uint32_t number = registry_server(now, name.span, name.hash);
     bool known = number != NONE && server_shows(server_get(now, number));
     if (known)
-        fill_description(server_get(now, number), description);
+        replica_fill_description(server_get(now, number), description);
     recorder_unlock(recorder);
     return known ? PRESENCE_OK : PRESENCE_E_NOT_FOUND;
 }
@@ -266,7 +265,7 @@ int presence_replica_activity(presence_recorder *recorder, const char *server, c
     if (!claim)
         return PRESENCE_E_INVALID;
     uint32_t found;
-    int code = lock_server(recorder, server, &found);
+    int code = replica_lock_server(recorder, server, &found);
     if (code)
         return code;
     const struct roots *now = &recorder->registry->now;
@@ -293,7 +292,7 @@ int presence_replica_activity(presence_recorder *recorder, const char *server, c
 static int lapse_or_restore(struct presence_recorder *recorder, const char *server, bool lapse)
 {
     uint32_t number;
-    int code = lock_server(recorder, server, &number);
+    int code = replica_lock_server(recorder, server, &number);
     if (code)
         return code;
     code = server_is_known(server_get(&recorder->registry->now, number)) ? change_lapse(recorder, number, lapse)
@@ -386,7 +385,7 @@ int presence_replica_changes(presence_recorder *recorder, const char *server, ui
     if (!reader)
         return PRESENCE_E_INVALID;
     uint32_t number;
-    int code = lock_server(recorder, server, &number);
+    int code = replica_lock_server(recorder, server, &number);
     if (code)
         return code;
     const struct server *record = server_get(&recorder->registry->now, number);
@@ -513,13 +512,13 @@ presence_connections *presence_replica_state(presence_recorder *recorder, const 
                                              presence_server_description *description)
 {
     uint32_t number;
-    if (lock_server(recorder, server, &number))
+    if (replica_lock_server(recorder, server, &number))
         return NULL;
     const struct server *record = server_get(&recorder->registry->now, number);
     struct snapshot *snapshot =
         server_is_known(record) ? registry_snapshot(recorder->registry, recorder_now(recorder)) : NULL;
     if (snapshot && description)
-        fill_description(record, description);
+        replica_fill_description(record, description);
     recorder_unlock(recorder);
     presence_connections *made = snapshot ? connections_new(&recorder->memory, snapshot) : NULL;
     if (made)

@@ -35,6 +35,7 @@
 #include <unistd.h>
 
 enum { DESCRIPTORS_BESIDE_CLIENTS = 64 };
+enum { CLUSTER_DEPARTURES = 256 * 1024 }; /* for who was cut off; see docs/cluster.md */
 
 enum { SIGNALS = 3 };
 
@@ -246,6 +247,7 @@ static bool make_node(struct daemon *daemon, char *error, size_t error_bytes)
     set_limits(&options, config);
     options.history_bytes = config->history_bytes;
     options.left_agents = config->left_agents;
+    options.departures = config->nats[0] ? CLUSTER_DEPARTURES : 0;
     clock_gettime(CLOCK_REALTIME, &now);
     node->started = (presence_time)now.tv_sec * 1000000000 + now.tv_nsec;
     node->config = config;

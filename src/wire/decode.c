@@ -119,8 +119,8 @@ static int read_envelope(const uint8_t *at, size_t left)
         left -= used;
         if (field == VERSION_FIELD && type == TYPE_NUMBER)
             version = number;
-        has_body = has_body || (field >= WIRE_BEAT && field <= WIRE_EVIDENCE);
-        has_unknown_body = has_unknown_body || (field > WIRE_EVIDENCE && type == TYPE_COUNTED);
+        has_body = has_body || (field >= WIRE_BEAT && field <= WIRE_DIFFERENCE);
+        has_unknown_body = has_unknown_body || (field > WIRE_DIFFERENCE && type == TYPE_COUNTED);
     }
     if (version > WIRE_VERSION)
         return WIRE_E_VERSION;
@@ -338,6 +338,7 @@ static void read_ask(struct decoder *decoder, const Presence__Cluster__Ask *from
         .after = from->after,
         .transfer = from->transfer,
         .tag = from->tag,
+        .difference = from->difference,
         .missing = take_array(decoder, from->n_missing, sizeof *to->missing),
         .missing_count = from->n_missing,
         .model = text_of(decoder, &from->model),
@@ -384,6 +385,22 @@ static void read_chunk(struct decoder *decoder, const Presence__Cluster__Chunk *
     };
     for (size_t i = 0; i < from->n_values && to->values; i++)
         read_value(decoder, from->values[i], from->base_time, &to->values[i]);
+}
+
+static void read_difference(struct decoder *decoder, const Presence__Cluster__Chunk *from, struct wire_chunk *to)
+{
+    read_chunk(decoder, from, to);
+    size_t count = from->n_gone;
+    uint64_t *gone = take_array(decoder, count, sizeof *gone), id = 0;
+    for (size_t i = 0; i < count && gone; i++) {
+        expect(decoder, (i == 0 || from->gone[i] > 0) && from->gone[i] <= UINT64_MAX - id);
+        id += from->gone[i];
+        gone[i] = id;
+    }
+    to->since = from->since;
+    to->gone = gone;
+    to->gone_count = gone ? count : 0;
+    to->digest = (presence_digest){.all = from->digest_all, .alive = from->digest_alive};
 }
 
 static void read_evidence(struct decoder *decoder, const Presence__Cluster__Evidence *from, struct wire_evidence *to)
@@ -434,6 +451,9 @@ static void read_body(struct decoder *decoder, const Presence__Cluster__Message 
         break;
     case PRESENCE__CLUSTER__MESSAGE__BODY_CHUNK:
         read_chunk(decoder, from->chunk, &to->chunk);
+        break;
+    case PRESENCE__CLUSTER__MESSAGE__BODY_DIFFERENCE:
+        read_difference(decoder, from->difference, &to->chunk);
         break;
     case PRESENCE__CLUSTER__MESSAGE__BODY_KNOWN:
         to->known = (struct wire_known){

@@ -236,6 +236,7 @@ static void write_ask(struct encoder *encoder, const struct wire_ask *from, Pres
     to->model = bytes_of(from->model);
     to->agent = bytes_of(from->agent);
     to->tag = from->tag;
+    to->difference = from->difference;
 }
 
 static void write_value(struct encoder *encoder, const presence_value *from, presence_time base,
@@ -277,6 +278,21 @@ static void write_chunk(struct encoder *encoder, const struct wire_chunk *from, 
     to->n_models = encoder->models.count;
     to->values = pointers;
     to->n_values = count;
+}
+
+static void write_difference(struct encoder *encoder, const struct wire_chunk *from, Presence__Cluster__Chunk *to)
+{
+    write_chunk(encoder, from, to);
+    uint64_t *gone = take_array(encoder, from->gone_count, sizeof *gone);
+    for (size_t i = 0; i < from->gone_count && gone; i++) {
+        gone[i] = from->gone[i] - (i > 0 ? from->gone[i - 1] : 0);
+        expect(encoder, i == 0 || from->gone[i] > from->gone[i - 1]);
+    }
+    to->since = from->since;
+    to->gone = gone;
+    to->n_gone = from->gone_count;
+    to->digest_all = from->digest.all;
+    to->digest_alive = from->digest.alive;
 }
 
 static void write_evidence(struct encoder *encoder, const struct wire_evidence *from, Presence__Cluster__Evidence *to)
@@ -333,6 +349,11 @@ static void write_body(struct encoder *encoder, const struct wire_message *from,
         to->chunk = &encoder->chunk;
         encoder->chunk = (Presence__Cluster__Chunk)PRESENCE__CLUSTER__CHUNK__INIT;
         write_chunk(encoder, &from->chunk, to->chunk);
+        break;
+    case WIRE_DIFFERENCE:
+        to->difference = &encoder->chunk;
+        encoder->chunk = (Presence__Cluster__Chunk)PRESENCE__CLUSTER__CHUNK__INIT;
+        write_difference(encoder, &from->chunk, to->difference);
         break;
     case WIRE_KNOWN:
         to->known = &encoder->known;

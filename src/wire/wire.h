@@ -42,6 +42,7 @@ enum wire_kind {
     WIRE_KNOWN,
     WIRE_FORGET,
     WIRE_EVIDENCE,
+    WIRE_DIFFERENCE, /* a chunk, of what came since a number */
 };
 
 struct wire_stand {
@@ -95,6 +96,7 @@ struct wire_ask {
     const char *server;
     presence_claim claim;
     uint64_t after, transfer, tag;
+    bool difference;
     struct wire_range *missing;
     size_t missing_count;
     const char *model, *agent;
@@ -111,6 +113,11 @@ struct wire_chunk {
     bool last;
     presence_value *values;
     size_t count;
+    /* of a DIFFERENCE only */
+    uint64_t since;
+    const uint64_t *gone; /* ascending, none twice */
+    size_t gone_count;
+    presence_digest digest;
 };
 
 struct wire_known {

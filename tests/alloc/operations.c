@@ -384,6 +384,46 @@ static int apply_state_in_pieces(struct scene *s)
     return code;
 }
 
+/* Some are new, some stated anew, and what is gone came back: so the digest is as it was but for the new. */
+static int apply_difference(struct scene *s)
+{
+    presence_server_description state;
+    int code = presence_replica_describe(s->recorder, THEIRS, &state);
+    if (code)
+        return code;
+    enum { STATED_ANEW = 12 };
+    presence_value values[STATED_ANEW];
+    char names[STATED_ANEW][TEST_NAME_BYTES];
+    for (uint64_t i = 0; i < STATED_ANEW; i++) {
+        uint64_t id = i + i / 4 + 1; /* the alive ones */
+        values[i] = test_value(THEIRS, id, id % 2 ? MODEL_A : MODEL_B, test_name(names[i], "agent", id));
+        values[i].status = PRESENCE_ALIVE;
+        values[i].last_seen = 1000;
+    }
+    static const uint64_t gone[] = {1, 3, 4, 77};
+    state.number++;
+    return presence_replica_apply_difference(s->recorder, THEIRS, state.number - 1, &state, values, STATED_ANEW, gone,
+                                             sizeof gone / sizeof gone[0], NULL);
+}
+
+static void prepare_difference(struct scene *s)
+{
+    must(presence_replica_claim(s->recorder, OPEN, &scene_claim_mine, true) == PRESENCE_OK);
+    s->noted = presence_recorder_revision(s->recorder);
+    must(connect_new(s) == PRESENCE_OK);
+}
+
+static int take_difference(struct scene *s)
+{
+    presence_server_description description;
+    presence_connections *view = NULL;
+    uint64_t gone[4];
+    size_t count;
+    int code = presence_replica_difference(s->recorder, OPEN, s->noted, &description, gone, 4, &count, &view);
+    presence_connections_free(view);
+    return code;
+}
+
 static int lapse(struct scene *s)
 {
     return presence_replica_lapse(s->recorder, THEIRS);
@@ -531,6 +571,8 @@ const struct operation operations[] = {
     {"replica activity", replica_activity, NULL, false},
     {"apply_state", apply_state, NULL, false},
     {"state in pieces", apply_state_in_pieces, NULL, false},
+    {"apply_difference", apply_difference, NULL, false},
+    {"replica difference", take_difference, prepare_difference, false},
     {"lapse", lapse, NULL, false},
     {"restore", restore, NULL, false},
     {"forget", forget, NULL, false},

@@ -4,6 +4,7 @@
  * bench_table.py, which tells what is measured with it.
  *
  *   join URL NODE [ACTIVITY_MS]    and waits until it is ready, unless ACTIVITY_MS is followed by "now"
+ *   memories MIB COUNT             how much of history, and how many disconnects, its recorder is to keep
  *   alone                          a recorder without a cluster
  *   pace SERVER FIRST COUNT RATE   a thread connects agents FIRST to FIRST + COUNT - 1, RATE a second (0: as it can);
  *                                  at a rate, each carries in its user data when it was connected
@@ -12,6 +13,8 @@
  *   watch SERVER COUNT             a thread awaits COUNT connects of that server
  *   watched                        how long after its connect each was told here
  *   list SERVER COUNT              a whole list of agents without user data
+ *   drop SERVER FIRST COUNT        disconnects agents FIRST to FIRST + COUNT - 1
+ *   number SERVER NUMBER           until it is at that number; when that was, and at which it is
  *   await SERVER COUNT             until so many are held; when that was
  *   stats, memory, leave
  *
@@ -45,6 +48,7 @@ static struct {
         size_t told;
         atomic_bool stop;
     } pace, watch;
+    size_t history_bytes, departures; /* of the recorder, if they are set */
 } node;
 
 static uint64_t now_ns(void)
@@ -83,7 +87,8 @@ static void make_recorder(void)
 {
     presence_options options;
     presence_options_init(&options);
-    options.history_bytes = HISTORY_BYTES;
+    options.history_bytes = node.history_bytes ? node.history_bytes : HISTORY_BYTES;
+    options.departures = node.departures;
     node.recorder = presence_recorder_new_with(&options, NULL);
     if (!node.recorder)
         give_up("recorder", "out of memory");
@@ -114,6 +119,13 @@ static void do_alone(char **words)
 {
     (void)words;
     make_recorder();
+    fine();
+}
+
+static void do_memories(char **words)
+{
+    node.history_bytes = strtoull(words[0], NULL, 10) << 20;
+    node.departures = strtoull(words[1], NULL, 10);
     fine();
 }
 
@@ -209,6 +221,27 @@ static void do_paced(char **words)
     pthread_join(node.pace.thread, NULL);
     printf("{\"began\": %llu, \"ended\": %llu}\n", (unsigned long long)node.pace.began,
            (unsigned long long)node.pace.ended);
+}
+
+static void do_drop(char **words)
+{
+    uint64_t first = strtoull(words[1], NULL, 10), count = strtoull(words[2], NULL, 10);
+    for (uint64_t id = first; id < first + count; id++)
+        must(presence_recorder_disconnect(node.recorder, words[0], id), "disconnect");
+    fine();
+}
+
+/* Until it is at that number. */
+static void do_number(char **words)
+{
+    uint64_t number = strtoull(words[1], NULL, 10), until = now_ns() + WAIT_MS * UINT64_C(1000000);
+    presence_server_description known = {0};
+    while (presence_replica_describe(node.recorder, words[0], &known) != PRESENCE_OK || known.number < number) {
+        if (now_ns() > until)
+            give_up("number", "it did not come so far");
+        usleep(LOOK_US);
+    }
+    printf("{\"at\": %llu, \"number\": %llu}\n", (unsigned long long)now_ns(), (unsigned long long)known.number);
 }
 
 static void do_list(char **words)
@@ -338,9 +371,10 @@ static const struct command {
     void (*run)(char **words);
     int least;
 } COMMANDS[] = {
-    {"join", do_join, 2},   {"alone", do_alone, 0}, {"leave", do_leave, 0}, {"pace", do_pace, 4},
-    {"stamp", do_stamp, 3}, {"paced", do_paced, 0}, {"watch", do_watch, 2}, {"watched", do_watched, 0},
-    {"list", do_list, 2},   {"await", do_await, 2}, {"stats", do_stats, 0}, {"memory", do_memory, 0},
+    {"join", do_join, 2},         {"alone", do_alone, 0}, {"leave", do_leave, 0},   {"pace", do_pace, 4},
+    {"stamp", do_stamp, 3},       {"paced", do_paced, 0}, {"watch", do_watch, 2},   {"watched", do_watched, 0},
+    {"memories", do_memories, 2}, {"drop", do_drop, 3},   {"number", do_number, 2}, {"list", do_list, 2},
+    {"await", do_await, 2},       {"stats", do_stats, 0}, {"memory", do_memory, 0},
 };
 
 static void obey(char *line)

@@ -35,6 +35,7 @@ MILLION = 1_000_000
 RATE, PACED = 1000, 4000
 SUSTAINED = 400_000
 AGENTS = 1000
+GONE = 100_000
 MS = 1e6  # nanoseconds
 
 
@@ -193,6 +194,56 @@ def snapshot(bench):
               lambda value: value < 20)
     bench.row("the others' p50 meanwhile (both)", [one["p50"] / MS for one in meanwhile], "ms")
     bench.end_nodes()
+
+
+def begin_relay(bench, port):
+    relay = subprocess.Popen([sys.executable, os.path.join(HERE, "relay.py"), str(port), str(bench.nats.port)],
+                             stdout=subprocess.PIPE)
+    relay.stdout.readline()
+    return relay
+
+
+def behind(bench):
+    """A follower of a million is cut off while 100,000 leave and as many come: what it takes when it is back, by what
+    the origin still knows."""
+    ways = (("the changes, of 64 MiB of history", 64, 1 << 20), ("what came since, with 16 MiB", 16, 1 << 20),
+            ("the whole state, with no more disconnects known than by default", 16, 0))
+    for what, history, departures in ways:
+        took, size, sent, received = [], [], [], []
+        for _ in range(bench.rounds):
+            a, port = bench.node(), rig.free_port()
+            a.ask(f"memories {history} {departures}")
+            a.ask(f"join {bench.url()} a")
+            relay = begin_relay(bench, port)
+            b = bench.node()
+            b.ask(f"join nats://127.0.0.1:{port} b")
+            a.ask(f"list big {MILLION}")
+            b.ask(f"await big {MILLION}")
+            time.sleep(2)
+            relay.kill()
+            relay.wait()
+            number = a.ask("number big 0")["number"]
+            for part in range(10):
+                first = part * GONE // 10 + 1
+                a.ask(f"drop big {first} {GONE // 10}")
+                a.ask(f"pace big {MILLION + first} {GONE // 10} 0")
+                a.ask("paced")
+            time.sleep(2 * LEASE_S)
+            before = [processor_seconds(node) for node in (a, b)], a.ask("stats")["bytes_sent"]
+            relay = begin_relay(bench, port)
+            began = time.monotonic()
+            b.ask(f"number big {number + 2 * GONE}")
+            took.append(time.monotonic() - began)
+            size.append((a.ask("stats")["bytes_sent"] - before[1]) / 1e6)
+            for to, node, was in zip((sent, received), (a, b), before[0]):
+                to.append((processor_seconds(node) - was) * 1e3)
+            relay.kill()
+            relay.wait()
+            bench.end_nodes()
+        bench.row(f"a follower of 1e6 that missed {2 * GONE:,} changes: {what}", size, "MB")
+        bench.row("the same: from its link on", took, "s")
+        bench.row("the same: processor of the node that states", sent, "ms")
+        bench.row("the same: processor of the follower", received, "ms")
 
 
 # ----------------------------------------------------------------------------------------------------- idle, memory --
@@ -438,9 +489,7 @@ def deaths(bench):
 def revivals(bench):
     """A node is cut off for longer than its lease, by stopping it, and by a link that carries nothing."""
     port = rig.free_port()
-    relay = subprocess.Popen([sys.executable, os.path.join(HERE, "relay.py"), str(port), str(bench.nats.port)],
-                             stdout=subprocess.PIPE)
-    relay.stdout.readline()
+    relay = begin_relay(bench, port)
     daemons = [Daemon(bench, "a", f"nats://127.0.0.1:{port}"), Daemon(bench, "b"), Daemon(bench, "c")]
     a, b, c = daemons
     held = a.gateway()
@@ -475,7 +524,7 @@ def revivals(bench):
             daemon.kill()
 
 
-PARTS = [yardstick, latency, deaths, sustained, snapshot, idle, servers, active, revivals, memory]
+PARTS = [yardstick, latency, deaths, sustained, snapshot, behind, idle, servers, active, revivals, memory]
 
 
 def machine():

@@ -45,7 +45,7 @@ struct node {
     presence_recorder *recorder;
     struct step *step;
     bool up, lost, listens; /* lost: what it streams does not arrive; listens: to the states of the other */
-    struct kept kept[WIRE_EVIDENCE + 1];
+    struct kept kept[WIRE_DIFFERENCE + 1];
 };
 
 static struct node nodes[NODES] = {{.name = "node-a"}, {.name = "node-b"}};
@@ -214,6 +214,34 @@ static void must_agree(void)
     must(a.number == b.number && a.digest.all == b.digest.all && a.digest.alive == b.digest.alive && !b.lapsed);
 }
 
+/* As node-b would ask, had it missed what came since the list, and were that not kept. */
+static void tell_of_a_difference(void)
+{
+    struct node *a = &nodes[0], *b = &nodes[1];
+    presence_server_description known;
+    must(presence_replica_describe(a->recorder, "machine-2", &known) == PRESENCE_OK);
+    struct wire_message ask = {.node = "node-b",
+                               .run = 3,
+                               .kind = WIRE_ASK,
+                               .ask = {.question = WIRE_ASK_STATE,
+                                       .server = "machine-2",
+                                       .claim = known.claim,
+                                       .after = known.number - 2,
+                                       .difference = true}};
+    const void *bytes;
+    size_t length;
+    wire_arena_reset(arena);
+    must(wire_encode(arena, &ask, &bytes, &length) == WIRE_OK);
+    unsigned char copy[256];
+    must(length <= sizeof copy);
+    memcpy(copy, bytes, length);
+    keep(b, "presence.main.to.node-a.node-b", copy, length);
+    print_kept("ask-difference", b, WIRE_ASK);
+    step_receive(a->step, now, copy, length);
+    run();
+    print_kept("difference", a, WIRE_DIFFERENCE);
+}
+
 /* node-a states machine-2, and node-b follows it, misses something, and asks. */
 static void tell_of_a_life(void)
 {
@@ -256,6 +284,11 @@ static void tell_of_a_life(void)
     must(presence_recorder_activity(a->recorder, "machine-2", 19) == PRESENCE_OK);
     pass(20000);
     print_kept("activity", a, WIRE_ACTIVITY);
+    connect_agent("unit-mysql-3", 20, false, "");
+    must(presence_recorder_disconnect(a->recorder, "machine-2", 17) == PRESENCE_OK);
+    run();
+    must_agree();
+    tell_of_a_difference();
 }
 
 /* node-a leaves, node-b remembers, and then buries. */

@@ -28,7 +28,7 @@ def of_tomorrow(folder):
     more = "\\1\n  uint64 tomorrow = 1000; bytes tomorrows_text = 1001; repeated Claim tomorrows_claims = 1002;"
     text = re.sub(r"(?m)^(message \w+ \{)$", more, text)
     text = text.replace("ASK_AGENT = 5;", "ASK_AGENT = 5; ASK_TOMORROW = 6;")
-    text = text.replace("Evidence evidence = 17;", "Evidence evidence = 17; Claim tomorrows_body = 18;")
+    text = text.replace("Chunk difference = 18;", "Chunk difference = 18; Claim tomorrows_body = 19;")
     equal((text.count("tomorrows_text"), "ASK_TOMORROW" in text, "tomorrows_body" in text),
           (len(re.findall(r"(?m)^message ", text)), True, True), "what tomorrow has")
     path = os.path.join(folder, "cluster.proto")

@@ -126,6 +126,7 @@ static void some_values(struct scene *scene, presence_value *values, size_t *cou
 static void fill(struct scene *scene, struct wire_message *message, struct wire_stand *stands, presence_change *changes,
                  presence_value *values, struct wire_range *range)
 {
+    static const uint64_t gone[] = {3, 5};
     const char *server = servers[take(scene, 3)];
     presence_claim claim = some_claim(scene);
     uint64_t number = take(scene, 20);
@@ -157,6 +158,7 @@ static void fill(struct scene *scene, struct wire_message *message, struct wire_
                                          .transfer = take(scene, 1),
                                          .missing = range,
                                          .missing_count = take(scene, 1),
+                                         .difference = number % 2,
                                          .model = "m",
                                          .agent = agents[take(scene, 3)]};
         return;
@@ -169,6 +171,13 @@ static void fill(struct scene *scene, struct wire_message *message, struct wire_
                                              .last = take(scene, 1),
                                              .values = values};
         some_values(scene, values, &message->chunk.count);
+        if (number % 4 < 3)
+            return;
+        message->kind = WIRE_DIFFERENCE;
+        message->chunk.since = take(scene, 20);
+        message->chunk.gone = gone;
+        message->chunk.gone_count = take(scene, 2);
+        message->chunk.connections = take(scene, 3);
         return;
     case WIRE_KNOWN:
         message->known = (struct wire_known){.tag = take(scene, 2), .stands = stands};

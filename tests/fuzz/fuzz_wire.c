@@ -26,7 +26,8 @@ static size_t elements_of(const struct wire_message *message)
     case WIRE_ASK:
         return message->ask.missing_count;
     case WIRE_CHUNK:
-        return message->chunk.count;
+    case WIRE_DIFFERENCE:
+        return message->chunk.count + message->chunk.gone_count;
     case WIRE_KNOWN:
         return message->known.count;
     case WIRE_EVIDENCE:

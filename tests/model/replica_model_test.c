@@ -8,8 +8,8 @@
  *   - under one claim their digests of a server are equal exactly when they hold the same of it;
  *   - at one claim and number they hold the same;
  *   - nothing of an older epoch reads alive once a newer one was seen;
- * and after repair all of it is equal. Gaps are repaired by presence_replica_changes where the history reaches back,
- * else by a whole state. Last seen times and local lapses are told apart from contents.
+ * and after repair all of it is equal. Gaps are repaired by presence_replica_changes where the history reaches back, by
+ * what came since a revision, or else by a whole state. Last seen times and local lapses are told apart from contents.
  *
  *   replica_model_test [--seed S] [--seeds N] [--steps N]       each seed is printed before it runs
  */
@@ -21,9 +21,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NODES = 2, IDS = 10, QUEUE = 160, BATCH = 9, USUAL_SEEDS = 30, USUAL_STEPS = 10000, FRESH_SEEDS = 2 };
+enum {
+    NODES = 2,
+    IDS = 10,
+    MARKS = 8,
+    GONE = 64,
+    QUEUE = 160,
+    BATCH = 9,
+    USUAL_SEEDS = 30,
+    USUAL_STEPS = 10000,
+    FRESH_SEEDS = 2
+};
 
-enum message_kind { MESSAGE_CHANGE, MESSAGE_STATE, MESSAGE_ACTIVITY };
+enum message_kind { MESSAGE_CHANGE, MESSAGE_STATE, MESSAGE_DIFFERENCE, MESSAGE_ACTIVITY };
 
 /* What one node tells the other of the server that it states. */
 struct message {
@@ -31,7 +41,11 @@ struct message {
     int server; /* and its origin: node 0 states server 0 */
     presence_claim claim;
     bool began_with_contents; /* the claim took connections in: only a whole state can begin it */
-    uint64_t number;          /* CHANGE: the change's; STATE, ACTIVITY: where the origin stood */
+    uint64_t number;          /* CHANGE: the change's; the others: where the origin stood */
+    uint64_t since;           /* DIFFERENCE: for who holds that number or a later one */
+    uint64_t gone[GONE];
+    size_t gone_count;
+    presence_server_description described;
     presence_change change;
     uint64_t floor;
     presence_reason floor_reason;
@@ -40,9 +54,15 @@ struct message {
     size_t count;
 };
 
+/* What was stated after that number was stated after that revision. */
+struct mark {
+    uint64_t number, revision;
+};
+
 struct node {
     presence_recorder *recorder;
-    presence_claim claim; /* of the server that it states */
+    struct mark marks[MARKS]; /* of its claim, the newest first; all zero: none */
+    presence_claim claim;     /* of the server that it states */
     bool began_with_contents;
     uint64_t told; /* its changes up to this number are in the queue, or were */
     presence_reason floor_reason;
@@ -58,7 +78,8 @@ struct world {
     struct node nodes[NODES];
     struct message *queue[QUEUE];
     size_t queued;
-    size_t applied, gaps, states, stales, restarts, batches; /* so that a run that proves nothing is seen */
+    size_t applied, gaps, states, differences, too_old, stales, restarts,
+        batches; /* so that a run that proves nothing is seen */
 };
 
 /* What a node holds of a server, by id. */
@@ -234,6 +255,51 @@ static struct message state_of(struct world *world, int server)
     return message;
 }
 
+static void note_mark(struct world *world, int server)
+{
+    struct node *origin = &world->nodes[server];
+    uint64_t revision = presence_recorder_revision(origin->recorder);
+    struct held held = look(world, server, server);
+    memmove(origin->marks + 1, origin->marks, (MARKS - 1) * sizeof origin->marks[0]);
+    origin->marks[0] = (struct mark){held.described.number, revision};
+}
+
+/* What came since the mark that this number is not before; false: it is too old for one, or what came is. */
+static bool difference_of(struct world *world, int server, uint64_t number, struct message *message)
+{
+    struct node *origin = &world->nodes[server];
+    int mark = 0;
+    while (mark < MARKS && (origin->marks[mark].revision == 0 || origin->marks[mark].number > number)) {
+        mark++;
+    }
+    if (mark == MARKS) {
+        return false;
+    }
+    *message = (struct message){
+        .kind = MESSAGE_DIFFERENCE, .server = server, .claim = origin->claim, .since = origin->marks[mark].number};
+    presence_connections *view = NULL;
+    int code = presence_replica_difference(origin->recorder, universe_server(server), origin->marks[mark].revision,
+                                           &message->described, message->gone, GONE, &message->gone_count, &view);
+    want(world, code == PRESENCE_OK || code == PRESENCE_E_LAGGED, "what came since, or that it is not known");
+    if (code != PRESENCE_OK) {
+        world->too_old++;
+        return false;
+    }
+    message->number = message->described.number;
+    if (message->described.alive < message->described.connections) {
+        message->described.floor_reason = origin->floor_reason;
+        message->described.floor_time = origin->floor_time;
+    }
+    presence_cursor cursor = {{0}};
+    presence_value value;
+    while (presence_connections_next(view, &cursor, &value)) {
+        want(world, message->count < IDS, "no more connections than ids");
+        message->values[message->count++] = own_strings(world, &value);
+    }
+    presence_connections_free(view);
+    return true;
+}
+
 /* Sends every change of the origin after `after`; a whole state where they are not kept. Returns where it stands. */
 static void send_changes(struct world *world, int server, uint64_t after)
 {
@@ -287,6 +353,28 @@ static void receive_state(struct world *world, const struct message *message)
     world->stales += stale;
 }
 
+static void receive_difference(struct world *world, const struct message *message)
+{
+    int node = 1 - message->server;
+    struct held before = look(world, node, message->server);
+    const presence_server_description *here = &before.described;
+    int order = before.known ? presence_claim_compare(&message->claim, &here->claim) : 1;
+    int expected = order > 0                                                    ? PRESENCE_E_GAP
+                   : order < 0 || here->local || message->number < here->number ? PRESENCE_E_STALE
+                   : here->number < message->since || here->inherited > 0       ? PRESENCE_E_GAP
+                                                                                : PRESENCE_OK;
+    int code = presence_replica_apply_difference(world->nodes[node].recorder, universe_server(message->server),
+                                                 message->since, &message->described, message->values, message->count,
+                                                 message->gone, message->gone_count, NULL);
+    want(world, code == expected, "a difference is taken by who holds what it is from");
+    struct held after = look(world, node, message->server);
+    want(world,
+         code == PRESENCE_OK ? after.described.number == message->number && after.described.complete
+                             : memcmp(here, &after.described, sizeof *here) == 0 && same_all(&before, &after),
+         "all of a difference, or nothing");
+    world->differences += code == PRESENCE_OK && message->number > here->number;
+}
+
 static void receive_change(struct world *world, const struct message *message)
 {
     struct node *receiver = &world->nodes[1 - message->server];
@@ -321,7 +409,10 @@ static void receive_change(struct world *world, const struct message *message)
             return; /* the answer to its last question may be on its way */
         }
         world->nodes[1 - message->server].asks_again = world->step + 40;
-        if (same_claim && below(world, 3) != 0) {
+        struct message difference;
+        if (same_claim && below(world, 2) == 0 && difference_of(world, message->server, number, &difference)) {
+            send_message(world, &difference);
+        } else if (same_claim && below(world, 3) != 0) {
             send_changes(world, message->server, number);
         } else if (same_claim) {
             struct message state = state_of(world, message->server);
@@ -419,6 +510,8 @@ static void deliver(struct world *world)
             receive_change(world, message);
         } else if (message->kind == MESSAGE_STATE) {
             receive_state(world, message);
+        } else if (message->kind == MESSAGE_DIFFERENCE) {
+            receive_difference(world, message);
         } else {
             receive_activity(world, message);
         }
@@ -530,6 +623,7 @@ static void claim_own(struct world *world, int server, presence_claim claim)
     struct node *origin = &world->nodes[server];
     origin->claim = claim;
     origin->told = 0;
+    memset(origin->marks, 0, sizeof origin->marks);
     origin->floor_reason = PRESENCE_REASON_SERVER_DOWN;
     origin->floor_time = fake_clock_now(&world->clock);
     int code = presence_replica_claim(origin->recorder, universe_server(server), &claim, true);
@@ -594,6 +688,9 @@ static void make_step(struct world *world)
     if (what < 400) {
         change_origin(world, server);
         tell(world, server);
+        if (below(world, 8) == 0) {
+            note_mark(world, server);
+        }
     } else if (what < 960) {
         deliver(world);
     } else if (what < 985) {
@@ -616,7 +713,11 @@ static void repair(struct world *world)
     for (int server = 0; server < NODES; server++) {
         struct held own = look(world, server, server), other = look(world, 1 - server, server);
         bool same_claim = other.known && presence_claim_compare(&own.described.claim, &other.described.claim) == 0;
-        if (!same_claim || own.described.number != other.described.number) {
+        struct message difference;
+        if (same_claim && other.described.inherited == 0 &&
+            difference_of(world, server, other.described.number, &difference)) {
+            receive_difference(world, &difference);
+        } else if (!same_claim || own.described.number != other.described.number) {
             struct message state = state_of(world, server);
             receive_state(world, &state);
         }
@@ -651,12 +752,14 @@ static void run(uint64_t seed, size_t steps)
         }
     }
     repair(&world);
-    printf("applied %zu, batches %zu, gaps %zu, states %zu, stale %zu, restarts %zu\n", world.applied, world.batches,
-           world.gaps, world.states, world.stales, world.restarts);
+    printf("applied %zu, batches %zu, gaps %zu, states %zu, differences %zu (%zu too old), stale %zu, restarts %zu\n",
+           world.applied, world.batches, world.gaps, world.states, world.differences, world.too_old, world.stales,
+           world.restarts);
     fflush(stdout);
     want(&world,
-         steps < USUAL_STEPS || (world.applied > 500 && world.gaps > 10 && world.states > 10 && world.stales > 10 &&
-                                 world.restarts > 5 && world.batches > 10),
+         steps < USUAL_STEPS ||
+             (world.applied > 500 && world.gaps > 10 && world.states > 10 && world.stales > 10 &&
+              world.differences > 10 && world.too_old > 10 && world.restarts > 5 && world.batches > 10),
          "the run met all that it is for");
     for (size_t at = 0; at < world.queued; at++) {
         free(world.queue[at]);

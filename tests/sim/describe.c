@@ -119,6 +119,10 @@ static void add_message(struct text *text, const struct wire_message *message)
     case WIRE_ASK:
         add_ask(text, &message->ask);
         break;
+    case WIRE_DIFFERENCE:
+        add(text, "since #%llu, %zu gone: ", (unsigned long long)message->chunk.since, message->chunk.gone_count);
+        add_chunk(text, &message->chunk);
+        break;
     case WIRE_CHUNK:
         add_chunk(text, &message->chunk);
         break;

@@ -64,6 +64,10 @@ static void choose_config(struct world *world)
         config->chunk_values = 1 + below(world, 5); /* states of several chunks, which are recorded as they come */
     }
     world->late_ns = (below(world, 4) == 0 ? 20 : 2) * MILLISECOND;
+    uint64_t die = (world->options.seed + 1) * UINT64_C(0x9e3779b97f4a7c15) >> 40; /* without a throw of the dice */
+    if (die % 2 == 0) {
+        config->most_changes = die / 2 % 8; /* gaps are closed by what came since */
+    }
 }
 
 static void choose_nodes(struct world *world)

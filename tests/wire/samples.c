@@ -181,6 +181,32 @@ const struct sample samples[SAMPLES] = {
                    .stale = true,
                    .connections = connections,
                    .count = 2}}},
+    {"difference",
+     {FROM_A, .kind = WIRE_DIFFERENCE,
+      .chunk = {.server = "machine-0",
+                .claim = CLAIM,
+                .number = 46,
+                .floor = 45,
+                .floor_reason = PRESENCE_REASON_TIMED_OUT,
+                .floor_time = TIME - 60000000000,
+                .transfer = UINT64_C(0xabcdef0123456789),
+                .index = 3,
+                .connections = 30003,
+                .values = values,
+                .count = 3,
+                .since = 41,
+                .gone = ids,
+                .gone_count = 4,
+                .digest = {.all = UINT64_C(0x8877665544332211), .alive = 1}}}},
+    {"ask for what came since",
+     {FROM_A, .kind = WIRE_ASK,
+      .ask = {.question = WIRE_ASK_STATE,
+              .server = "machine-0",
+              .claim = CLAIM,
+              .after = 41,
+              .difference = true,
+              .model = "",
+              .agent = ""}}},
 };
 
 /* --------------------------------------------------------------------------------------------------- difference -- */
@@ -286,6 +312,7 @@ static void same_ask(const struct wire_ask *a, const struct wire_ask *b, size_t 
     SAME(after);
     SAME(transfer);
     SAME(tag);
+    SAME(difference);
     SAME(missing_count);
     SAME_TEXT(model);
     SAME_TEXT(agent);
@@ -306,8 +333,14 @@ static void same_chunk(const struct wire_chunk *a, const struct wire_chunk *b, s
     SAME(connections);
     SAME(last);
     SAME(count);
+    SAME(since);
+    SAME(gone_count);
+    SAME(digest.all);
+    SAME(digest.alive);
     for (size_t i = at, count = a->count; i < count && !differs; i++)
         same_value(&a->values[i], &b->values[i], i);
+    for (size_t i = at, count = a->gone_count; i < count && !differs; i++)
+        same(a->gone[i] == b->gone[i], "gone", i);
 }
 
 static void same_connections(const struct wire_connection *a, const struct wire_connection *b, size_t count)
@@ -355,6 +388,7 @@ static void same_bodies(const struct wire_message *a, const struct wire_message 
         same_ask(&a->ask, &b->ask, 0);
         break;
     case WIRE_CHUNK:
+    case WIRE_DIFFERENCE:
         same_chunk(&a->chunk, &b->chunk, 0);
         break;
     case WIRE_KNOWN:

@@ -8,7 +8,7 @@
 
 #include "wire/wire.h"
 
-enum { SAMPLES = 8 };
+enum { SAMPLES = 10 };
 
 /* Named by its kind: "beat", "changes", "activity", "ask", "chunk", "known", "forget", "evidence". Static storage. */
 struct sample {

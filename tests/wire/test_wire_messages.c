@@ -36,7 +36,7 @@ static void an_arena_serves_many_messages(void **state)
 
 static void what_is_empty_comes_empty(void **state)
 {
-    for (int kind = WIRE_BEAT; kind <= WIRE_EVIDENCE; kind++) {
+    for (int kind = WIRE_BEAT; kind <= WIRE_DIFFERENCE; kind++) {
         struct wire_message message = {.kind = (enum wire_kind)kind};
         if (kind == WIRE_BEAT)
             message.beat.parts = 1;

@@ -5,7 +5,7 @@
  */
 #include "wire/exchange.h"
 
-enum { FIELD_OF_TOMORROW = 1000, BODY_OF_TOMORROW = 18, KIND_OF_TOMORROW = 5 };
+enum { FIELD_OF_TOMORROW = 1000, BODY_OF_TOMORROW = 19, KIND_OF_TOMORROW = 5 };
 
 /* Some of each type. */
 static void add_unknown_fields(struct raw *raw)

@@ -62,6 +62,17 @@ MESSAGES = {
             {"id": 0, "model": 0, "agent": b"unit-b-1", "seen_ms": 86400000, "seen_ns": 1},
         ],
     },
+    "difference": {
+        "server": b"machine-0", "claim": CLAIM, "number": 46, "floor": 45, "floor_reason": "TIMED_OUT",
+        "floor_time": TIME - 60 * 10**9, "transfer": 0xABCDEF0123456789, "index": 3, "connections": 30003,
+        "base_time": TIME, "models": [MODEL_B, MODEL_A],
+        "values": [
+            {"id": 9, "model": 0, "agent": b"unit-b-0", "data": b"x", "missing": True},
+            {"id": MOST, "model": 1, "agent": b"unit-a-0", "controller": True, "seen_ms": -1, "seen_ns": 999999},
+            {"id": 0, "model": 0, "agent": b"unit-b-1", "seen_ms": 86400000, "seen_ns": 1},
+        ],
+        "since": 41, "gone": [0, 7, 293, MOST - 300], "digest_all": 0x8877665544332211, "digest_alive": 1,
+    },
     "known": {"tag": 77, "more": True, "stands": STANDS},
     "forget": {"server": b"machine-0", "claim": CLAIM, "number": 2**40},
     "evidence": {

@@ -44,5 +44,9 @@ const struct story story_list[] = {
     {"a server that is taken over while its snapshot is recorded as it comes", taken_over_mid_fill},
     {"chunks that are lost of a snapshot that is recorded as it comes", chunks_lost_mid_fill},
     {"a snapshot that is here long before it is recorded", whole_long_before_recorded},
+    {"a receiver that missed more than the origin's history keeps, of far more", far_behind},
+    {"two that are behind, one more than the other", two_behind},
+    {"a server that goes down while a receiver is behind", down_while_behind},
+    {"a receiver that is behind, and holds something else than its number says", corrupted_while_behind},
 };
 const size_t story_count = sizeof story_list / sizeof story_list[0];

@@ -79,6 +79,11 @@ void taken_over_mid_fill(struct world *world);
 void chunks_lost_mid_fill(struct world *world);
 void whole_long_before_recorded(struct world *world);
 
+void far_behind(struct world *world);
+void two_behind(struct world *world);
+void down_while_behind(struct world *world);
+void corrupted_while_behind(struct world *world);
+
 void reused_ids(struct world *world);
 void late_leave(struct world *world);
 void moves_half_open(struct world *world);
