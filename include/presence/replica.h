@@ -48,8 +48,8 @@ typedef struct {
     bool forgotten;               /* a tombstone: no connections, claim and number kept as a fence */
     uint64_t number;              /* changes stated under the claim so far */
     uint64_t floor;               /* the number of the last server_down under the claim; 0: none */
-    presence_reason floor_reason; /* why connections stated under the claim are missing, as apply_state wants it: of the
-                                     last server_down that made some missing. NONE: none is */
+    presence_reason floor_reason; /* why connections are missing, as apply_state wants it: of the last server_down that
+                                     made some missing, or of the claim. NONE: none is */
     presence_time floor_time;     /* since when they are, by the stating clock; 0: none is */
     presence_digest digest;       /* zero when unclaimed */
     size_t connections;           /* stated under this claim */
@@ -121,17 +121,26 @@ PRESENCE_API int presence_replica_apply_state(presence_recorder *recorder, const
                                               const presence_claim *claim, uint64_t number, uint64_t floor,
                                               presence_reason floor_reason, presence_time floor_time,
                                               const presence_value *values, size_t count, presence_error *error);
-/* The same, recorded in pieces while they come, for a server of which no connection is recorded (else INVALID; take all
- * at once then). No connection of it shows before presence_replica_state_commit, which shows all of it in one step; but
- * presence_recorder_stats counts its names, agents, models and bytes as they come. Until then calls that would change
- * the server, and presence_replica_state and presence_replica_changes of it, do not wait for the next piece: they take
- * away what was recorded of the state so far, O(that), after which the writer is answered LAGGED, and the state has to
- * be begun anew. Local calls on a server whose claim is another node's are STALE as ever, and disturb nothing. Errors
- * and order of claims as apply_state; the first error of `add`, but for a NULL argument, is that of every later call.
- * Values need to live for the call only. `begin` is O(1), `add` O(values),
- * with the lock given up in between; commit and abort are O(connections that were added), in steps too.
- * One thread at a time. Every writer that was begun has to end, by commit or abort, before its recorder is freed: both
- * free it, whatever they return. NULL may be aborted. */
+/* The same, of a claim that is not complete yet: the last `inherited` of the values are of an older claim. They show
+ * with their status until the claim restates them or is complete, and are in no number nor digest; the server is not
+ * complete then. INVALID too where one of the others is missing and one of these is not: a server_down leaves none
+ * alive. */
+PRESENCE_API int presence_replica_apply_incomplete(presence_recorder *recorder, const char *server,
+                                                   const presence_claim *claim, uint64_t number, uint64_t floor,
+                                                   presence_reason floor_reason, presence_time floor_time,
+                                                   const presence_value *values, size_t count, size_t inherited,
+                                                   presence_error *error);
+/* The same as apply_state, recorded in pieces while they come, for a server of which no connection is recorded (else
+ * INVALID; take all at once then). No connection of it shows before presence_replica_state_commit, which shows all of
+ * it in one step; but presence_recorder_stats counts its names, agents, models and bytes as they come. Until then
+ * calls that would change the server, and presence_replica_state and presence_replica_changes of it, do not wait for
+ * the next piece: they take away what was recorded of the state so far, O(that), after which the writer is answered
+ * LAGGED, and the state has to be begun anew. Local calls on a server whose claim is another node's are STALE as
+ * ever, and disturb nothing. Errors and order of claims as apply_state; the first error of `add`, but for a NULL
+ * argument, is that of every later call. Values need to live for the call only. `begin` is O(1), `add` O(values),
+ * with the lock given up in between; commit and abort are O(connections that were added), in steps too. One thread at
+ * a time. Every writer that was begun has to end, by commit or abort, before its recorder is freed: both free it,
+ * whatever they return. NULL may be aborted. */
 typedef struct presence_state_writer presence_state_writer;
 PRESENCE_API int presence_replica_state_begin(presence_recorder *recorder, const char *server,
                                               const presence_claim *claim, uint64_t number, uint64_t floor,
@@ -139,6 +148,9 @@ PRESENCE_API int presence_replica_state_begin(presence_recorder *recorder, const
                                               presence_state_writer **writer, presence_error *error);
 PRESENCE_API int presence_replica_state_add(presence_state_writer *writer, const presence_value *values, size_t count,
                                             presence_error *error);
+/* Values of an older claim, as of apply_incomplete. */
+PRESENCE_API int presence_replica_state_add_inherited(presence_state_writer *writer, const presence_value *values,
+                                                      size_t count, presence_error *error);
 PRESENCE_API int presence_replica_state_commit(presence_state_writer *writer, presence_error *error);
 PRESENCE_API void presence_replica_state_abort(presence_state_writer *writer);
 
@@ -193,6 +205,9 @@ PRESENCE_API void presence_statement_reader_free(presence_statement_reader *read
  * pieces: see presence_replica_state_begin. */
 PRESENCE_API presence_connections *presence_replica_state(presence_recorder *recorder, const char *server,
                                                           presence_server_description *description);
+/* What is inherited from an older claim, at the moment of such a state, with the statuses that were stated. NULL: out
+ * of memory, or it is no such state. O(1). */
+PRESENCE_API presence_connections *presence_replica_inherited(const presence_connections *state);
 
 /* What became of a server since a revision, for who holds it as it was then or later: *view is of the connections that
  * were stated after it, with the statuses that were stated; gone[0..*gone_count-1] are ids that were disconnected after

@@ -170,7 +170,7 @@ bool follow_claim(struct step *step, struct server *server, const presence_claim
     server_orphan(step, server, holder ? 0 : step->now);
     server->last_word = false;
     server->behind = server->needed = 0;
-    server->mistrusted = false;
+    server->mistrusted = server->inherits = false;
     server->told = (struct wire_stand){.claim = *claim};
     server->is_told = false;
     server->told_sequence = holder ? holder->sequence : 0;
@@ -248,6 +248,13 @@ void follow_check(struct step *step, struct server *server, bool from_beat)
     if (known.number > told->number)
         return;                                  /* the beat is older than what came since */
     if (told->complete && known.inherited > 0) { /* its completion did not come as a change */
+        take_whole(step, server);
+        return;
+    }
+    bool lacks = !told->complete && told->inherited > 0 && known.inherited == 0 && rule(step, STEP_RULE_INHERITED);
+    if (lacks && (!server->inherits || server->repair == REPAIR_STATE)) { /* Z: others show it */
+        server->inherits = true;
+        server->mistrusted = true; /* what is stated may be here, but what came since does not tell it */
         take_whole(step, server);
         return;
     }

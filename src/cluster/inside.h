@@ -110,6 +110,7 @@ struct server {
     struct fill *fill; /* the state that comes is recorded piece by piece */
     bool applying;     /* a whole state is being recorded, or pieces of one: what else comes has to wait */
     bool gathers;      /* it could not be, and is gathered before it is recorded */
+    bool inherits;     /* what its claim inherited was asked for already */
     bool mistrusted;   /* what is here is not what its number says: only a whole state will do */
     struct held *held, **held_end;
     size_t held_bytes;
@@ -168,9 +169,9 @@ struct step {
 
 /* ------------------------------------------------------------------------------------------------- step.c and known */
 
-static inline bool rule(const struct step *step, enum step_rule one)
+static inline bool rule(const struct step *step, uint32_t one)
 {
-    return !(step->config.broken & (uint32_t)one);
+    return !(step->config.broken & one);
 }
 uint64_t step_random(struct step *step);
 /* Copies a node's name, which is known to fit, into an array of STEP_NODE_BYTES. */

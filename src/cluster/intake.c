@@ -30,8 +30,11 @@ struct intake {
     unsigned char *got;               /* a bit for each chunk */
     size_t got_room, got_count, last; /* last: the highest index, SIZE_MAX while it is not known */
     size_t highest, came;
-    presence_value *values;
-    size_t count, room, bytes;
+    struct values {
+        presence_value *at;
+        size_t count, room;
+    } stated, inherited;
+    size_t bytes;
     struct strings *strings;
     const char *model; /* copied last: neighbours share it */
     char *server;
@@ -80,7 +83,8 @@ static void intake_free(struct intake *intake)
         free(intake->strings);
         intake->strings = next;
     }
-    free(intake->values);
+    free(intake->stated.at);
+    free(intake->inherited.at);
     free(intake->gone);
     free(intake->got);
     free(intake->server);
@@ -192,18 +196,18 @@ static const char *copy_text(struct intake *intake, const char *text)
     return to;
 }
 
-static bool add_value(struct intake *intake, const presence_value *value)
+static bool add_value(struct intake *intake, struct values *values, const presence_value *value)
 {
-    if (intake->count == intake->room) {
-        size_t room = intake->room ? intake->room * 2 : 256;
-        presence_value *values = realloc(intake->values, room * sizeof *values);
-        if (!values)
+    if (values->count == values->room) {
+        size_t room = values->room ? values->room * 2 : 256;
+        presence_value *at = realloc(values->at, room * sizeof *at);
+        if (!at)
             return false;
-        intake->bytes += (room - intake->room) * sizeof *values;
-        intake->values = values;
-        intake->room = room;
+        intake->bytes += (room - values->room) * sizeof *at;
+        values->at = at;
+        values->room = room;
     }
-    presence_value *to = &intake->values[intake->count];
+    presence_value *to = &values->at[values->count];
     *to = *value;
     if (!intake->model || strcmp(intake->model, value->model) != 0)
         intake->model = copy_text(intake, value->model);
@@ -211,7 +215,7 @@ static bool add_value(struct intake *intake, const presence_value *value)
     to->server = intake->server;
     to->agent = copy_text(intake, value->agent);
     to->user_data = copy_text(intake, value->user_data);
-    intake->count += to->model && to->agent && to->user_data;
+    values->count += to->model && to->agent && to->user_data;
     return to->model && to->agent && to->user_data;
 }
 
@@ -339,12 +343,23 @@ static struct state_job *state_of(struct step_job *job)
 static bool add_view(struct intake *intake, presence_connections *view)
 {
     size_t count = presence_connections_count(view);
-    intake->values = calloc(count + 1, sizeof *intake->values);
+    struct values *values = &intake->stated;
+    values->at = calloc(count + 1, sizeof *values->at);
     presence_cursor cursor = {0};
-    while (intake->values && intake->count < count &&
-           presence_connections_next(view, &cursor, &intake->values[intake->count]))
-        intake->count++;
-    return intake->values != NULL;
+    while (values->at && values->count < count && presence_connections_next(view, &cursor, &values->at[values->count]))
+        values->count++;
+    return values->at != NULL;
+}
+
+static void add_to_writer(struct state_job *state, const struct values *values,
+                          int (*add)(presence_state_writer *, const presence_value *, size_t, presence_error *))
+{
+    for (size_t at = 0; at < values->count && !state->code; at += PIECE_VALUES) {
+        size_t left = values->count - at, some = left < PIECE_VALUES ? left : PIECE_VALUES;
+        for (size_t i = 0; i < some; i++)
+            values->at[at + i].server = state->intake->server; /* who gathered them may be gone */
+        state->code = add(state->writer, &values->at[at], some, &state->error);
+    }
 }
 
 static void run_piece(struct state_job *state)
@@ -354,17 +369,28 @@ static void run_piece(struct state_job *state)
         state->code =
             presence_replica_state_begin(state->recorder, intake->server, &intake->claim, intake->number, intake->floor,
                                          intake->floor_reason, intake->floor_time, &state->writer, &state->error);
-    for (size_t at = 0; at < intake->count && !state->code; at += PIECE_VALUES) {
-        size_t left = intake->count - at;
-        for (size_t i = 0; i < left && i < PIECE_VALUES; i++)
-            intake->values[at + i].server = intake->server; /* who gathered them may be gone */
-        state->code = presence_replica_state_add(state->writer, &intake->values[at],
-                                                 left < PIECE_VALUES ? left : PIECE_VALUES, &state->error);
-    }
+    add_to_writer(state, &intake->stated, presence_replica_state_add);
+    add_to_writer(state, &intake->inherited, presence_replica_state_add_inherited);
     if (state->code || state->kind != JOB_LAST)
         return;
     state->code = presence_replica_state_commit(state->writer, &state->error);
     state->writer = NULL;
+}
+
+/* What is inherited behind what is stated. */
+static bool join_values(struct intake *intake)
+{
+    struct values *stated = &intake->stated;
+    const struct values *inherited = &intake->inherited;
+    if (inherited->count == 0)
+        return true;
+    presence_value *at = realloc(stated->at, (stated->count + inherited->count) * sizeof *at);
+    if (!at)
+        return false;
+    memcpy(at + stated->count, inherited->at, inherited->count * sizeof *at);
+    stated->at = at;
+    stated->count += inherited->count;
+    return true;
 }
 
 void step_job_run(struct step_job *job)
@@ -392,13 +418,16 @@ void step_job_run(struct step_job *job)
                                              .connections = intake->connections,
                                              .digest = intake->digest};
         state->code =
-            presence_replica_apply_difference(state->recorder, intake->server, intake->since, &whole, intake->values,
-                                              intake->count, intake->gone, intake->gone_count, &state->error);
+            presence_replica_apply_difference(state->recorder, intake->server, intake->since, &whole, intake->stated.at,
+                                              intake->stated.count, intake->gone, intake->gone_count, &state->error);
         return;
     }
-    state->code = presence_replica_apply_state(state->recorder, intake->server, &intake->claim, intake->number,
-                                               intake->floor, intake->floor_reason, intake->floor_time, intake->values,
-                                               intake->count, &state->error);
+    state->code = join_values(intake)
+                      ? presence_replica_apply_incomplete(state->recorder, intake->server, &intake->claim,
+                                                          intake->number, intake->floor, intake->floor_reason,
+                                                          intake->floor_time, intake->stated.at, intake->stated.count,
+                                                          intake->inherited.count, &state->error)
+                      : PRESENCE_E_NO_MEMORY;
 }
 
 void step_job_free(struct step_job *job)
@@ -423,7 +452,8 @@ static void catch_up_lapse(struct step *step, struct server *server, const prese
 static size_t unused_bytes(const struct intake *intake)
 {
     const struct strings *strings = intake->strings;
-    return (intake->room - intake->count) * sizeof *intake->values + (strings ? strings->bytes - strings->used : 0);
+    size_t unused = intake->stated.room - intake->stated.count + intake->inherited.room - intake->inherited.count;
+    return unused * sizeof(presence_value) + (strings ? strings->bytes - strings->used : 0);
 }
 
 /* What is here goes to a job, and shows once that has run if it is the last. */
@@ -441,11 +471,10 @@ static void hand_over(struct step *step, struct server *server)
     }
     bool last = is_whole(intake) || !rule(step, STEP_RULE_PIECES);
     intake->bytes -= unused_bytes(intake);
-    piece->values = intake->values;
-    piece->count = intake->count;
+    piece->stated = intake->stated;
+    piece->inherited = intake->inherited;
     piece->strings = intake->strings;
-    intake->values = NULL;
-    intake->count = intake->room = 0;
+    intake->stated = intake->inherited = (struct values){0};
     intake->strings = NULL;
     intake->model = NULL;
     *state = (struct state_job){.kind = last ? JOB_LAST : JOB_PIECE,
@@ -479,7 +508,8 @@ static bool filled(struct step *step, struct server *server, struct state_job *s
     }
     if (fill->abandoned)
         abandon_fill(step, server, state->intake);
-    else if (server->intake && (server->intake->count > 0 || is_whole(server->intake)))
+    else if (server->intake &&
+             (server->intake->stated.count > 0 || server->intake->inherited.count > 0 || is_whole(server->intake)))
         hand_over(step, server);
     return true;
 }
@@ -602,6 +632,15 @@ static void go_on_filling(struct step *step, struct server *server)
         hand_over(step, server);
 }
 
+static bool add_values(const struct step *step, struct intake *intake, struct values *to, const presence_value *values,
+                       size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (intake->bytes > step->config.most_state_bytes || !add_value(intake, to, &values[i]))
+            return false;
+    return true;
+}
+
 void intake_chunk(struct step *step, struct peer *peer, const struct wire_chunk *chunk, bool difference)
 {
     struct server *server = server_find(step, chunk->server);
@@ -628,14 +667,14 @@ void intake_chunk(struct step *step, struct peer *peer, const struct wire_chunk 
     step->counters.chunks_taken++;
     if (chunk->last)
         intake->last = (size_t)chunk->index;
-    bool fits = add_gone(intake, chunk->gone, chunk->gone_count);
-    for (size_t i = 0; i < chunk->count || !fits; i++)
-        if (!fits || intake->bytes > step->config.most_state_bytes || !add_value(intake, &chunk->values[i])) {
-            if (step_may_say(step, 4))
-                step_say(step, STEP_WARNING, "state", "server %s: its state does not fit into memory", server->name);
-            intake_drop(step, server);
-            return;
-        }
+    if (!add_gone(intake, chunk->gone, chunk->gone_count) ||
+        !add_values(step, intake, &intake->stated, chunk->values, chunk->count) ||
+        !add_values(step, intake, &intake->inherited, chunk->inherited, chunk->inherited_count)) {
+        if (step_may_say(step, 4))
+            step_say(step, STEP_WARNING, "state", "server %s: its state does not fit into memory", server->name);
+        intake_drop(step, server);
+        return;
+    }
     server->asked_at = step->now; /* it comes on */
     if (intake->fills)
         go_on_filling(step, server);

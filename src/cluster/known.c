@@ -171,5 +171,6 @@ void describe_stand(const char *name, const presence_server_description *descrip
                                  .complete = description->complete,
                                  .forgotten = description->forgotten,
                                  .lapsed = description->lapsed,
-                                 .holder = ""};
+                                 .holder = "",
+                                 .inherited = description->inherited};
 }

@@ -179,7 +179,8 @@ static void learn(struct step *step, struct peer *teller, const struct wire_stan
         return;
     if (server->told_at == 0 || step->now - server->told_at > step->config.lease * MS)
         follow_lapse(step, server); /* until its node is heard; one that was heard lately has its lease */
-    if (stand->connections == 0 && stand->number == 0)
+    bool inherits = stand->inherited > 0 && rule(step, STEP_RULE_INHERITED);
+    if (stand->connections == 0 && stand->number == 0 && !inherits)
         return;
     follow_ask(step, server, REPAIR_STATE, teller);
     server->sought_number = stand->number;

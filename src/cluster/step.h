@@ -115,6 +115,7 @@ enum step_rule {
     STEP_RULE_ABANDON = 1 << 29,   /* what was recorded of a state whose transfer broke off goes */
     STEP_RULE_SINCE = 1 << 30,     /* what came since is told and taken where it is no more than the whole */
 };
+#define STEP_RULE_INHERITED (UINT32_C(1) << 31) /* a state tells what is inherited, too */
 
 /* INVALID by returning NULL with *error filled; or out of memory. The recorder must outlive it. A recorder without
  * options.history_bytes costs a whole state for each change: give it some. */

@@ -4,6 +4,7 @@
  *
  *   M  One transfer of a server serves all who ask meanwhile: a chunk is sent once to all who listen, and again only if
  *      somebody says that it is missing. The view never changes, so a chunk is the same each time.
+ *   Z  A state of a claim that is not complete tells what it inherited, too.
  *   Y  Who holds what was stated up to some number is told what came since, where that is no more than the whole. It is
  *      a transfer of its own, and serves all who hold what it begins with. No older view is kept for it: the recorder
  *      knows what was stated after a revision, and here it is noted at each beat which number that was, the more
@@ -32,6 +33,7 @@ struct marks {
 
 struct chunk {
     presence_cursor from;
+    bool inherited;   /* the cursor is of what is inherited, which comes behind what is stated */
     size_t from_gone; /* of a difference: its values come first, then what is gone */
     uint64_t sent;
     bool wanted;
@@ -39,9 +41,10 @@ struct chunk {
 
 struct transfer {
     uint64_t id, asked;
-    presence_connections *view;
+    presence_connections *view, *inherited; /* what is stated; of a whole state, what is inherited (NULL: nothing is) */
     presence_server_description known;
     presence_cursor at; /* where the next new chunk begins */
+    bool at_inherited;
     size_t at_gone;
     uint64_t since; /* of a difference */
     uint64_t *gone; /* ascending, none twice */
@@ -118,6 +121,7 @@ static void drop(struct step *step, struct transfer **slot)
     struct transfer *transfer = *slot;
     if (!transfer)
         return;
+    presence_connections_free(transfer->inherited);
     presence_connections_free(transfer->view);
     free(transfer->gone);
     free(transfer->chunks);
@@ -172,7 +176,11 @@ static struct transfer *begin(struct step *step, struct server *server, const st
         transfer->view = presence_replica_state(step->recorder, server->name, &transfer->known);
     else if (!look_back(step, server, transfer, mark))
         transfer->view = NULL;
-    if (!transfer->view) {
+    bool inherits = transfer->view && !mark && transfer->known.inherited > 0 && rule(step, STEP_RULE_INHERITED);
+    if (inherits)
+        transfer->inherited = presence_replica_inherited(transfer->view);
+    if (!transfer->view || (inherits && !transfer->inherited)) {
+        presence_connections_free(transfer->view);
         free(transfer);
         return NULL;
     }
@@ -270,6 +278,7 @@ static bool note_chunk(struct transfer *transfer)
 /* What one chunk holds. */
 struct piece {
     presence_cursor cursor; /* from here on, and then behind it */
+    bool inherited;
     size_t gone, count, gone_count;
     bool values_end, ends; /* there is no value behind it; nothing at all */
 };
@@ -279,7 +288,8 @@ static void fill(struct transfer *transfer, size_t most, struct piece *piece)
     size_t bytes = 0;
     while (piece->count < most && bytes < WIRE_BATCH_BYTES && !piece->values_end) {
         presence_value *value = &transfer->values[piece->count];
-        piece->values_end = !presence_connections_next(transfer->view, &piece->cursor, value);
+        piece->values_end =
+            !presence_connections_next(piece->inherited ? transfer->inherited : transfer->view, &piece->cursor, value);
         if (piece->values_end)
             break;
         bytes += wire_value_bytes(value);
@@ -288,20 +298,22 @@ static void fill(struct transfer *transfer, size_t most, struct piece *piece)
     size_t left = transfer->gone_count - piece->gone, room = most - piece->count;
     if (piece->values_end)
         piece->gone_count = left < room ? left : room;
-    piece->ends = piece->values_end && piece->gone_count == left;
+    piece->ends = piece->values_end && piece->gone_count == left && (piece->inherited || !transfer->inherited);
 }
 
 static void send_chunk(struct step *step, struct server *server, struct transfer *transfer, size_t index)
 {
     bool difference = transfer == server->difference, newest = index + 1 == transfer->count && !transfer->all;
     const struct chunk *chunk = &transfer->chunks[index];
-    struct piece piece = {.cursor = chunk->from, .gone = chunk->from_gone};
+    struct piece piece = {.cursor = chunk->from, .inherited = chunk->inherited, .gone = chunk->from_gone};
     size_t most = step->config.chunk_values < CHUNK_MOST_VALUES ? step->config.chunk_values : CHUNK_MOST_VALUES;
     fill(transfer, most ? most : 1, &piece);
     transfer->chunks[index].sent = step->now;
     if (newest) {
         transfer->all = piece.ends;
-        transfer->at = piece.cursor;
+        bool turns = piece.values_end && !piece.ends && transfer->inherited;
+        transfer->at = turns ? (presence_cursor){{0}} : piece.cursor;
+        transfer->at_inherited = piece.inherited || turns;
         transfer->at_gone = piece.gone + piece.gone_count;
     }
     const presence_server_description *known = &transfer->known;
@@ -317,7 +329,9 @@ static void send_chunk(struct step *step, struct server *server, struct transfer
                                              .connections = known->connections,
                                              .last = transfer->all && index + 1 == transfer->count,
                                              .values = transfer->values,
-                                             .count = piece.count,
+                                             .count = piece.inherited ? 0 : piece.count,
+                                             .inherited = transfer->values,
+                                             .inherited_count = piece.inherited ? piece.count : 0,
                                              .since = transfer->since,
                                              .gone = transfer->gone ? transfer->gone + piece.gone : NULL,
                                              .gone_count = piece.gone_count,
@@ -332,7 +346,8 @@ static bool send_next(struct step *step, struct server *server, struct transfer 
     if (!transfer->all) {
         if (!note_chunk(transfer))
             return false;
-        transfer->chunks[transfer->count++] = (struct chunk){.from = transfer->at, .from_gone = transfer->at_gone};
+        transfer->chunks[transfer->count++] =
+            (struct chunk){.from = transfer->at, .inherited = transfer->at_inherited, .from_gone = transfer->at_gone};
         send_chunk(step, server, transfer, transfer->count - 1);
         return true;
     }

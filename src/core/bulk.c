@@ -116,7 +116,17 @@ static void drop(struct bulk *bulk, uint32_t row)
     bulk->news = true;
 }
 
-int bulk_stage_fresh(struct bulk *bulk, const struct facts *facts, enum row_mark row_mark, presence_time last_seen)
+/* What is inherited counts as a connection, and not as stated. */
+static void tally_inherited(struct bulk *bulk, bool alive)
+{
+    bulk->connections++;
+    bulk->alive += alive;
+    bulk->inherited++;
+    bulk->inherited_alive += alive;
+}
+
+int bulk_stage_fresh(struct bulk *bulk, const struct facts *facts, enum row_mark row_mark, presence_time last_seen,
+                     bool inherited)
 {
     struct registry *registry = bulk->registry;
     uint32_t agent;
@@ -131,16 +141,19 @@ int bulk_stage_fresh(struct bulk *bulk, const struct facts *facts, enum row_mark
         return arena_no_memory_code(&registry->arena, facts->data.length);
     }
     uint64_t stamp = registry->now.revision << ROW_STAMP_SHIFT | (uint64_t)row_mark << ROW_MARK_SHIFT |
-                     (facts->controller ? ROW_CONTROLLER : 0);
+                     (facts->controller ? ROW_CONTROLLER : 0) | (inherited ? ROW_RESTATED : 0);
     uint32_t row = registry_add_row(registry, bulk->server, agent, facts->id, data, stamp, last_seen);
     if (row == NONE) {
         registry_drop_text(registry, data);
         registry_drop_idle_agent(registry, agent);
         return PRESENCE_E_LIMIT;
     }
-    tally(bulk, row, row_mark != MARK_FRESH_MISSING);
+    if (inherited)
+        tally_inherited(bulk, row_mark != MARK_FRESH_MISSING);
+    else
+        tally(bulk, row, row_mark != MARK_FRESH_MISSING);
     bulk->news = true;
-    bulk->missing += row_mark == MARK_FRESH_MISSING;
+    bulk->missing += row_mark == MARK_FRESH_MISSING && !inherited;
     return PRESENCE_OK;
 }
 
@@ -190,7 +203,9 @@ static int stage_value(struct bulk *bulk, size_t i)
     struct facts facts = bulk_item_facts(bulk, i);
     if (bulk->in_pieces && is_staged(bulk, facts.id))
         return PRESENCE_E_DUPLICATE;
-    uint32_t known = bulk->in_pieces ? NONE : registry_row(registry, &registry->now, bulk->server, facts.id);
+    bool inherited = bulk->request->inherited > bulk->request->count - 1 - i;
+    uint32_t known =
+        bulk->in_pieces || inherited ? NONE : registry_row(registry, &registry->now, bulk->server, facts.id);
     if (known == NONE && bulk->departed && id_set_has(bulk->departed, facts.id))
         return PRESENCE_OK;
     if (known != NONE && bulk->request->mode == BULK_MERGE_SINCE &&
@@ -207,7 +222,7 @@ static int stage_value(struct bulk *bulk, size_t i)
     enum row_mark fresh = bulk->request->mode != BULK_STATE   ? MARK_FRESH
                           : value->status == PRESENCE_MISSING ? MARK_FRESH_MISSING
                                                               : MARK_FRESH_QUIET;
-    return bulk_stage_fresh(bulk, &facts, fresh, value->last_seen);
+    return bulk_stage_fresh(bulk, &facts, fresh, value->last_seen, inherited);
 }
 
 void bulk_prefetch_values(const struct bulk *bulk, size_t from, size_t to)
@@ -374,17 +389,27 @@ static enum history_change change_of(const struct bulk_request *request)
     return numbered ? HISTORY_WHOLE : HISTORY_UNNUMBERED;
 }
 
+/* Where something is inherited, a state takes two revisions. The present one is for what is stated and alive. Where
+ * nothing stated is missing, the two before are for what is inherited: missing, at the floor, and alive. Else all of
+ * that is missing, for the server went down since; then the older is for it, and the other, the floor, for what is
+ * stated and missing. */
+static uint64_t base_of(const struct bulk *bulk)
+{
+    return bulk->inherited ? bulk->registry->now.revision - (bulk->missing > 0) : 0;
+}
+
 static void commit_claim(struct bulk *bulk, struct server *server)
 {
     const struct bulk_request *request = bulk->request;
     uint64_t revision = bulk->registry->now.revision;
-    server->base = 0;
+    server->base = base_of(bulk);
     if (request->mode == BULK_FORGET) {
         server->flags = (uint8_t)((server->flags & ~(SERVER_COMPLETE | SERVER_LAPSED)) | SERVER_FORGOTTEN);
         server->forgotten_at = server->bulk_time;
         return;
     }
-    server->flags = (uint8_t)((server->flags & ~SERVER_FORGOTTEN) | SERVER_COMPLETE);
+    server->flags =
+        (uint8_t)((server->flags & ~(SERVER_FORGOTTEN | SERVER_COMPLETE)) | (bulk->inherited ? 0 : SERVER_COMPLETE));
     if (request->mode == BULK_STATE || request->mode == BULK_DIFFERENCE || request->mode == BULK_TAKE_IN) {
         bool other = presence_claim_compare(&server->claim, &request->claim) != 0;
         server->claim = request->claim;
@@ -424,6 +449,8 @@ int bulk_commit(struct bulk *bulk)
     if (registry->limit_connections && bulk->connections > before->connections &&
         others + bulk->connections > registry->limit_connections)
         return PRESENCE_E_LIMIT;
+    if (bulk->missing && bulk->inherited_alive)
+        return PRESENCE_E_INVALID; /* what made missing what was stated made missing all that was inherited */
     struct whole_change whole = {0};
     int code = recorder_begin(recorder);
     bool news = is_news(bulk, before);
@@ -431,9 +458,9 @@ int bulk_commit(struct bulk *bulk)
         code = whole_change_begin(recorder, &whole);
     if (code)
         return code;
-    uint64_t floor = now->revision;
+    uint64_t floor = now->revision + (bulk->inherited && bulk->missing);
     if (news) {
-        now->revision++;
+        now->revision += bulk->inherited ? 2 : 1;
         registry_note_event(registry);
     }
     struct server *server = server_edit(registry, bulk->server);
@@ -442,12 +469,15 @@ int bulk_commit(struct bulk *bulk)
     server->bulk = BULK_COMMITTED;
     server->bulk_revision = now->revision;
     server->bulk_time = recorder_now(recorder);
-    server->connections = server->stated = bulk->connections;
-    server->alive = server->stated_alive = bulk->alive;
+    server->connections = bulk->connections;
+    server->alive = bulk->alive;
+    server->stated = bulk->connections - bulk->inherited;
+    server->stated_alive = bulk->alive - bulk->inherited_alive;
     server->digest = bulk->digest;
     if (news)
         commit_claim(bulk, server);
-    if ((request->mode == BULK_STATE && bulk->missing) || bulk->down) {
+    bool missing = bulk->missing || bulk->inherited_alive < bulk->inherited;
+    if ((request->mode == BULK_STATE && missing) || bulk->down) {
         /* For server_push_down: of a state nothing that was recorded before is missing any more. */
         server->alive = bulk->down ? bulk->face.alive : 0;
         server->connections = bulk->down ? bulk->face.connections : 0;
@@ -489,16 +519,23 @@ static void sweep_dropped(struct presence_recorder *recorder, uint32_t number)
         evidence_record(registry, agent, evidence);
 }
 
+static uint64_t revision_of_marked(uint64_t stamp, const struct server *server)
+{
+    bool missing = row_mark(stamp) == MARK_FRESH_MISSING, inherited = row_is_inherited(stamp, server);
+    if (!missing)
+        return inherited ? server->base - 1 : server->bulk_revision;
+    return inherited && server->floor >= server->base ? server->base - 1 : server->floor;
+}
+
 static void sweep_marked(struct presence_recorder *recorder, const struct server *server, uint32_t number)
 {
     struct registry *registry = recorder->registry;
     const struct roots *now = &registry->now;
     struct row row = *row_get(now, number);
-    enum row_mark said = row_mark(row.stamp);
     struct evidence evidence = evidence_now(now, row.agent);
-    uint64_t revision = said == MARK_FRESH_MISSING ? server->floor : server->bulk_revision;
+    uint64_t revision = revision_of_marked(row.stamp, server);
     /* A list that was no news took no revision of its own. */
-    uint64_t restated = row_revision(row.stamp) == revision ? row.stamp & ROW_RESTATED : 0;
+    uint64_t restated = row_revision(row.stamp) == revision && !row_is_fresh(row.stamp) ? row.stamp & ROW_RESTATED : 0;
     struct row *edit = row_edit(registry, number);
     edit->stamp = revision << ROW_STAMP_SHIFT | restated | (row.stamp & (ROW_CONTROLLER | ROW_LASTING));
     edit->last_seen = row_last_seen(row.last_seen, row.stamp, server);

@@ -29,12 +29,13 @@ struct bulk {
     uint64_t connections, alive;
     uint64_t stated_alive; /* UNSTATED: of them, those at or above the base */
     presence_digest digest;
-    uint64_t missing; /* of them, stated as missing */
-    bool news;        /* the list changes more than last_seen */
-    bool down;        /* DIFFERENCE: the server went down since: what is not stated as alive is missing */
-    bool in_pieces;   /* its rows are all that the server has: an id that comes twice is found among them */
-    bool idle;        /* nobody works on it: who needs the server takes it over */
-    bool lost;        /* somebody did */
+    uint64_t missing;                    /* of them, stated as missing */
+    uint64_t inherited, inherited_alive; /* STATE: of them, of an older claim */
+    bool news;                           /* the list changes more than last_seen */
+    bool down;      /* DIFFERENCE: the server went down since: what is not stated as alive is missing */
+    bool in_pieces; /* its rows are all that the server has: an id that comes twice is found among them */
+    bool idle;      /* nobody works on it: who needs the server takes it over */
+    bool lost;      /* somebody did */
 };
 
 /* Checks and hashes a value of the list; INVALID, MISMATCH, or, where `ids` is not NULL, DUPLICATE. */
@@ -44,7 +45,8 @@ int bulk_begin(struct bulk *bulk, bool *nothing, presence_error *error);
 int bulk_stage_list(struct bulk *bulk);
 /* Parts of it: what value i says; a row that nobody sees yet, beside the one that is there; what becomes of that. */
 struct facts bulk_item_facts(const struct bulk *bulk, size_t i);
-int bulk_stage_fresh(struct bulk *bulk, const struct facts *facts, enum row_mark row_mark, presence_time last_seen);
+int bulk_stage_fresh(struct bulk *bulk, const struct facts *facts, enum row_mark row_mark, presence_time last_seen,
+                     bool inherited);
 void bulk_mark(struct bulk *bulk, uint32_t row, enum row_mark mark);
 void bulk_prefetch_values(const struct bulk *bulk, size_t from, size_t to);
 /* True: the recorder was disabled meanwhile, and with it went the registry that we worked on. */

@@ -83,7 +83,7 @@ static void sum_row(const struct registry *registry, uint32_t number, const stru
     bool alive = status == PRESENCE_ALIVE;
     sums->connections++;
     sums->alive += alive;
-    if (row_revision(row.stamp) < server->base)
+    if (row_is_inherited(row.stamp, server))
         return;
     sums->stated++;
     sums->stated_alive += alive;

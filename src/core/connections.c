@@ -16,8 +16,9 @@ struct presence_connections {
     size_t bytes; /* of this object */
     bool by_model, by_server, by_agent;
     bool empty;       /* a name that is not there, or two different ones */
-    bool stated_only; /* leaves out what is inherited from an older claim */
-    bool newer_only;  /* and what was not stated after the revision `since` */
+    bool stated_only; /* leaves out what is inherited from an older claim, or all else */
+    bool inherited_only;
+    bool newer_only; /* and what was not stated after the revision `since` */
     uint64_t since;
     uint32_t model, server;
     uint64_t agent_hash;
@@ -113,6 +114,16 @@ static struct span own_agent(const presence_connections *connections)
     return (struct span){connections->agent, connections->agent_length};
 }
 
+presence_connections *presence_replica_inherited(const presence_connections *state)
+{
+    if (!state || !state->stated_only || state->newer_only)
+        return NULL;
+    presence_connections *made = slice(state, own_agent(state));
+    if (made)
+        made->inherited_only = true;
+    return made;
+}
+
 presence_connections *presence_connections_for_model(const presence_connections *connections, const char *model)
 {
     struct span name;
@@ -177,7 +188,7 @@ static bool belongs(const presence_connections *connections, uint32_t number)
         return false;
     if (row_stated_status(row.stamp, server) == PRESENCE_UNKNOWN)
         return false;
-    if (connections->stated_only && row_revision(row.stamp) < server->base)
+    if (connections->stated_only && row_is_inherited(row.stamp, server) != connections->inherited_only)
         return false;
     if (connections->newer_only && row_revision(row.stamp) <= connections->since)
         return false;

@@ -165,7 +165,7 @@ static int stage_value(struct bulk *bulk, size_t i)
         return PRESENCE_E_GAP; /* what went down before is missing here, or never came */
     if (known != NONE)
         drop(bulk, known);
-    return bulk_stage_fresh(bulk, &facts, alive ? MARK_FRESH_QUIET : MARK_FRESH_MISSING, value->last_seen);
+    return bulk_stage_fresh(bulk, &facts, alive ? MARK_FRESH_QUIET : MARK_FRESH_MISSING, value->last_seen, false);
 }
 
 static int stage_values(struct bulk *bulk)

@@ -318,6 +318,7 @@ struct bulk_request {
     uint64_t number, floor_number;
     presence_reason floor_reason;
     presence_time floor_time;
+    size_t inherited;       /* STATE: so many of the values, the last ones, are of an older claim */
     size_t *became_missing; /* UNSTATED, which takes floor_reason too */
     /* DIFFERENCE */
     const uint64_t *gone;

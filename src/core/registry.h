@@ -404,6 +404,14 @@ static inline uint64_t server_alive_now(const struct server *server)
     return server->flags & SERVER_LAPSED ? 0 : server->alive;
 }
 
+/* Of an older claim than the server's. A fresh row says so by itself until it is swept: with ROW_RESTATED. */
+static inline bool row_is_inherited(uint64_t stamp, const struct server *server)
+{
+    if (__builtin_expect(server->bulk == BULK_COMMITTED && row_mark(stamp) != MARK_NONE, 0))
+        return row_is_fresh(stamp) && stamp & ROW_RESTATED && server->base;
+    return row_revision(stamp) < server->base;
+}
+
 /* By local calls: nobody has claimed it, or this recorder has. */
 static inline bool server_is_stated_here(const struct server *server)
 {

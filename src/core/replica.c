@@ -60,7 +60,7 @@ void replica_fill_description(const struct server *server, presence_server_descr
     if (server->flags & SERVER_CLAIMED)
         out->digest = server->digest;
     size_t downs = server->downs ? server->downs->born_count & 0xffff : 0;
-    if (downs && server->stated_alive < server->stated) {
+    if (downs && server->alive < server->connections) {
         out->floor_reason = (presence_reason)server->downs->at[downs - 1].reason;
         out->floor_time = server->downs->at[downs - 1].time;
     }
@@ -238,12 +238,24 @@ int presence_replica_apply_state(presence_recorder *recorder, const char *server
                                  presence_time floor_time, const presence_value *values, size_t count,
                                  presence_error *error)
 {
+    return presence_replica_apply_incomplete(recorder, server, claim, number, floor, floor_reason, floor_time, values,
+                                             count, 0, error);
+}
+
+int presence_replica_apply_incomplete(presence_recorder *recorder, const char *server, const presence_claim *claim,
+                                      uint64_t number, uint64_t floor, presence_reason floor_reason,
+                                      presence_time floor_time, const presence_value *values, size_t count,
+                                      size_t inherited, presence_error *error)
+{
+    if (inherited > count)
+        return recorder_error(error, PRESENCE_E_INVALID, "%zu of %zu values are inherited", inherited, count);
     struct bulk_request request;
     int code = replica_state_request(recorder, server, claim, number, floor, floor_reason, floor_time, &request, error);
     if (code)
         return code;
     request.values = values;
     request.count = count;
+    request.inherited = inherited;
     return bulk_run(recorder, &request, error);
 }
 

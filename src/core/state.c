@@ -94,8 +94,8 @@ static int prepare(struct presence_state_writer *writer, const presence_value *v
     return code;
 }
 
-int presence_replica_state_add(presence_state_writer *writer, const presence_value *values, size_t count,
-                               presence_error *error)
+static int add(presence_state_writer *writer, const presence_value *values, size_t count, bool inherited,
+               presence_error *error)
 {
     if (!writer || (!values && count))
         return recorder_error(error, PRESENCE_E_INVALID, writer ? "values is NULL" : "writer is NULL");
@@ -103,6 +103,7 @@ int presence_replica_state_add(presence_state_writer *writer, const presence_val
     struct presence_recorder *recorder = bulk->recorder;
     if (writer->code)
         return recorder_error_code(error, writer->code);
+    writer->request.inherited = inherited ? count : 0;
     writer->code = prepare(writer, values, count, error);
     if (writer->code)
         return writer->code;
@@ -114,6 +115,18 @@ int presence_replica_state_add(presence_state_writer *writer, const presence_val
     recorder_unlock(recorder);
     writer->code = code;
     return recorder_error_code(error, code);
+}
+
+int presence_replica_state_add(presence_state_writer *writer, const presence_value *values, size_t count,
+                               presence_error *error)
+{
+    return add(writer, values, count, false, error);
+}
+
+int presence_replica_state_add_inherited(presence_state_writer *writer, const presence_value *values, size_t count,
+                                         presence_error *error)
+{
+    return add(writer, values, count, true, error);
 }
 
 /* Ends it, and what is staged of it is gone if it was not committed. */

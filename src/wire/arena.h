@@ -16,7 +16,8 @@
 enum { WIRE_MEMORY_FACTOR = 40, WIRE_MEMORY_SPARE = 64 * 1024 };
 /* Beside the generated code's struct decoding takes notes (twice 32 bytes) of each element, and makes one of ours. */
 enum { WIRE_MORE_TO_DECODE = 176 };
-_Static_assert(sizeof(struct wire_stand) <= 96 && sizeof(presence_change) <= 96 && sizeof(struct wire_connection) <= 96,
+_Static_assert(sizeof(struct wire_stand) <= 104 && sizeof(presence_change) <= 96 &&
+                   sizeof(struct wire_connection) <= 96,
                "WIRE_MORE_TO_DECODE holds them");
 static inline size_t wire_decoding_allowance(size_t length)
 {

@@ -228,6 +228,7 @@ static struct wire_stand *read_stands(struct decoder *decoder, Presence__Cluster
             .forgotten = from[i]->forgotten,
             .lapsed = from[i]->lapsed,
             .holder = text_of(decoder, &from[i]->holder),
+            .inherited = from[i]->inherited,
         };
     return stands;
 }
@@ -382,9 +383,13 @@ static void read_chunk(struct decoder *decoder, const Presence__Cluster__Chunk *
         .last = from->last,
         .values = take_array(decoder, from->n_values, sizeof *to->values),
         .count = from->n_values,
+        .inherited = take_array(decoder, from->n_inherited, sizeof *to->inherited),
+        .inherited_count = from->n_inherited,
     };
     for (size_t i = 0; i < from->n_values && to->values; i++)
         read_value(decoder, from->values[i], from->base_time, &to->values[i]);
+    for (size_t i = 0; i < from->n_inherited && to->inherited; i++)
+        read_value(decoder, from->inherited[i], from->base_time, &to->inherited[i]);
 }
 
 static void read_difference(struct decoder *decoder, const Presence__Cluster__Chunk *from, struct wire_chunk *to)

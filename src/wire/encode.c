@@ -170,6 +170,7 @@ static Presence__Cluster__Stand **write_stands(struct encoder *encoder, const st
         to->forgotten = from[i].forgotten;
         to->lapsed = from[i].lapsed;
         to->holder = bytes_of(from[i].holder);
+        to->inherited = from[i].inherited;
     }
     return pointers;
 }
@@ -253,17 +254,29 @@ static void write_value(struct encoder *encoder, const presence_value *from, pre
     (void)milliseconds_after(base, from->last_seen, &to->seen_ms, &to->seen_ns);
 }
 
-static void write_chunk(struct encoder *encoder, const struct wire_chunk *from, Presence__Cluster__Chunk *to)
+static Presence__Cluster__Value **write_values(struct encoder *encoder, const presence_value *from, size_t count,
+                                               presence_time base)
 {
-    size_t count = from->count;
-    encoder->elements = count;
-    models_begin(&encoder->models, take_array(encoder, count, sizeof *encoder->models.at));
     Presence__Cluster__Value *values = take_array(encoder, count, sizeof *values);
     Presence__Cluster__Value **pointers = take_array(encoder, count, sizeof(Presence__Cluster__Value *));
-    if (pointers)
-        to->base_time = base_of((struct times){&from->values->last_seen, count, sizeof *from->values});
     for (size_t i = 0; i < count && values && pointers; i++)
-        write_value(encoder, &from->values[i], to->base_time, pointers[i] = &values[i]);
+        write_value(encoder, &from[i], base, pointers[i] = &values[i]);
+    return pointers;
+}
+
+static void write_chunk(struct encoder *encoder, const struct wire_chunk *from, Presence__Cluster__Chunk *to)
+{
+    encoder->elements = from->count + from->inherited_count;
+    models_begin(&encoder->models, take_array(encoder, encoder->elements, sizeof *encoder->models.at));
+    if (from->count == 0 || from->inherited_count == 0) { /* else 0 will do for both */
+        const presence_value *first = from->count ? from->values : from->inherited;
+        size_t count = from->count + from->inherited_count;
+        to->base_time = base_of((struct times){count ? &first->last_seen : NULL, count, sizeof *first});
+    }
+    to->values = write_values(encoder, from->values, from->count, to->base_time);
+    to->n_values = from->count;
+    to->inherited = write_values(encoder, from->inherited, from->inherited_count, to->base_time);
+    to->n_inherited = from->inherited_count;
     to->server = bytes_of(from->server);
     to->claim = write_claim(&from->claim, &encoder->claim);
     to->number = from->number;
@@ -276,8 +289,6 @@ static void write_chunk(struct encoder *encoder, const struct wire_chunk *from, 
     to->connections = from->connections;
     to->models = encoder->models.at;
     to->n_models = encoder->models.count;
-    to->values = pointers;
-    to->n_values = count;
 }
 
 static void write_difference(struct encoder *encoder, const struct wire_chunk *from, Presence__Cluster__Chunk *to)

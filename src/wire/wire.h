@@ -52,6 +52,7 @@ struct wire_stand {
     presence_digest digest;
     bool complete, forgotten, lapsed;
     const char *holder;
+    uint64_t inherited;
 };
 
 struct wire_beat {
@@ -113,6 +114,9 @@ struct wire_chunk {
     bool last;
     presence_value *values;
     size_t count;
+    /* of a CHUNK only */
+    presence_value *inherited;
+    size_t inherited_count;
     /* of a DIFFERENCE only */
     uint64_t since;
     const uint64_t *gone; /* ascending, none twice */

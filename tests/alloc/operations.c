@@ -363,6 +363,25 @@ static int apply_state(struct scene *s)
                                         s->list, SCENE_LIST, NULL);
 }
 
+static int apply_incomplete(struct scene *s)
+{
+    for (size_t i = 0; i < SCENE_LIST; i++) {
+        s->list[i].server = THEIRS;
+        s->list[i].status = i % 4 || i < SCENE_LIST / 2 ? PRESENCE_ALIVE : PRESENCE_MISSING;
+    }
+    return presence_replica_apply_incomplete(s->recorder, THEIRS, &scene_claim_theirs, 60, 55,
+                                             PRESENCE_REASON_TIMED_OUT, 9, s->list, SCENE_LIST, SCENE_LIST / 2, NULL);
+}
+
+static int take_inherited(struct scene *s)
+{
+    presence_server_description description;
+    presence_connections *state = presence_replica_state(s->recorder, MINE, &description);
+    presence_connections *view = presence_replica_inherited(state);
+    presence_connections_free(state);
+    return slice(view);
+}
+
 static int apply_state_in_pieces(struct scene *s)
 {
     const char *server = TOMB; /* nothing is recorded of it */
@@ -571,6 +590,8 @@ const struct operation operations[] = {
     {"replica activity", replica_activity, NULL, false},
     {"apply_state", apply_state, NULL, false},
     {"state in pieces", apply_state_in_pieces, NULL, false},
+    {"apply_incomplete", apply_incomplete, NULL, false},
+    {"replica inherited", take_inherited, NULL, false},
     {"apply_difference", apply_difference, NULL, false},
     {"replica difference", take_difference, prepare_difference, false},
     {"lapse", lapse, NULL, false},

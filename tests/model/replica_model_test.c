@@ -51,7 +51,7 @@ struct message {
     presence_reason floor_reason;
     presence_time floor_time;
     presence_value values[IDS];
-    size_t count;
+    size_t count, inherited; /* the last ones are of an older claim */
 };
 
 /* What was stated after that number was stated after that revision. */
@@ -78,7 +78,7 @@ struct world {
     struct node nodes[NODES];
     struct message *queue[QUEUE];
     size_t queued;
-    size_t applied, gaps, states, differences, too_old, stales, restarts,
+    size_t applied, gaps, states, differences, too_old, inherited, stales, restarts,
         batches; /* so that a run that proves nothing is seen */
 };
 
@@ -251,6 +251,19 @@ static struct message state_of(struct world *world, int server)
         want(world, message.count < IDS, "no more connections than ids");
         message.values[message.count++] = own_strings(world, &value);
     }
+    presence_connections *inherited = presence_replica_inherited(state);
+    cursor = (presence_cursor){{0}};
+    while (presence_connections_next(inherited, &cursor, &value)) {
+        want(world, message.count < IDS, "no more connections than ids");
+        message.values[message.count++] = own_strings(world, &value);
+        message.inherited++;
+    }
+    want(world, message.inherited == described.inherited, "what is inherited, as it is described");
+    if (described.floor_reason != PRESENCE_REASON_NONE) {
+        message.floor_reason = described.floor_reason;
+        message.floor_time = described.floor_time;
+    }
+    presence_connections_free(inherited);
     presence_connections_free(state);
     return message;
 }
@@ -344,11 +357,16 @@ static void receive_state(struct world *world, const struct message *message)
     struct held before = look(world, 1 - message->server, message->server);
     int order = before.known ? presence_claim_compare(&message->claim, &before.described.claim) : 1;
     presence_error error = {0};
-    int code = presence_replica_apply_state(receiver->recorder, server, &message->claim, message->number,
-                                            message->floor, message->floor_reason, message->floor_time, message->values,
-                                            message->count, &error);
+    int code = presence_replica_apply_incomplete(receiver->recorder, server, &message->claim, message->number,
+                                                 message->floor, message->floor_reason, message->floor_time,
+                                                 message->values, message->count, message->inherited, &error);
     bool stale = order < 0 || (order == 0 && message->number < before.described.number);
     want(world, code == (stale ? PRESENCE_E_STALE : PRESENCE_OK), "a state is taken unless it is older");
+    struct held after = look(world, 1 - message->server, message->server);
+    want(world,
+         stale || (after.described.inherited == message->inherited && after.described.complete == !message->inherited),
+         "what is inherited comes with a state");
+    world->inherited += message->inherited;
     world->states += !stale;
     world->stales += stale;
 }
@@ -420,7 +438,9 @@ static void receive_change(struct world *world, const struct message *message)
         }
         return;
     }
-    want(world, code == PRESENCE_OK && applied == (message->number == number + 1), "the next one, or one seen already");
+    bool next = message->number == number + 1, says_nothing = message->change.kind == PRESENCE_CHANGE_DISCONNECT;
+    want(world, code == PRESENCE_OK && (applied == next || (next && says_nothing)),
+         "the next one, or one seen already");
     world->applied += applied;
 }
 
@@ -649,6 +669,21 @@ static void restart(struct world *world, int server, bool newer_life)
     }
 }
 
+/* The same process states a newer life; or the same life again, after another had it: what it holds is inherited. */
+static void claim_over(struct world *world, int server, bool newer_life)
+{
+    presence_claim claim = world->nodes[server].claim;
+    if (newer_life) {
+        claim_own(world, server, (presence_claim){claim.epoch + 1, below(world, 2), 1 + below(world, 100)});
+        return;
+    }
+    claim.turn++;
+    want(world,
+         presence_replica_claim(world->nodes[server].recorder, universe_server(server), &claim, false) == PRESENCE_OK,
+         "another's larger claim");
+    claim_own(world, server, (presence_claim){claim.epoch, claim.turn + 1, below(world, 100)});
+}
+
 /* The same process claims a larger turn: what it holds is taken in. */
 static void claim_again(struct world *world, int server)
 {
@@ -699,8 +734,10 @@ static void make_step(struct world *world)
         claim_again(world, server);
     } else if (what < 993) {
         restart(world, server, true);
-    } else if (what < 996) {
+    } else if (what < 995) {
         restart(world, server, false);
+    } else if (what < 997) {
+        claim_over(world, server, what == 995);
     } else {
         struct message state = state_of(world, server);
         send_message(world, &state);
@@ -752,9 +789,9 @@ static void run(uint64_t seed, size_t steps)
         }
     }
     repair(&world);
-    printf("applied %zu, batches %zu, gaps %zu, states %zu, differences %zu (%zu too old), stale %zu, restarts %zu\n",
-           world.applied, world.batches, world.gaps, world.states, world.differences, world.too_old, world.stales,
-           world.restarts);
+    printf("applied %zu, batches %zu, gaps %zu, states %zu, differences %zu (%zu too old), inherited %zu, ",
+           world.applied, world.batches, world.gaps, world.states, world.differences, world.too_old, world.inherited);
+    printf("stale %zu, restarts %zu\n", world.stales, world.restarts);
     fflush(stdout);
     want(&world,
          steps < USUAL_STEPS ||

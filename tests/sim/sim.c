@@ -44,7 +44,7 @@ static const struct rule {
     {"larger", STEP_RULE_LARGER},       {"fence", STEP_RULE_FENCE},
     {"activity", STEP_RULE_ACTIVITY},   {"serve", STEP_RULE_SERVE},
     {"pieces", STEP_RULE_PIECES},       {"abandon", STEP_RULE_ABANDON},
-    {"since", STEP_RULE_SINCE},
+    {"since", STEP_RULE_SINCE},         {"inherited", STEP_RULE_INHERITED},
 };
 enum { RULE_COUNT = sizeof RULES / sizeof RULES[0], STORY_SEEDS = 10 };
 

@@ -286,11 +286,139 @@ static void what_was_missing_before_the_first_claim_is_told_too(void **state)
     carries_over(world, other, &claim);
     expect_same_evidence(world, other, "gone");
     expect_evidence(other, MODEL_A, "gone", PRESENCE_MISSING, PRESENCE_REASON_SERVER_DOWN, 9, 0, 0, 1);
-    claims(world, S0, claim_of(5, 1, 1), true); /* of an older life: not this claim's to tell */
+    claims(world, S0, claim_of(5, 1, 1), true); /* of an older life: it was missing before that, and stays so */
     connects(world, S0, MODEL_A, "new", 2);
     assert_int_equal(describe(world, S0).inherited, 1);
-    assert_int_equal(describe(world, S0).floor_reason, PRESENCE_REASON_NONE);
-    assert_int_equal(describe(world, S0).floor_time, 0);
+    assert_int_equal(describe(world, S0).floor_reason, PRESENCE_REASON_SERVER_DOWN);
+    assert_int_equal(describe(world, S0).floor_time, STORY_BEGIN + 9);
+    world_free(other);
+}
+
+/* Of two ids of an older claim one was restated under the new one; a server_down before it left a third missing. */
+static void inherits(struct world *world, bool newer_life)
+{
+    claims(world, S0, claim_of(3, 1, 9), false);
+    presence_value values[] = {seen(test_value(S0, 1, MODEL_A, "one"), 11), seen(test_value(S0, 2, MODEL_A, "two"), 12),
+                               seen(test_value(S0, 3, MODEL_A, "three"), 13)};
+    values[0].status = values[1].status = PRESENCE_ALIVE;
+    values[2].status = PRESENCE_MISSING;
+    expect_code(PRESENCE_OK, presence_replica_apply_state(world->recorder, S0, &(presence_claim){3, 1, 9}, 7, 5,
+                                                          PRESENCE_REASON_DRAINED, STORY_BEGIN + 5, values, 3, NULL));
+    at(world, 20);
+    claims(world, S0, newer_life ? claim : claim_of(3, 2, 9), true);
+    connects(world, S0, MODEL_A, "one", 1);
+}
+
+/* The whole state of an incomplete claim, as it would travel: what is inherited comes last. */
+static int carries_incomplete(struct world *from, struct world *to, bool in_pieces)
+{
+    presence_server_description origin;
+    presence_connections *taken = presence_replica_state(from->recorder, S0, &origin),
+                         *rest = presence_replica_inherited(taken);
+    struct content *stated = content_of(taken), *inherited = content_of(rest);
+    assert_int_equal(inherited->count, origin.inherited);
+    assert_int_equal(presence_connections_count(rest), origin.inherited);
+    presence_value values[8];
+    memcpy(values, stated->values, stated->count * sizeof values[0]);
+    memcpy(values + stated->count, inherited->values, inherited->count * sizeof values[0]);
+    presence_state_writer *writer = NULL;
+    int code;
+    if (!in_pieces) {
+        code = presence_replica_apply_incomplete(to->recorder, S0, &origin.claim, origin.number, origin.floor,
+                                                 origin.floor_reason, origin.floor_time, values,
+                                                 stated->count + inherited->count, inherited->count, NULL);
+    } else {
+        expect_code(PRESENCE_OK,
+                    presence_replica_state_begin(to->recorder, S0, &origin.claim, origin.number, origin.floor,
+                                                 origin.floor_reason, origin.floor_time, &writer, NULL));
+        expect_code(PRESENCE_OK,
+                    presence_replica_state_add_inherited(writer, inherited->values, inherited->count, NULL));
+        expect_code(PRESENCE_OK, presence_replica_state_add(writer, stated->values, stated->count, NULL));
+        code = presence_replica_state_commit(writer, NULL);
+    }
+    content_free(stated);
+    content_free(inherited);
+    presence_connections_free(rest);
+    presence_connections_free(taken);
+    return code;
+}
+
+static void expect_incomplete(struct world *world, struct world *other)
+{
+    presence_server_description there = describe(world, S0), here = describe(other, S0);
+    assert_int_equal(here.inherited, there.inherited);
+    assert_int_equal(here.connections, there.connections);
+    assert_int_equal(here.alive, there.alive);
+    assert_true(digests_equal(here.digest, there.digest));
+    assert_true(here.complete == !there.inherited);
+    for (uint64_t id = 1; id <= 3; id++) {
+        presence_value a, b;
+        presence_connections *one = presence_recorder_connections(world->recorder),
+                             *two = presence_recorder_connections(other->recorder);
+        expect_code(presence_connections_find(one, S0, id, &a), presence_connections_find(two, S0, id, &b));
+        assert_int_equal(a.status, b.status);
+        assert_int_equal(a.last_seen, b.last_seen);
+        presence_connections_free(one);
+        presence_connections_free(two);
+    }
+}
+
+static void a_state_of_an_incomplete_claim_comes_with_what_is_inherited(void **state)
+{
+    (void)state;
+    for (int way = 0; way < 4; way++) {
+        bool newer_life = way & 1, in_pieces = way & 2;
+        struct world *world = world_new(), *other = world_new(), *third = world_new();
+        inherits(world, newer_life);
+        expect_code(PRESENCE_OK, carries_incomplete(world, other, in_pieces));
+        expect_incomplete(world, other);
+        expect_code(PRESENCE_OK, carries_incomplete(other, third, in_pieces)); /* any peer may serve what it holds */
+        expect_incomplete(world, third);
+        expect_evidence(third, MODEL_A, "three", PRESENCE_MISSING,
+                        newer_life ? PRESENCE_REASON_SUPERSEDED : PRESENCE_REASON_DRAINED, newer_life ? 20 : 5, 13, 0,
+                        1);
+        assert_int_equal(presence_recorder_check(third->recorder, NULL), PRESENCE_OK);
+        presence_claim now = describe(world, S0).claim;
+        applies(third, S0, now, connect_change(2, test_value(S0, 2, MODEL_A, "two")), true);
+        assert_int_equal(describe(third, S0).inherited, 1);
+        applies(third, S0, now, complete_change(3), true);
+        assert_int_equal(describe(third, S0).inherited, 0);
+        expect_absent(third, S0, 3);
+        assert_int_equal(describe(third, S0).connections, 2);
+        world_free(third);
+        world_free(other);
+        world_free(world);
+    }
+}
+
+/* A server_down under the claim leaves what is inherited missing with what is stated. */
+static void what_went_down_under_an_incomplete_claim_is_missing_there_too(void **state)
+{
+    struct world *world = *state;
+    struct world *other = world_new();
+    inherits(world, false);
+    at(world, 30);
+    goes_down(world, S0);
+    connects(world, S0, MODEL_A, "four", 4);
+    expect_code(PRESENCE_OK, carries_incomplete(world, other, false));
+    expect_incomplete(world, other);
+    assert_int_equal(describe(other, S0).alive, 1);
+    expect_counts(other, 1, 3);
+    expect_evidence(other, MODEL_A, "two", PRESENCE_MISSING, PRESENCE_REASON_SERVER_DOWN, 30, 12, 0, 1);
+    assert_int_equal(presence_recorder_check(other->recorder, NULL), PRESENCE_OK);
+    presence_value values[] = {seen(test_value(S0, 1, MODEL_A, "one"), 1), seen(test_value(S0, 2, MODEL_A, "two"), 2)};
+    values[0].status = PRESENCE_MISSING;
+    values[1].status = PRESENCE_ALIVE;
+    presence_claim now = describe(world, S0).claim;
+    expect_code(PRESENCE_E_INVALID, presence_replica_apply_incomplete(other->recorder, S0, &now, 9, 8,
+                                                                      PRESENCE_REASON_DRAINED, 0, values, 2, 1, NULL));
+    expect_code(PRESENCE_E_INVALID, presence_replica_apply_incomplete(other->recorder, S0, &now, 9, 8,
+                                                                      PRESENCE_REASON_DRAINED, 0, values, 2, 3, NULL));
+    expect_incomplete(world, other);
+    assert_null(presence_replica_inherited(NULL));
+    presence_connections *view = presence_recorder_connections(world->recorder);
+    assert_null(presence_replica_inherited(view));
+    presence_connections_free(view);
     world_free(other);
 }
 
@@ -309,6 +437,8 @@ int main(void)
         story(a_state_carried_over_gives_the_same_digest),
         story(a_state_carried_over_tells_why_and_since_when_agents_are_missing),
         story(what_was_missing_before_the_first_claim_is_told_too),
+        story(a_state_of_an_incomplete_claim_comes_with_what_is_inherited),
+        story(what_went_down_under_an_incomplete_claim_is_missing_there_too),
     };
     return cmocka_run_group_tests_name("replica_state", tests, NULL, NULL);
 }

@@ -198,6 +198,19 @@ const struct sample samples[SAMPLES] = {
                 .gone = ids,
                 .gone_count = 4,
                 .digest = {.all = UINT64_C(0x8877665544332211), .alive = 1}}}},
+    {"chunk of what is inherited",
+     {FROM_A, .kind = WIRE_CHUNK,
+      .chunk = {.server = "machine-0",
+                .claim = CLAIM,
+                .number = 3,
+                .transfer = 1,
+                .index = 1,
+                .last = true,
+                .inherited = values,
+                .inherited_count = 3}}},
+    {"known with what is inherited",
+     {FROM_A, .kind = WIRE_KNOWN,
+      .known = {.stands = (struct wire_stand[]){{.server = "machine-0", .holder = "", .inherited = 300}}, .count = 1}}},
     {"ask for what came since",
      {FROM_A, .kind = WIRE_ASK,
       .ask = {.question = WIRE_ASK_STATE,
@@ -246,6 +259,7 @@ static void same_stands(const struct wire_stand *a, const struct wire_stand *b, 
         SAME(forgotten);
         SAME(lapsed);
         SAME_TEXT(holder);
+        SAME(inherited);
     }
 }
 
@@ -339,6 +353,9 @@ static void same_chunk(const struct wire_chunk *a, const struct wire_chunk *b, s
     SAME(digest.alive);
     for (size_t i = at, count = a->count; i < count && !differs; i++)
         same_value(&a->values[i], &b->values[i], i);
+    SAME(inherited_count);
+    for (size_t i = at, count = a->inherited_count; i < count && !differs; i++)
+        same_value(&a->inherited[i], &b->inherited[i], i);
     for (size_t i = at, count = a->gone_count; i < count && !differs; i++)
         same(a->gone[i] == b->gone[i], "gone", i);
 }

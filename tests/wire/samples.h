@@ -8,7 +8,7 @@
 
 #include "wire/wire.h"
 
-enum { SAMPLES = 10 };
+enum { SAMPLES = 12 };
 
 /* Named by its kind: "beat", "changes", "activity", "ask", "chunk", "known", "forget", "evidence". Static storage. */
 struct sample {

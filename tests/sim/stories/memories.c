@@ -84,23 +84,72 @@ static void half_restated(struct world *world)
     want(world, alive_on(world, 1, "g0") == 4 && alive_on(world, 2, "g0") == 4);
 }
 
-/* n3 came when n1 had claimed g0, and knows only what was stated since; then n1 dies before its claim is complete. What
- * n2 inherited is missing until the settle time is over, which is all the time that n1 would have given it. */
-void claimant_dies_incomplete(struct world *world)
+/* n3 came when n1 had claimed g0, and is told what was stated since, and what is inherited, as n2 knows it; then n1
+ * dies before its claim is complete. What is inherited is missing until the settle time is over, which is all the time
+ * that n1 would have given it; n4 comes meanwhile, and is told by those who remember. */
+static void claimant_dies(struct world *world, size_t chunk_values)
 {
+    world->config.chunk_values = chunk_values;
     half_restated(world);
     int n3 = newcomer(world, "n3");
     world_run(world, 6 * SECOND);
-    want(world, step_ready(world->nodes[n3].step) && alive_on(world, n3, "g0") == 2);
+    want(world, step_ready(world->nodes[n3].step) && alive_on(world, n3, "g0") == 4);
+    want(world, server_on(world, n3, "g0").inherited == 2 && !server_on(world, n3, "g0").complete);
     world_crash(world, 1);
-    world_run(world, 10 * SECOND);
-    want(world,
-         agent_on(world, 2, "g0.e1.i4") == PRESENCE_MISSING && agent_on(world, 2, "g0.e1.i1") == PRESENCE_MISSING);
+    world_run(world, 6 * SECOND);
+    int n4 = newcomer(world, "n4");
+    world_run(world, 6 * SECOND);
+    for (int node = 2; node <= n4; node++) {
+        want(world, agent_on(world, node, "g0.e1.i4") == PRESENCE_MISSING);
+        want(world, agent_on(world, node, "g0.e1.i1") == PRESENCE_MISSING);
+    }
     world_run(world, world->config.settle * MILLISECOND);
-    for (int node = 2; node <= n3; node++) {
+    for (int node = 2; node <= n4; node++) {
         want(world, agent_on(world, node, "g0.e1.i1") == PRESENCE_MISSING && lapsed_on(world, node, "g0"));
         want(world, agent_on(world, node, "g0.e1.i4") == PRESENCE_UNKNOWN);
     }
+    world_rest(world);
+}
+
+void claimant_dies_incomplete(struct world *world)
+{
+    claimant_dies(world, 1024);
+}
+
+/* The state is recorded as it comes. */
+void claimant_dies_incomplete_in_pieces(struct world *world)
+{
+    claimant_dies(world, 1);
+}
+
+/* Nothing was stated under the new claim yet: what is inherited is all that there is to tell. */
+void claimed_and_not_stated_yet(struct world *world)
+{
+    given_nodes(world, 3);
+    int g0 = gateway(world, "g0", 1, 0, 4);
+    world_crash(world, 0);
+    world_run(world, 500 * MILLISECOND);
+    actor_die(world, g0, 0, PRESENCE_REASON_TIMED_OUT);
+    want(world, claim(world, 1, "g0", 2) == PRESENCE_OK); /* a newer life */
+    world_run(world, SECOND);
+    int n3 = newcomer(world, "n3");
+    world_run(world, 6 * SECOND);
+    for (int node = 1; node <= n3; node++) {
+        want(world, agent_on(world, node, "g0.e1.i1") == PRESENCE_MISSING);
+        want(world, reason_on(world, node, "g0.e1.i1") == PRESENCE_REASON_SUPERSEDED);
+    }
+    login(world, 1, "g0", 1, "g0.e2.i1");
+    world_run(world, SECOND);
+    for (int node = 1; node <= n3; node++) {
+        want(world, agent_on(world, node, "g0.e1.i1") == PRESENCE_UNKNOWN);
+        want(world, agent_on(world, node, "g0.e2.i1") == PRESENCE_ALIVE && counters_of(world, node).states_taken <= 1);
+        want(world, agent_on(world, node, "g0.e1.i2") == PRESENCE_MISSING);
+    }
+    world_run(world, 2 * SECOND + world->config.settle * MILLISECOND);
+    for (int node = 1; node <= n3; node++) {
+        want(world, agent_on(world, node, "g0.e1.i2") == PRESENCE_UNKNOWN && alive_on(world, node, "g0") == 1);
+    }
+    logout(world, 1, "g0", 1);
     world_rest(world);
 }
 
