@@ -344,8 +344,8 @@ PRESENCE_API int presence_recorder_agent_evidence(presence_recorder *recorder, c
 PRESENCE_API int presence_recorder_counts(presence_recorder *recorder, presence_counts *counts); /* O(1) */
 PRESENCE_API int presence_recorder_server_counts(presence_recorder *recorder, const char *server,
                                                  presence_counts *counts); /* O(1) */
-/* Connections and agents (distinct names) of a model. O(1), but O(model) while a whole list of any server is being
- * applied, or a state is being recorded in pieces (replica.h). */
+/* Connections and agents (distinct names) of a model. O(1); O(model) at the end of a whole list or state of any server,
+ * while what it dropped is removed, or what it brought is made good in a model to which another one brings some. */
 PRESENCE_API int presence_recorder_model_counts(presence_recorder *recorder, const char *model, size_t *connections,
                                                 size_t *agents);
 

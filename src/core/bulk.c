@@ -51,7 +51,7 @@ int bulk_prepare_value(struct bulk *bulk, struct id_set *ids, size_t i, presence
         return recorder_error(error, PRESENCE_E_MISMATCH, "connection server mismatch, got \"%.*s\" expected \"%.*s\"",
                               shown_bytes(server), server.bytes, shown_bytes(request->server), request->server.bytes);
     struct facts facts;
-    code = recorder_facts(bulk->recorder, value, &facts, (long)i, error);
+    code = recorder_facts(bulk->recorder, value, &facts, (long)(bulk->added + i), error);
     if (code)
         return code;
     if (ids && !id_set_add(ids, value->connection_id))
@@ -113,7 +113,7 @@ void bulk_mark(struct bulk *bulk, uint32_t row, enum row_mark mark)
 static void drop(struct bulk *bulk, uint32_t row)
 {
     bulk_mark(bulk, row, MARK_DROPPED);
-    bulk->news = true;
+    bulk->news = bulk->drops = true;
 }
 
 /* What is inherited counts as a connection, and not as stated. */
@@ -201,8 +201,10 @@ static int stage_value(struct bulk *bulk, size_t i)
         return code;
     const presence_value *value = &bulk->request->values[i];
     struct facts facts = bulk_item_facts(bulk, i);
-    if (bulk->in_pieces && is_staged(bulk, facts.id))
+    if (bulk->in_pieces && is_staged(bulk, facts.id)) {
+        bulk->twice = i;
         return PRESENCE_E_DUPLICATE;
+    }
     bool inherited = bulk->request->inherited > bulk->request->count - 1 - i;
     uint32_t known =
         bulk->in_pieces || inherited ? NONE : registry_row(registry, &registry->now, bulk->server, facts.id);
@@ -467,6 +469,9 @@ int bulk_commit(struct bulk *bulk)
     now->connections = others + bulk->connections;
     now->alive -= server_alive_now(server);
     server->bulk = BULK_COMMITTED;
+    server->drops = bulk->drops;
+    now->sweeps++;
+    now->drops += bulk->drops;
     server->bulk_revision = now->revision;
     server->bulk_time = recorder_now(recorder);
     server->connections = bulk->connections;
@@ -536,6 +541,8 @@ static void sweep_marked(struct presence_recorder *recorder, const struct server
     uint64_t revision = revision_of_marked(row.stamp, server);
     /* A list that was no news took no revision of its own. */
     uint64_t restated = row_revision(row.stamp) == revision && !row_is_fresh(row.stamp) ? row.stamp & ROW_RESTATED : 0;
+    if (row_is_fresh(row.stamp))
+        registry_unstage(registry, number);
     struct row *edit = row_edit(registry, number);
     edit->stamp = revision << ROW_STAMP_SHIFT | restated | (row.stamp & (ROW_CONTROLLER | ROW_LASTING));
     edit->last_seen = row_last_seen(row.last_seen, row.stamp, server);
@@ -581,9 +588,12 @@ static void end_sweep(struct bulk *bulk)
 {
     struct registry *registry = bulk->registry;
     struct server *server = server_edit(registry, bulk->server);
-    server->bulk = BULK_NONE;
-    server_settle(registry, bulk->server, server);
     registry->now.bulks--;
+    registry->now.sweeps -= server->bulk == BULK_COMMITTED;
+    registry->now.drops -= server->drops;
+    server->bulk = BULK_NONE;
+    server->drops = false;
+    server_settle(registry, bulk->server, server);
     if (server->alive == server->connections && server->downs)
         server_set_downs(registry, server, NULL);
     recorder_drop_idle_server(bulk->recorder, bulk->server);

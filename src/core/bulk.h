@@ -33,6 +33,9 @@ struct bulk {
     uint64_t inherited, inherited_alive; /* STATE: of them, of an older claim */
     bool news;                           /* the list changes more than last_seen */
     bool down;      /* DIFFERENCE: the server went down since: what is not stated as alive is missing */
+    bool drops;     /* some rows are not in it */
+    size_t added;   /* values in earlier pieces of the same state, for messages */
+    size_t twice;   /* DUPLICATE in a piece: which value of it */
     bool in_pieces; /* its rows are all that the server has: an id that comes twice is found among them */
     bool idle;      /* nobody works on it: who needs the server takes it over */
     bool lost;      /* somebody did */

@@ -136,12 +136,12 @@ static const char *check_server(const struct registry *registry, uint32_t number
     return NULL;
 }
 
-static const char *check_agent(const struct registry *registry, uint32_t number, uint64_t *rows)
+static const char *check_agent(const struct registry *registry, uint32_t number, uint64_t *rows, struct staged *staged)
 {
     const struct roots *now = &registry->now;
     const struct agent *agent = agent_get(now, number);
     uint32_t before = NONE;
-    uint64_t count = 0;
+    uint64_t count = 0, fresh = 0;
     if (agent->model != shelf_owner(&now->agents, number))
         return "an agent names another model than the one that its unit belongs to";
     for (uint32_t at = agent->first; at != NONE; count++) {
@@ -152,6 +152,7 @@ static const char *check_agent(const struct registry *registry, uint32_t number,
         if (prev != before || count > now->rows.count)
             return "an agent's chain of rows is broken";
         before = at;
+        fresh += row_is_fresh(stamp);
         at = row_next(now, at, stamp);
     }
     if (count == 0)
@@ -166,6 +167,18 @@ static const char *check_agent(const struct registry *registry, uint32_t number,
     if (agent->events == now->events && evidence_walked(now, number) != evidence_best(now, number))
         return "an agent's status is not what its record is said to know";
     *rows += count;
+    staged->rows += (uint32_t)fresh;
+    staged->agents += fresh == count;
+    return NULL;
+}
+
+static const char *check_staged(const struct roots *now, uint32_t model, const struct staged *found)
+{
+    const struct staged *staged = staged_get(now, model);
+    if (!staged)
+        return found->rows ? "a model does not know of its fresh rows" : NULL;
+    if (staged->rows != found->rows || staged->agents != found->agents || !found->rows)
+        return "a model counts other fresh rows, or agents with such alone, than it has";
     return NULL;
 }
 
@@ -174,6 +187,7 @@ static const char *check_model(const struct registry *registry, uint32_t number)
     const struct roots *now = &registry->now;
     const struct model *model = model_get(now, number);
     uint64_t agents = 0, rows = 0;
+    struct staged staged = {0};
     const char *broken = shelf_check_list(&now->agents, &model->agents, number);
     if (broken)
         return broken;
@@ -185,7 +199,8 @@ static const char *check_model(const struct registry *registry, uint32_t number)
     for (uint32_t next = model->agents.all; next;) {
         uint32_t unit = next - 1;
         for (uint32_t used = shelf_used(&now->agents, unit); used; used &= used - 1, agents++) {
-            const char *wrong = check_agent(registry, unit << AGENT_UNIT_BITS | (uint32_t)__builtin_ctz(used), &rows);
+            uint32_t agent = unit << AGENT_UNIT_BITS | (uint32_t)__builtin_ctz(used);
+            const char *wrong = check_agent(registry, agent, &rows, &staged);
             if (wrong)
                 return wrong;
         }
@@ -193,7 +208,7 @@ static const char *check_model(const struct registry *registry, uint32_t number)
     }
     if (agents != model->agent_count || agents == 0)
         return "a model counts other agents than it has";
-    return rows == model->rows ? NULL : "a model counts other rows than its agents have";
+    return rows == model->rows ? check_staged(now, number, &staged) : "a model counts other rows than its agents have";
 }
 
 static const char *check_structure(const struct registry *registry)
@@ -207,6 +222,7 @@ static const char *check_structure(const struct registry *registry)
     wrong = wrong ? wrong : shelf_check_list(&now->models, &now->all_models, 0);
     wrong = wrong ? wrong : shelf_check_list(&now->servers, &now->all_servers, 0);
     wrong = wrong ? wrong : pv_check(&now->extras, versions);
+    wrong = wrong ? wrong : pv_check(&now->staged, versions);
     wrong = wrong ? wrong : index_check(&now->by_connection, versions, row_hash, registry);
     wrong = wrong ? wrong : index_check(&now->by_agent, versions, agent_low_hash, registry);
     wrong = wrong ? wrong : index_check(&now->model_names, versions, model_low_hash, registry);
@@ -219,6 +235,7 @@ const char *registry_check(struct registry *registry)
     const struct roots *now = &registry->now;
     const char *wrong = check_structure(registry);
     uint64_t connections = 0, alive = 0, physical = 0, rows = 0, idle = 0, idle_bytes = 0;
+    uint32_t bulks = 0, sweeps = 0, drops = 0;
     for (uint32_t number = 0; !wrong && number < shelf_end(&now->servers); number++) {
         if (!shelf_in_use(&now->servers, number))
             continue;
@@ -227,6 +244,9 @@ const char *registry_check(struct registry *registry)
         connections += server->connections;
         alive += server_alive_now(server);
         physical += server->physical;
+        bulks += server->bulk != BULK_NONE;
+        sweeps += server->bulk == BULK_COMMITTED;
+        drops += server->drops;
         idle += server->idle;
         idle_bytes += server->idle ? text_length(server->name) : 0;
     }
@@ -243,6 +263,8 @@ const char *registry_check(struct registry *registry)
     if (now->by_agent.count != now->agents.count || now->model_names.count != now->models.count ||
         now->server_names.count != now->servers.count)
         return "an index of names counts another number than there are records";
+    if (bulks != now->bulks || sweeps != now->sweeps || drops != now->drops)
+        return "the counts of lists that are being applied do not fit the servers";
     if (idle != registry->idle_servers || idle_bytes != registry->idle_name_bytes)
         return "the counts of idle servers do not fit the servers";
     if (connections != now->connections || alive != now->alive)

@@ -453,11 +453,13 @@ size_t presence_connections_count(const presence_connections *connections)
     const struct roots *roots = roots_of(connections);
     if (!connections->by_model && !connections->by_agent && !connections->stated_only)
         return connections->by_server ? server_get(roots, connections->server)->connections : roots->connections;
-    if (connections->by_model && !connections->by_server && !connections->by_agent && roots->bulks == 0)
-        return model_get(roots, connections->model)->rows;
+    size_t count, agents;
+    if (connections->by_model && !connections->by_server && !connections->by_agent && !connections->stated_only &&
+        registry_model_counts(roots, connections->model, &count, &agents))
+        return count;
     presence_cursor cursor = {{0}};
     enum route route = route_of(connections);
-    size_t count = 0;
+    count = 0;
     while (next_row(connections, &cursor, route) != NONE)
         count++;
     return count;
@@ -640,20 +642,23 @@ static const char *name_of(const struct roots *roots, uint32_t row, enum name_ki
                               : model_name(model_get(roots, agent_get(roots, agent)->model)).bytes;
 }
 
-/* Where the records say it without looking at rows: all servers; and, while no list is being applied, all models. */
+/* Where the records say it without looking at rows: all servers; and all models, but for moments in which lists are
+ * swept (registry_model_counts). What was listed before that was found has repeats then. */
 static bool list_records(const presence_connections *connections, enum name_kind kind, struct name_list *list)
 {
     const struct roots *roots = roots_of(connections);
-    if (connections->by_model || connections->by_server || connections->by_agent || kind == NAME_AGENT ||
-        (kind == NAME_MODEL && roots->bulks))
+    if (connections->by_model || connections->by_server || connections->by_agent || kind == NAME_AGENT)
         return false;
     const struct shelf *shelf = kind == NAME_MODEL ? &roots->models : &roots->servers;
     for (uint32_t number = 0; number < shelf_end(shelf) && !list->failed; number++) {
         if (!shelf_in_use(shelf, number))
             continue;
-        if (kind == NAME_MODEL)
+        size_t count, agents;
+        if (kind == NAME_MODEL && !registry_model_counts(roots, number, &count, &agents))
+            return false;
+        if (kind == NAME_MODEL && count)
             list_name(list, model_name(model_get(roots, number)).bytes);
-        else if (server_get(roots, number)->connections)
+        else if (kind == NAME_SERVER && server_get(roots, number)->connections)
             list_name(list, server_get(roots, number)->name->bytes);
     }
     return true;

@@ -127,6 +127,7 @@ static void drop(struct bulk *bulk, uint32_t row)
 {
     count(bulk, row, true, counts_as_alive(bulk, row), (uint64_t)-1);
     bulk_mark(bulk, row, MARK_DROPPED);
+    bulk->drops = true;
 }
 
 /* It is gone by what was told, and came back since. */

@@ -115,7 +115,7 @@ int presence_recorder_server_counts(presence_recorder *recorder, const char *ser
     return PRESENCE_OK;
 }
 
-/* While a list is being applied, rows are looked at one by one. */
+/* While lists are being swept, and their models do not tell what of them shows, rows are looked at one by one. */
 static void count_visible(const struct roots *roots, uint32_t model, size_t *connections, size_t *agents)
 {
     const struct shelf_list *list = &model_get(roots, model)->agents;
@@ -150,11 +150,9 @@ int presence_recorder_model_counts(presence_recorder *recorder, const char *mode
     const struct roots *now = &registry->now;
     uint32_t number = registry_model(now, name, name_hash(registry, name));
     *connections = *agents = 0;
-    if (number != NONE && now->bulks) {
+    if (number != NONE && !registry_model_counts(now, number, connections, agents)) {
+        *connections = *agents = 0;
         count_visible(now, number, connections, agents);
-    } else if (number != NONE) {
-        *connections = model_get(now, number)->rows;
-        *agents = model_get(now, number)->agent_count;
     }
     recorder_unlock(recorder);
     return PRESENCE_OK;
@@ -217,6 +215,8 @@ void presence_recorder_trim(presence_recorder *recorder)
         shelf_compact(&now->servers, &registry->versions);
         uint32_t pages = now->extras.pages < now->rows.units ? now->extras.pages : now->rows.units;
         pv_truncate(&now->extras, &registry->versions, pages);
+        pages = (uint32_t)((shelf_end(&now->models) + STAGED_PAGE_SLOTS - 1) >> STAGED_PAGE_BITS);
+        pv_truncate(&now->staged, &registry->versions, now->staged.pages < pages ? now->staged.pages : pages);
         index_compact(&now->by_connection, &registry->versions);
         index_compact(&now->by_agent, &registry->versions);
         index_compact(&now->model_names, &registry->versions);

@@ -13,7 +13,9 @@
 
 /* arena.c counts on these */
 _Static_assert(sizeof(struct row_page) == 2304 && sizeof(struct agent_page) == 3072, "whole cache lines");
-_Static_assert(sizeof(struct extra_page) == 392 && sizeof(struct shelf_side_page) == 768, "");
+_Static_assert(sizeof(struct extra_page) == 392 && sizeof(struct staged_page) == 392 &&
+                   sizeof(struct shelf_side_page) == 768,
+               "");
 _Static_assert(sizeof(struct model) == 64 && sizeof(struct server) == 256, "pages of 1024 and 512 bytes");
 
 /* ---------------------------------------------------------------------------------------------------- look-ups -- */
@@ -411,6 +413,102 @@ static void unlink_row(struct registry *registry, uint32_t agent, uint32_t numbe
         extra_edit(registry, next)->prev = prev;
 }
 
+static struct staged *staged_edit(struct registry *registry, uint32_t model)
+{
+    struct pv *staged = &registry->now.staged;
+    struct versions *versions = &registry->versions;
+    uint32_t at = model >> STAGED_PAGE_BITS, slot = model & (STAGED_PAGE_SLOTS - 1);
+    pv_reach(staged, versions, at);
+    struct staged_page *page =
+        pv_page_or_null(staged, at) ? pv_edit_page(staged, versions, at) : pv_fill(staged, versions, at, true);
+    page->used |= (uint64_t)1 << slot;
+    return &page->at[slot];
+}
+
+static void staged_drop(struct registry *registry, uint32_t model)
+{
+    struct pv *staged = &registry->now.staged;
+    uint32_t at = model >> STAGED_PAGE_BITS, slot = model & (STAGED_PAGE_SLOTS - 1);
+    struct staged_page *page = pv_edit_page(staged, &registry->versions, at);
+    page->at[slot] = (struct staged){0};
+    page->used &= ~((uint64_t)1 << slot);
+    if (!page->used)
+        pv_drop(staged, &registry->versions, at);
+}
+
+/* What the other rows of a row's agent are. O(rows of the agent), but where one of the first is not fresh. */
+enum others { OTHERS_NONE, OTHERS_FRESH, OTHERS_SOME_SHOW };
+static enum others others_of(const struct roots *roots, uint32_t number)
+{
+    enum others others = OTHERS_NONE;
+    for (uint32_t at = agent_get(roots, row_get(roots, number)->agent)->first; at != NONE;) {
+        uint64_t stamp = row_stamp(roots, at);
+        if (at != number && !row_is_fresh(stamp))
+            return OTHERS_SOME_SHOW;
+        others = at == number ? others : OTHERS_FRESH;
+        at = row_next(roots, at, stamp);
+    }
+    return others;
+}
+
+static bool is_only_row(const struct roots *roots, uint32_t number)
+{
+    struct row row = *row_get(roots, number);
+    return agent_get(roots, row.agent)->first == number && row_next(roots, number, row.stamp) == NONE;
+}
+
+static uint32_t model_of(const struct roots *roots, uint32_t row)
+{
+    return agent_get(roots, row_get(roots, row)->agent)->model;
+}
+
+/* Adds a fresh row (+1) to what is staged of its model, or takes it (-1); and an agent with it that has no other row to
+ * show. */
+static void stage(struct registry *registry, uint32_t number, uint32_t sign, bool agent)
+{
+    uint32_t model = model_of(&registry->now, number), server = row_server(&registry->now, number);
+    struct staged *staged = staged_edit(registry, model);
+    if (staged->rows == 0)
+        staged->server = server;
+    else if (staged->server != server)
+        staged->server = NONE;
+    staged->rows += sign; /* modulo 2^32 */
+    staged->agents += agent ? sign : 0;
+    if (staged->rows == 0)
+        staged_drop(registry, model);
+}
+
+/* A row has come, or is about to go. With one that is not fresh its agent shows, and without it no longer if all others
+ * are. */
+static void count_staged(struct registry *registry, uint32_t number, uint32_t sign)
+{
+    struct roots *now = &registry->now;
+    if (row_is_fresh(row_stamp(now, number)))
+        stage(registry, number, sign, is_only_row(now, number));
+    else if (staged_get(now, model_of(now, number)) && others_of(now, number) == OTHERS_FRESH)
+        staged_edit(registry, model_of(now, number))->agents -= sign;
+}
+
+void registry_unstage(struct registry *registry, uint32_t number)
+{
+    stage(registry, number, UINT32_MAX, others_of(&registry->now, number) != OTHERS_SOME_SHOW);
+}
+
+bool registry_model_counts(const struct roots *roots, uint32_t number, size_t *connections, size_t *agents)
+{
+    const struct model *model = model_get(roots, number);
+    const struct staged *staged = roots->bulks ? staged_get(roots, number) : NULL;
+    *connections = model->rows;
+    *agents = model->agent_count;
+    if (roots->drops || (staged && staged->server == NONE && roots->sweeps))
+        return false;
+    if (!staged || (staged->server != NONE && server_get(roots, staged->server)->bulk == BULK_COMMITTED))
+        return true;
+    *connections -= staged->rows;
+    *agents -= staged->agents;
+    return true;
+}
+
 SINGLE_CALL uint32_t registry_add_row(struct registry *registry, uint32_t server, uint32_t agent, uint64_t id,
                                       struct text *data, uint64_t stamp_bits, presence_time last_seen)
 {
@@ -432,6 +530,8 @@ SINGLE_CALL uint32_t registry_add_row(struct registry *registry, uint32_t server
                      .agent = agent,
                      .agent_hash = agent_get(now, agent)->hash_reason & INDEX_HASH_MASK};
     link_row(registry, agent, number);
+    if (__builtin_expect(now->bulks != 0, 0))
+        count_staged(registry, number, 1);
     model_edit(registry, agent_get(now, agent)->model)->rows++;
     if (data)
         extra_edit(registry, number)->data = data;
@@ -445,6 +545,8 @@ SINGLE_CALL void registry_remove_row(struct registry *registry, uint32_t number)
     struct roots *now = &registry->now;
     uint32_t server = row_server(now, number);
     struct row row = *row_get(now, number);
+    if (__builtin_expect(now->bulks != 0, 0))
+        count_staged(registry, number, UINT32_MAX);
     uint64_t hash = connection_hash(registry, server_get(now, server)->hash, row.id);
     index_remove(&now->by_connection, &registry->versions, hash, number);
     const struct extra *extra = row.stamp & ROW_EXTRA ? extra_get(now, number) : NULL;

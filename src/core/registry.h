@@ -126,6 +126,19 @@ struct model {
     uint32_t agent_count;
 };
 
+/* Of a model, while lists are being applied: its rows with a mark that says they are fresh, which do not show before
+ * the commit. In pages beside the models, only where there are any. */
+enum { STAGED_PAGE_BITS = 5, STAGED_PAGE_SLOTS = 1 << STAGED_PAGE_BITS };
+struct staged {
+    uint32_t rows, agents; /* agents: those of which every row is fresh */
+    uint32_t server;       /* whose rows they are; NONE: several servers' */
+};
+
+struct staged_page {
+    struct staged at[STAGED_PAGE_SLOTS];
+    uint64_t used; /* a bit for each slot with rows */
+};
+
 enum { DOWNS_MOST = 16 };
 
 /* One server_down, for the evidence of the rows that it made missing. */
@@ -156,8 +169,8 @@ struct server {
     struct shelf_list rows;
     uint64_t hash; /* of the name */
     uint8_t bulk, flags;
-    bool idle; /* counted in registry.idle_servers: see server_settle */
-    uint8_t unused;
+    bool idle;                   /* counted in registry.idle_servers: see server_settle */
+    bool drops;                  /* COMMITTED: some of its rows are dropped, and wait to be swept */
     uint32_t departures;         /* remembered ones */
     uint64_t physical;           /* rows, whatever their visibility */
     uint64_t connections, alive; /* visible ones; alive leaves the lapse out of account */
@@ -180,7 +193,7 @@ struct server {
 
 struct roots {
     struct shelf rows, agents, models, servers;
-    struct pv extras;
+    struct pv extras, staged;
     struct index by_connection, by_agent, model_names, server_names;
     struct shelf_list all_models, all_servers;
     uint64_t revision;
@@ -188,6 +201,7 @@ struct roots {
     uint64_t event_revision;     /* of the last change of a whole server: what agents' records may not know of */
     uint32_t events;             /* how many of those there were; EVENTS_MOST: too many to count */
     uint32_t bulks;              /* servers with bulk != BULK_NONE */
+    uint32_t sweeps, drops;      /* of them, those with BULK_COMMITTED; and of these, those that drop rows */
 };
 
 /* -------------------------------------------------------------------------------------- registry and snapshots -- */
@@ -362,6 +376,14 @@ static inline const struct extra *extra_get(const struct roots *roots, uint32_t 
 {
     const struct extra_page *page = pv_page(&roots->extras, row >> ROW_UNIT_BITS);
     return &page->at[row & (EXTRA_PAGE_SLOTS - 1)];
+}
+
+/* NULL: none of the model's rows is fresh. */
+static inline const struct staged *staged_get(const struct roots *roots, uint32_t model)
+{
+    const struct staged_page *page = pv_page_or_null(&roots->staged, model >> STAGED_PAGE_BITS);
+    uint32_t slot = model & (STAGED_PAGE_SLOTS - 1);
+    return page && page->used >> slot & 1 ? &page->at[slot] : NULL;
 }
 
 /* The next row of the same agent, or NONE. */
@@ -556,6 +578,11 @@ bool registry_same_facts(const struct roots *roots, uint32_t row, const struct f
 /* Adds (+1) or takes (-1) a visible row to or from every count and digest. Bracket each change of a row by -1, +1. */
 void registry_count(struct registry *registry, uint32_t row, int sign);
 uint64_t registry_row_digest(const struct roots *roots, const struct server *server, uint32_t row);
+/* What shows of a model: connections, and agents that have some. False: its rows have to be looked at one by one, since
+ * a list that dropped some is being swept, or one of several that brought some. O(1). */
+bool registry_model_counts(const struct roots *roots, uint32_t model, size_t *connections, size_t *agents);
+/* Before a fresh row loses its mark. */
+void registry_unstage(struct registry *registry, uint32_t row);
 
 static inline struct row_page *row_page_edit(struct registry *registry, uint32_t row)
 {

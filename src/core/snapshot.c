@@ -44,6 +44,7 @@ static void init_roots(struct roots *roots, uint64_t revision)
     shelf_init(&roots->models, sizeof(struct model) << MODEL_PAGE_BITS, MODEL_UNIT_BITS, MODEL_PAGE_BITS);
     shelf_init(&roots->servers, sizeof(struct server) << SERVER_PAGE_BITS, SERVER_UNIT_BITS, SERVER_PAGE_BITS);
     pv_init(&roots->extras, sizeof(struct extra_page));
+    pv_init(&roots->staged, sizeof(struct staged_page));
     index_init(&roots->by_connection);
     index_init(&roots->by_agent);
     index_init(&roots->model_names);

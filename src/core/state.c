@@ -110,10 +110,15 @@ static int add(presence_state_writer *writer, const presence_value *values, size
     recorder_lock(recorder);
     int code = resume(writer);
     code = code ? code : bulk_stage_list(bulk);
+    size_t first = bulk->added;
+    bulk->added += count;
     bulk->idle = !bulk->lost;
     pthread_cond_broadcast(&recorder->settled); /* who waits takes over */
     recorder_unlock(recorder);
     writer->code = code;
+    if (code == PRESENCE_E_DUPLICATE)
+        return recorder_error(error, code, "value %zu: connection id %llu is in the state twice", first + bulk->twice,
+                              (unsigned long long)values[bulk->twice].connection_id);
     return recorder_error_code(error, code);
 }
 
