@@ -112,7 +112,7 @@ void recorder_prefetch_removal(const struct presence_recorder *recorder, uint32_
     index_prefetch(&now->by_agent, row_get(now, row)->agent_hash);
     prefetch_agent_record(now, agent);
     prefetch_sides(now, row, agent);
-    memory_prefetch(&((const struct row_page *)shelf_page(&now->rows, row))->generation[row & (ROW_PAGE_SLOTS - 1)]);
+    prefetch_row(now, row);
     prefetch_departure(&recorder->departures);
 }
 
