@@ -56,6 +56,7 @@ static const struct operation operations[] = {
     {4, driver_open_statements, false},
     {12, driver_read_statements, false},
     {6, driver_apply_many, true},
+    {24, driver_bring_on_fill, true},
 };
 
 /* ------------------------------------------------------------------------------------------------------- messages */
@@ -106,7 +107,9 @@ presence_time driver_now(const struct driver *driver)
 
 int driver_server(struct driver *driver)
 {
-    return (int)script_below(&driver->script, (unsigned)driver->shadow.servers);
+    int server = (int)script_below(&driver->script, (unsigned)driver->shadow.servers);
+    driver_touches(driver, server);
+    return server;
 }
 
 unsigned driver_id(struct driver *driver)

@@ -301,9 +301,16 @@ static void check_live_agents(struct driver *driver)
                                presence_status_string(status),
                                presence_status_string(shadow_agent_status(shadow, -1, model, agent)));
             }
+            presence_status *known = &driver->known_status[model][agent];
+            if (driver->known_revision == shadow->revision && *known != status) {
+                driver_differs(driver, "agent %d of model %d is %s, and was %s at the same revision", agent, model,
+                               presence_status_string(status), presence_status_string(*known));
+            }
+            *known = status;
             driver_check_evidence(driver, shadow, model, agent, &evidence, true);
         }
     }
+    driver->known_revision = shadow->enabled ? shadow->revision : UINT64_MAX;
 }
 
 static void check_counts(struct driver *driver, const char *what, const presence_counts *got, presence_counts expected)

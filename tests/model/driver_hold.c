@@ -101,6 +101,7 @@ void driver_let_go(struct driver *driver)
         presence_watch_free(driver->watches[at].watch);
     }
     presence_statement_reader_free(driver->statements.reader);
+    driver_end_fills(driver, false);
     unsigned first = script_byte(&driver->script);
     unsigned before_recorder = script_below(&driver->script, DRIVER_VIEWS + 1);
     for (unsigned at = 0; at < DRIVER_VIEWS; at++) {

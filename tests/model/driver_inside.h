@@ -4,6 +4,7 @@
  *
  *   driver.c          a run from its beginning to its end, the table of operations, the message of a difference
  *   driver_local.c    the recorder's own calls      driver_replica.c  those of replica.h
+ *   driver_fill.c     whole states recorded in pieces, over many steps
  *   driver_check.c    every comparison              driver_hold.c     views that are held
  *   driver_watch.c    watches, replayed onto copies    driver_statements.c  what the recorder states itself, likewise
  */
@@ -14,7 +15,14 @@
 #include "script.h"
 #include "universe.h"
 
-enum { DRIVER_VIEWS = 8, DRIVER_WATCHES = 4, DRIVER_HANDLES = 24, DRIVER_LAST = 24, DRIVER_DIGESTS = 48 };
+enum {
+    DRIVER_VIEWS = 8,
+    DRIVER_WATCHES = 4,
+    DRIVER_HANDLES = 24,
+    DRIVER_LAST = 24,
+    DRIVER_DIGESTS = 48,
+    DRIVER_FILLS = 3
+};
 
 /* A slice: -1 is any. `nothing` when two different names of one kind were asked for. */
 struct driver_filter {
@@ -92,6 +100,18 @@ struct driver_list {
     char message[PRESENCE_ERROR_MESSAGE_BYTES]; /* the error's exact text, where it is promised; else "" */
 };
 
+/* A whole state that is recorded in pieces. */
+struct driver_fill {
+    presence_state_writer *writer; /* NULL: a free place */
+    int server;
+    struct shadow_state state;
+    presence_value values[SHADOW_IDS + 2];
+    struct shadow_item items[SHADOW_IDS + 2];
+    size_t added;
+    bool touched;     /* another call may have needed the server */
+    uint64_t enabled; /* driver.enabled_times when it was begun */
+};
+
 struct driver {
     const struct driver_run *run;
     struct script script;
@@ -113,6 +133,10 @@ struct driver {
     struct driver_digest digests[SHADOW_SERVERS][DRIVER_DIGESTS];
     unsigned next_digest[SHADOW_SERVERS];
     struct driver_list list;
+    struct driver_fill fills[DRIVER_FILLS];
+    uint64_t enabled_times;  /* how often the recorder was disabled */
+    uint64_t known_revision; /* at which all statuses were compared last, and they: who keeps answers relies on it */
+    presence_status known_status[SHADOW_MODELS][SHADOW_AGENTS];
     uint64_t mark; /* the last one taken */
     bool has_mark;
 };
@@ -166,6 +190,13 @@ void driver_apply_state(struct driver *driver);
 void driver_lapse(struct driver *driver);
 void driver_forget(struct driver *driver);
 void driver_bury(struct driver *driver);
+struct shadow_state driver_choose_state(struct driver *driver, int server); /* of driver->list, which it finishes */
+
+/* ---- driver_fill.c ---- */
+void driver_bring_on_fill(struct driver *driver);
+bool driver_fills(const struct driver *driver, int server);      /* one is open that nobody may have taken away */
+void driver_touches(struct driver *driver, int server);          /* a call may need the server */
+void driver_end_fills(struct driver *driver, bool of_forgotten); /* or all */
 
 void driver_take_view(struct driver *driver);
 void driver_slice_view(struct driver *driver);

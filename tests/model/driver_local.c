@@ -170,6 +170,7 @@ void driver_disable(struct driver *driver)
     driver_says(driver, "disable");
     presence_recorder_disable(driver->recorder);
     shadow_disable(&driver->shadow);
+    driver->enabled_times++;
 }
 
 /* ------------------------------------------------------------------------------------------------------------ lists */
