@@ -17,7 +17,14 @@
  */
 #include "cluster/inside.h"
 
-enum { CHUNK_MOST_VALUES = 1024, CHUNKS_A_RUN = 16, TRANSFER_MOST = 64, IDLE_LEASES = 4, STILL_LEAVING = 64 * 1024 };
+enum {
+    CHUNK_MOST_VALUES = 1024,
+    CHUNKS_A_RUN = 16,
+    TRANSFER_MOST = 64,
+    IDLE_LEASES = 4,
+    STILL_LEAVING = 64 * 1024,
+    MODELS_REMEMBERED = 64
+};
 enum { MOST_GONE = 1 << 20, MOST_MARKS = 32 };
 
 /* What was stated after that number was stated after that revision. */
@@ -283,8 +290,19 @@ struct piece {
     bool values_end, ends; /* there is no value behind it; nothing at all */
 };
 
+/* Whether a value of this chunk had that model, as far as is remembered; and remembers it. A view has one address for
+ * each model's name. */
+static bool had_model(const char *models[MODELS_REMEMBERED], const char *model)
+{
+    const char **place = &models[((uintptr_t)model * UINT64_C(0x9e3779b97f4a7c15)) >> 58];
+    bool had = *place == model;
+    *place = model;
+    return had;
+}
+
 static void fill(struct transfer *transfer, size_t most, struct piece *piece)
 {
+    const char *models[MODELS_REMEMBERED] = {NULL};
     size_t bytes = 0;
     while (piece->count < most && bytes < WIRE_BATCH_BYTES && !piece->values_end) {
         presence_value *value = &transfer->values[piece->count];
@@ -292,7 +310,7 @@ static void fill(struct transfer *transfer, size_t most, struct piece *piece)
             !presence_connections_next(piece->inherited ? transfer->inherited : transfer->view, &piece->cursor, value);
         if (piece->values_end)
             break;
-        bytes += wire_value_bytes(value);
+        bytes += wire_value_bytes(value, had_model(models, value->model));
         piece->count++;
     }
     size_t left = transfer->gone_count - piece->gone, room = most - piece->count;

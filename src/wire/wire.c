@@ -112,9 +112,10 @@ size_t wire_change_bytes(const presence_change *change)
     }
 }
 
-size_t wire_value_bytes(const presence_value *value)
+size_t wire_value_bytes(const presence_value *value, bool model_was_before)
 {
-    return ELEMENT_HEAD + number_field(value->connection_id) + shared_model(value->model) + text_field(value->agent) +
-           text_field(value->user_data) + (value->controller_agent ? SMALL_FIELD : 0) +
-           (value->status == PRESENCE_ALIVE ? 0 : SMALL_FIELD) + USUAL_AGE_FIELD + NANOSECONDS_FIELD;
+    return ELEMENT_HEAD + number_field(value->connection_id) + SMALL_FIELD +
+           (model_was_before ? 0 : text_field(value->model)) + text_field(value->agent) + text_field(value->user_data) +
+           (value->controller_agent ? SMALL_FIELD : 0) + (value->status == PRESENCE_ALIVE ? 0 : SMALL_FIELD) +
+           USUAL_AGE_FIELD + NANOSECONDS_FIELD;
 }

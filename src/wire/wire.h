@@ -189,8 +189,9 @@ int wire_decode_generally(struct wire_arena *arena, const void *bytes, size_t le
  * share their model, and with a search among those of the message (at most 64) otherwise. */
 int wire_encode(struct wire_arena *arena, const struct wire_message *message, const void **bytes, size_t *length);
 
-/* About how many bytes these take encoded, for cutting batches: never less than half of it. */
+/* About how many bytes these take encoded, for cutting batches: never less than half of it. A chunk lists the model of
+ * several values once. */
 size_t wire_change_bytes(const presence_change *change);
-size_t wire_value_bytes(const presence_value *value);
+size_t wire_value_bytes(const presence_value *value, bool model_was_before);
 
 #endif

@@ -76,7 +76,7 @@ static void values_are_not_underestimated(void **state)
                                                  .last_seen = different == 1 ? 0 : INT64_MAX * (i % 2),
                                                  .status = i % 2 ? PRESENCE_ALIVE : PRESENCE_MISSING,
                                                  .controller_agent = i % 3 == 0};
-                    estimate += wire_value_bytes(&values[i]);
+                    estimate += wire_value_bytes(&values[i], different == 1 && i > 0);
                 }
                 struct wire_message message = {.kind = WIRE_CHUNK, .chunk = {.values = values, .count = MOST}};
                 assert_int_equal(say(exchange, &message), WIRE_OK);
@@ -105,12 +105,37 @@ static void a_usual_batch_comes_near_to_it(void **state)
     assert_true(exchange->length > WIRE_BATCH_BYTES / 2 && exchange->length <= WIRE_BATCH_BYTES + 100);
 }
 
+/* The values of a chunk, of the models that the encoder lists. */
+static void a_usual_chunk_comes_near_to_it(void **state)
+{
+    struct exchange *exchange = *state;
+    static presence_value values[WIRE_BATCH_BYTES / 16];
+    for (size_t different = 1; different <= 50; different += 49) {
+        size_t count = 0;
+        make_names(models, 36, different);
+        make_names(agents, 16, MOST);
+        for (size_t estimate = 0; estimate < WIRE_BATCH_BYTES; count++) {
+            values[count] = (presence_value){.model = models[count % MOST],
+                                             .agent = agents[count % MOST],
+                                             .user_data = "",
+                                             .connection_id = 1000000 + count,
+                                             .status = PRESENCE_ALIVE,
+                                             .last_seen = 1767225600123456789 + (int64_t)(count * 1234567)};
+            estimate += wire_value_bytes(&values[count], count >= different);
+        }
+        struct wire_message message = {.kind = WIRE_CHUNK, .chunk = {.values = values, .count = count}};
+        assert_int_equal(say(exchange, &message), WIRE_OK);
+        assert_true(exchange->length > WIRE_BATCH_BYTES * 3 / 4 && exchange->length <= WIRE_BATCH_BYTES + 200);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         story(changes_are_not_underestimated),
         story(values_are_not_underestimated),
         story(a_usual_batch_comes_near_to_it),
+        story(a_usual_chunk_comes_near_to_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
