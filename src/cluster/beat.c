@@ -87,10 +87,28 @@ void beat_hasten(struct step *step, uint64_t within)
         step->next_beat = step->now + within;
 }
 
+/* ------------------------------------------------------------------------------------------------------- silence -- */
+
+uint64_t beat_since(const struct step *step, uint64_t when)
+{
+    return when > step->calm || !rule(step, STEP_RULE_CALM) ? when : step->calm;
+}
+
+static uint64_t silence_began(const struct step *step, const struct peer *peer)
+{
+    return beat_since(step, peer->heard);
+}
+
+static bool is_quiet(const struct step *step, const struct peer *peer)
+{
+    return peer->silent || step->now - silence_began(step, peer) > peer->lease / 2;
+}
+
 /* ----------------------------------------------------------------------------------------------------- receiving -- */
 
 static void hear_own(struct step *step, const struct wire_beat *beat)
 {
+    step->judge_due = 0; /* who is overdue may be judged now (D) */
     const struct echo *echo = &step->echoes[beat->sequence % ECHOES];
     bool ours = echo->sequence == beat->sequence && echo->nonce == beat->nonce && echo->sent != 0;
     if (!rule(step, STEP_RULE_OWN_ECHO)) {
@@ -115,6 +133,7 @@ static void find_dropped(struct step *step, struct peer *peer)
 static void peer_leaves(struct step *step, struct peer *peer)
 {
     peer->left = peer->silent = true;
+    orphans_may_have_come(step);
     step_say(step, STEP_INFO, "left", "node %s has left", peer->node);
     for (struct server *server = step->servers; server; server = server->next) {
         if (server->role != THEIRS || server->holder != peer)
@@ -178,6 +197,8 @@ void beat_receive(struct step *step, const struct wire_message *message)
         step->counters.beats_heard++;
     }
     bool fresh = peer->parts_seen == 0;
+    if (is_quiet(step, peer))
+        step->judge_due = 0; /* who falls silent, or most of all, may not any more */
     peer->heard = step->now;
     peer->joining = beat->joining;
     peer->interval = (beat->interval_ms ? beat->interval_ms : step->config.interval) * MS;
@@ -208,16 +229,6 @@ void beat_receive(struct step *step, const struct wire_message *message)
 
 /* ------------------------------------------------------------------------------------------------------- judging -- */
 
-uint64_t beat_since(const struct step *step, uint64_t when)
-{
-    return when > step->calm || !rule(step, STEP_RULE_CALM) ? when : step->calm;
-}
-
-static uint64_t silence_began(const struct step *step, const struct peer *peer)
-{
-    return beat_since(step, peer->heard);
-}
-
 static bool is_deaf(const struct step *step)
 {
     if (!rule(step, STEP_RULE_DEAF))
@@ -231,6 +242,7 @@ static void judge_hearing(struct step *step)
     if (deaf == step->deaf)
         return;
     step->deaf = deaf;
+    step->judge_due = 0;
     if (deaf) {
         if (step->ready) {
             step->doubt_since = step->echoed ? step->echoed : step->now;
@@ -243,11 +255,6 @@ static void judge_hearing(struct step *step)
             step_say(step, STEP_INFO, "hearing", "own beats come back");
         }
     }
-}
-
-static bool is_quiet(const struct step *step, const struct peer *peer)
-{
-    return peer->silent || step->now - silence_began(step, peer) > peer->lease / 2;
 }
 
 /* Most of those that were heard, and two at least, have been silent for half a lease and more. Who was found silent
@@ -272,6 +279,7 @@ static bool most_are_silent(const struct step *step)
 static void fall_silent(struct step *step, struct peer *peer)
 {
     peer->silent = true;
+    orphans_may_have_come(step);
     step_say(step, STEP_WARNING, "silent", "node %s was not heard for its lease of %llu ms", peer->node,
              (unsigned long long)(peer->lease / MS));
     for (struct server *server = step->servers; server && rule(step, STEP_RULE_LEASE); server = server->next)
@@ -303,6 +311,8 @@ uint64_t beat_judge(struct step *step)
     judge_hearing(step);
     if (step->deaf)
         return step->now + step->config.interval * MS / 4;
+    if (step->now < step->judge_due)
+        return step->judge_due;
     bool most = rule(step, STEP_RULE_MASS) && most_are_silent(step);
     if (most && !step->most_silent) {
         step->silent_since = step->now;
@@ -322,5 +332,6 @@ uint64_t beat_judge(struct step *step)
             due = until + 1;
     }
     forget_gone(step);
+    step->judge_due = due;
     return due;
 }

@@ -7,7 +7,8 @@
  *   R  A beat tells the number and digest that should be here. Behind the number of the beat before it: a gap whose
  *      changes were lost. The same number with another digest: corruption or a bug; the whole state again, counted.
  *   S  A lapsed server is restored once its holder is heard and number and digest are its holder's.
- *   T  A larger claim is taken at once; what was held of the smaller one is dropped.
+ *   T  A larger claim is taken at once; what was held of the smaller one is dropped. Where a state is being recorded
+ *      in pieces, a job takes these away first, since for the recorder that is as much work as recording them was.
  *
  * What is asked for is asked again each interval while nothing comes. Cost: O(changes).
  */
@@ -150,11 +151,38 @@ void follow_retry(struct step *step, struct server *server)
 
 /* --------------------------------------------------------------------------------------------- claims and lapses -- */
 
+/* Whether the claim has to wait for the job that takes away what is recorded in pieces. */
+static bool waits_for_fill(struct step *step, struct server *server, const presence_claim *claim, struct peer *holder)
+{
+    if (!server->fill || !rule(step, STEP_RULE_ASIDE))
+        return false;
+    follow_end_repair(step, server);
+    if (!server->fill)
+        return false;
+    if (presence_claim_compare(claim, &server->awaited) >= 0) {
+        server->awaited = *claim;
+        server->awaited_holder = holder;
+    }
+    return true;
+}
+
+bool follow_awaited(struct step *step, struct server *server)
+{
+    presence_claim claim = server->awaited;
+    struct peer *holder = server->awaited_holder;
+    server->awaited = (presence_claim){0, 0, 0};
+    server->awaited_holder = NULL;
+    bool lives = holder && !holder->silent && !holder->left;
+    return !claim_is_none(&claim) && follow_claim(step, server, &claim, lives ? holder : NULL);
+}
+
 bool follow_claim(struct step *step, struct server *server, const presence_claim *claim, struct peer *holder)
 {
     bool stated_here = ours_is_unclaimed(step, server);
     presence_server_description known;
     if (!rule(step, STEP_RULE_LARGER) && server_describe(step, server, &known) && !claim_is_none(&known.claim))
+        return false;
+    if (waits_for_fill(step, server, claim, holder))
         return false;
     int code = presence_replica_claim(step->recorder, server->name, claim, false);
     if (code)

@@ -30,6 +30,7 @@
 #define NEVER UINT64_MAX
 
 enum {
+    PEER_BUCKETS = 256,    /* by name and run */
     ECHOES = 64,           /* own beats under way that are remembered */
     STATEMENTS_MOST = 512, /* read at once */
     STATEMENTS_BUSY = 64,  /* so many at once, and more will have come in a moment */
@@ -41,7 +42,8 @@ enum repair { REPAIR_NONE, REPAIR_CHANGES, REPAIR_STATE };
 
 /* One run of a node. */
 struct peer {
-    struct peer *next;
+    struct peer *next;  /* all peers, as they became known */
+    struct peer *chain; /* of its bucket */
     char node[STEP_NODE_BYTES];
     uint64_t run;
     uint64_t heard;    /* when its last beat came */
@@ -49,6 +51,8 @@ struct peer {
     uint64_t interval, lease;
     uint64_t memory;     /* its memory of orphans, as of its last beat */
     unsigned differs;    /* beats in a row in which it differed from ours */
+    uint64_t telling;    /* what it remembers, in messages of which the last has not come; 0: it is not */
+    bool tells_less;     /* of one server at least, than is remembered here */
     uint32_t parts_seen; /* of the beat that is coming in */
     size_t stands_seen;  /* in them, of servers that it states as far as we know */
     size_t servers;      /* stated by it, as far as we know */
@@ -107,13 +111,16 @@ struct server {
     uint64_t asked_at, asked_number;
     uint64_t sought_number, sought_sum; /* of what is fetched, as a memory told it; 0: none did */
     struct intake *intake;
-    struct fill *fill; /* the state that comes is recorded piece by piece */
-    bool applying;     /* a whole state is being recorded, or pieces of one: what else comes has to wait */
-    bool gathers;      /* it could not be, and is gathered before it is recorded */
-    bool inherits;     /* what its claim inherited was asked for already */
-    bool mistrusted;   /* what is here is not what its number says: only a whole state will do */
+    struct fill *fill;           /* the state that comes is recorded piece by piece */
+    bool applying;               /* a whole state is being recorded, or pieces of one: what else comes has to wait */
+    bool gathers;                /* it could not be, and is gathered before it is recorded */
+    bool inherits;               /* what its claim inherited was asked for already */
+    bool mistrusted;             /* what is here is not what its number says: only a whole state will do */
+    presence_claim awaited;      /* a larger claim, to be taken when what is recorded in pieces is gone; or none */
+    struct peer *awaited_holder; /* who states it; NULL: a memory does */
     struct held *held, **held_end;
     size_t held_bytes;
+    uint64_t told_in;   /* which telling of what is remembered had it last */
     uint64_t corrected; /* when a claim was last put right: not more often than each interval */
 };
 
@@ -142,20 +149,24 @@ struct step {
     uint64_t calm;        /* since when hearing can be trusted: leases count from here at the earliest */
     uint64_t doubt_since; /* deaf, or most are silent, since then; 0: not */
     bool deaf, most_silent;
+    uint64_t judge_due;       /* when to look at all peers again; 0: at once */
     uint64_t silent_since;    /* when most fell silent */
     uint64_t started, linked; /* began; first had a link */
     bool ready;
     uint64_t beat_soon; /* a beat out of turn is due; 0: none */
     /* what is known */
-    struct peer *peers;
+    struct peer *peers, *peer_buckets[PEER_BUCKETS];
     size_t peer_count;
     void *server_tree;
     struct server *servers, *last_server;
     size_t server_count;
-    size_t pending; /* servers stated unclaimed */
-    size_t orphans; /* servers that are orphaned */
+    size_t pending;         /* servers stated unclaimed */
+    size_t orphans;         /* servers that are orphaned */
+    bool remembers_nothing; /* no server's node is silent, for sure: see orphans_may_have_come */
     size_t transfers;
     uint64_t told_memory; /* when ours was last told to all */
+    uint64_t tell_memory; /* when to tell it, if that is still needed then; 0: not */
+    uint64_t tellings;    /* that were heard */
     uint64_t next_sweep;  /* of what goes by time: settle, repairs, orphans */
     uint64_t next_bury;
     bool statements_lagged;
@@ -169,9 +180,9 @@ struct step {
 
 /* ------------------------------------------------------------------------------------------------- step.c and known */
 
-static inline bool rule(const struct step *step, uint32_t one)
+static inline bool rule(const struct step *step, enum step_rule one)
 {
-    return !(step->config.broken & one);
+    return !(step->config.broken >> one & 1);
 }
 uint64_t step_random(struct step *step);
 /* Copies a node's name, which is known to fit, into an array of STEP_NODE_BYTES. */
@@ -247,8 +258,9 @@ void follow_told(struct step *step, struct server *server, struct peer *holder, 
 void follow_check(struct step *step, struct server *server, bool from_beat);
 void follow_changes(struct step *step, struct peer *peer, const struct wire_message *message, const void *bytes,
                     size_t length);
-/* Takes a claim of another node; false: the recorder refused it. */
+/* Takes a claim of another node; false: the recorder refused it, or it has to wait for a job. */
 bool follow_claim(struct step *step, struct server *server, const presence_claim *claim, struct peer *holder);
+bool follow_awaited(struct step *step, struct server *server); /* takes the one that waited, if one did */
 void follow_ask(struct step *step, struct server *server, enum repair repair, struct peer *source);
 void follow_retry(struct step *step, struct server *server); /* a repair that does not come on */
 void follow_end_repair(struct step *step, struct server *server);
@@ -275,7 +287,13 @@ void intake_drop_inherited(struct step *step, struct server *server);
 /* ---------------------------------------------------------------------------------------------------------- orphans */
 
 uint64_t orphans_memory(struct step *step);
+/* To be called where a server may have become one whose node is silent. */
+static inline void orphans_may_have_come(struct step *step)
+{
+    step->remembers_nothing = false;
+}
 void orphans_compare(struct step *step, struct peer *peer);
+uint64_t orphans_run(struct step *step); /* tells what is due; when to call again */
 void orphans_tell(struct step *step, const char *node, uint64_t tag, const char *server); /* NULL node: all */
 void orphans_known(struct step *step, struct peer *peer, const struct wire_known *known);
 void orphans_forget(struct step *step, const struct wire_forget *forget);

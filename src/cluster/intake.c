@@ -534,7 +534,7 @@ static void applied(struct step *step, struct step_job *job)
     if (!server || goes_on)
         return;
     server->applying = false;
-    if (server->role == OURS)
+    if (server->role == OURS || follow_awaited(step, server))
         return; /* claimed meanwhile */
     server_describe(step, server, &known);
     catch_up_lapse(step, server, &known);

@@ -5,12 +5,15 @@
  *   U  Any node may tell and serve what it holds of a server whose node is silent. The greatest (claim, number)
  *      wins, and the tombstone wins over what it buries. What is fetched of one is not begun anew for what another
  *      tells, or the same again, unless that is more.
- *   V  Beats carry a sum over what is remembered. Where two differ twice in a row, each tells all what it remembers.
+ *   V  Beats carry a sum over what is remembered. Where two differ twice in a row, what is remembered is told to all:
+ *      after a random wait, a short one by whose sum is larger, and if somebody's sum still differs then. Who hears
+ *      another tell all that it remembers itself does not tell it again; who remembers more does, soon.
  *   L  A claim whose node is silent is complete, too, when the settle time is over: what it inherited here and was not
  *      restated differs from node to node, and is dropped.
  *   W  A tombstone is a fence for config.tombstone; then it is gone here too.
  *
- * Cost: a pass over the servers each beat; O(orphans) for a telling, at most one each four beats.
+ * Cost: nothing while all nodes are heard; else a pass over the servers each beat, and O(orphans) for a telling, at
+ * most one each four beats.
  */
 #include "cluster/inside.h"
 
@@ -29,10 +32,16 @@ static uint64_t mix(uint64_t hash, uint64_t word)
 
 uint64_t orphans_memory(struct step *step)
 {
+    if (step->remembers_nothing)
+        return 0;
     uint64_t sum = 0;
+    step->remembers_nothing = true;
     for (struct server *server = step->servers; server; server = server->next) {
         presence_server_description known;
-        if (!is_orphan(server) || !server_describe(step, server, &known))
+        if (!is_orphan(server))
+            continue;
+        step->remembers_nothing = false;
+        if (!server_describe(step, server, &known))
             continue;
         uint64_t hash = mix(UINT64_C(0x9e3779b97f4a7c15), known.forgotten);
         for (const char *at = server->name; *at; at++)
@@ -73,6 +82,16 @@ void orphans_tell(struct step *step, const char *node, uint64_t tag, const char 
     tell(step, node, &message, false);
 }
 
+/* At a random time in the half of an interval behind that wait, or when it is to be told already if that is earlier. */
+static void tell_within(struct step *step, uint64_t wait)
+{
+    uint64_t when = step->now + wait + step_random(step) % (step->config.interval * MS / 2 + 1);
+    if (!rule(step, STEP_RULE_HUSH))
+        when = step->now;
+    if (!step->tell_memory || when < step->tell_memory)
+        step->tell_memory = when;
+}
+
 void orphans_compare(struct step *step, struct peer *peer)
 {
     uint64_t patience = step->config.lease * MS / 2;
@@ -85,12 +104,40 @@ void orphans_compare(struct step *step, struct peer *peer)
     }
     if (!rule(step, STEP_RULE_ORPHANS) || step->deaf)
         return;
-    peer->differs = peer->memory == orphans_memory(step) ? 0 : peer->differs + 1;
-    if (peer->differs < 2 || step->now - step->told_memory < UINT64_C(4) * step->config.interval * MS)
+    uint64_t memory = orphans_memory(step);
+    peer->differs = peer->memory == memory ? 0 : peer->differs + 1;
+    if (peer->differs < 2)
         return; /* V */
-    step->told_memory = step->now;
     peer->differs = 0;
+    tell_within(step, memory > peer->memory ? 0 : step->config.interval * MS / 2);
+}
+
+/* And what is remembered here is not about to be more. */
+static bool somebody_differs(struct step *step)
+{
+    uint64_t memory = orphans_memory(step);
+    for (const struct server *server = step->servers; server && rule(step, STEP_RULE_HUSH); server = server->next)
+        if (server->repair == REPAIR_STATE && is_orphan(server))
+            return false;
+    for (const struct peer *peer = step->peers; peer; peer = peer->next)
+        if (!peer->silent && !peer->left && peer->sequence != 0 && peer->memory != memory)
+            return true;
+    return false;
+}
+
+uint64_t orphans_run(struct step *step)
+{
+    if (!step->tell_memory)
+        return NEVER;
+    if (step->now < step->tell_memory)
+        return step->tell_memory;
+    step->tell_memory = 0;
+    if (step->deaf || step->now - step->told_memory < UINT64_C(4) * step->config.interval * MS ||
+        !somebody_differs(step))
+        return NEVER; /* if it is needed later, beats say so again */
+    step->told_memory = step->now;
     orphans_tell(step, NULL, 0, NULL);
+    return NEVER;
 }
 
 /* ------------------------------------------------------------------------------------------------------ learning -- */
@@ -187,15 +234,64 @@ static void learn(struct step *step, struct peer *teller, const struct wire_stan
     server->sought_sum = stand->digest.all + stand->digest.alive;
 }
 
+/* Before anything is learnt of it: what of ours it has, and whether it is behind. */
+static void note_telling(struct step *step, struct peer *peer, const struct wire_known *known)
+{
+    if (!peer->telling) {
+        peer->telling = ++step->tellings;
+        peer->tells_less = false;
+    }
+    for (size_t i = 0; i < known->count; i++) {
+        struct server *server = server_find(step, known->stands[i].server);
+        presence_server_description here;
+        if (!server || !is_orphan(server) || !server_describe(step, server, &here))
+            continue;
+        server->told_in = peer->telling;
+        peer->tells_less = peer->tells_less || compare(&known->stands[i], &here) < 0;
+    }
+}
+
+/* All of it has come. Who knows more tells it soon; who does not need not tell what it knows (V). */
+static void end_telling(struct step *step, struct peer *peer, bool knows_more)
+{
+    peer->telling = 0;
+    if (!rule(step, STEP_RULE_HUSH))
+        return;
+    for (struct peer *other = step->peers; other; other = other->next)
+        other->differs = 0; /* what they say next counts */
+    step->tell_memory = 0;
+    if (knows_more)
+        tell_within(step, 0);
+    else
+        step->told_memory = step->now; /* as if it had been told from here */
+}
+
+/* Something is remembered here that the telling had not, or had of an older time. */
+static bool knows_more_than(const struct step *step, const struct peer *teller)
+{
+    if (teller->tells_less)
+        return true;
+    for (const struct server *server = step->servers; server && !step->remembers_nothing; server = server->next)
+        if (is_orphan(server) && server->told_in != teller->telling)
+            return true;
+    return false;
+}
+
 void orphans_known(struct step *step, struct peer *peer, const struct wire_known *known)
 {
     if (step->deaf || !beat_heard_ourselves(step, 0))
         return; /* who seems silent to us may not be; it will be told again */
     if (!known->more && known->tag == JOINING_TAG)
         peer->asked = true;
+    bool of_itself = known->tag == 0, ends = of_itself && !known->more;
+    if (of_itself)
+        note_telling(step, peer, known);
+    bool knows_more = ends && knows_more_than(step, peer);
     for (size_t i = 0; i < known->count && known->tag <= JOINING_TAG; i++)
         if (!claim_is_none(&known->stands[i].claim))
             learn(step, peer, &known->stands[i]);
+    if (ends)
+        end_telling(step, peer, knows_more);
 }
 
 /* ------------------------------------------------------------------------------------------------------ settling -- */

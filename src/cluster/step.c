@@ -372,6 +372,7 @@ uint64_t step_run(struct step *step, uint64_t now)
     more = transfer_run(step) || more;
     due = earlier(due, active_run(step));
     due = earlier(due, tell_run(step));
+    due = earlier(due, orphans_run(step));
     due = earlier(due, beat_run(step));
     due = earlier(due, step->next_sweep);
     return more ? step->now : due;

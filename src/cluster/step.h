@@ -76,46 +76,48 @@ struct step_config {
     size_t most_servers;     /* of others, all together: 1,000,000 */
     uint64_t most_changes;   /* a gap of more is answered by the state, or what came since: 1,000,000 */
     size_t chunk_values;     /* in one message of a state that is sent, at most: 1,024, which is the most */
-    /* Rules switched off, to see that the tests find it: bits of enum step_rule. 0 but in tests. */
-    uint32_t broken;
+    /* Rules switched off, to see that the tests find it: a bit for each of enum step_rule. 0 but in tests. */
+    uint64_t broken;
 };
 void step_config_default(struct step_config *config);
 
-/* The rules that a mutation test may break, one bit each. */
+/* The rules that a mutation test may break. */
 enum step_rule {
-    STEP_RULE_LEASE = 1 << 0,      /* silent nodes' servers lapse */
-    STEP_RULE_DEAF = 1 << 1,       /* who does not hear itself judges nobody */
-    STEP_RULE_MASS = 1 << 2,       /* most of the cluster silent: hold */
-    STEP_RULE_GAP = 1 << 3,        /* a gap is repaired */
-    STEP_RULE_DIGEST = 1 << 4,     /* the same number with another digest: whole state anew */
-    STEP_RULE_YIELD = 1 << 5,      /* a larger living claim is yielded to */
-    STEP_RULE_RETAKE = 1 << 6,     /* the memory of a larger dead claim: a larger turn */
-    STEP_RULE_RESTORE = 1 << 7,    /* restored only once number and digest agree */
-    STEP_RULE_ORPHANS = 1 << 8,    /* memories of silent nodes' servers are compared */
-    STEP_RULE_COMPLETE = 1 << 9,   /* a new life is complete after the settle time */
-    STEP_RULE_BUFFER = 1 << 10,    /* changes that come during a repair are kept for after it */
-    STEP_RULE_CHUNKS = 1 << 11,    /* missing chunks are asked for again */
-    STEP_RULE_LATE_BEAT = 1 << 12, /* a beat older than one heard is ignored */
-    STEP_RULE_DRAIN = 1 << 13,     /* a stopping node states drained */
-    STEP_RULE_OWN_ECHO = 1 << 14,  /* only a fresh echo of one's own beat counts as hearing */
-    STEP_RULE_SETTLE = 1 << 15,    /* a claim taken again keeps the settle time of the first */
-    STEP_RULE_HEIRS = 1 << 16,     /* a claim whose node is silent is complete after the settle time, too */
-    STEP_RULE_BEGINNING = 1 << 17, /* changes wait for what their claim began with */
-    STEP_RULE_RECORDED = 1 << 18,  /* a recorded state counts for its own claim only */
-    STEP_RULE_CALM = 1 << 19,      /* hearing again gives every lease a fresh start */
-    STEP_RULE_FELLOWS = 1 << 20,   /* who was found silent within the lease counts among the silent */
-    STEP_RULE_PIECES = 1 << 21,    /* a state that is recorded as it comes shows when all of it is here */
-    STEP_RULE_READY = 1 << 22,     /* ready only once all that was heard of is here */
-    STEP_RULE_TURN = 1 << 23,      /* a claim of the same life takes a turn above the known */
-    STEP_RULE_WHOLE = 1 << 24,     /* a list is told as a number without changes */
-    STEP_RULE_LARGER = 1 << 25,    /* a larger claim is taken at once */
-    STEP_RULE_FENCE = 1 << 26,     /* a tombstone stays */
-    STEP_RULE_ACTIVITY = 1 << 27,  /* what was active is told */
-    STEP_RULE_SERVE = 1 << 28,     /* anybody serves the state of a server whose node is silent */
-    STEP_RULE_ABANDON = 1 << 29,   /* what was recorded of a state whose transfer broke off goes */
-    STEP_RULE_SINCE = 1 << 30,     /* what came since is told and taken where it is no more than the whole */
+    STEP_RULE_LEASE,     /* silent nodes' servers lapse */
+    STEP_RULE_DEAF,      /* who does not hear itself judges nobody */
+    STEP_RULE_MASS,      /* most of the cluster silent: hold */
+    STEP_RULE_GAP,       /* a gap is repaired */
+    STEP_RULE_DIGEST,    /* the same number with another digest: whole state anew */
+    STEP_RULE_YIELD,     /* a larger living claim is yielded to */
+    STEP_RULE_RETAKE,    /* the memory of a larger dead claim: a larger turn */
+    STEP_RULE_RESTORE,   /* restored only once number and digest agree */
+    STEP_RULE_ORPHANS,   /* memories of silent nodes' servers are compared */
+    STEP_RULE_COMPLETE,  /* a new life is complete after the settle time */
+    STEP_RULE_BUFFER,    /* changes that come during a repair are kept for after it */
+    STEP_RULE_CHUNKS,    /* missing chunks are asked for again */
+    STEP_RULE_LATE_BEAT, /* a beat older than one heard is ignored */
+    STEP_RULE_DRAIN,     /* a stopping node states drained */
+    STEP_RULE_OWN_ECHO,  /* only a fresh echo of one's own beat counts as hearing */
+    STEP_RULE_SETTLE,    /* a claim taken again keeps the settle time of the first */
+    STEP_RULE_HEIRS,     /* a claim whose node is silent is complete after the settle time, too */
+    STEP_RULE_BEGINNING, /* changes wait for what their claim began with */
+    STEP_RULE_RECORDED,  /* a recorded state counts for its own claim only */
+    STEP_RULE_CALM,      /* hearing again gives every lease a fresh start */
+    STEP_RULE_FELLOWS,   /* who was found silent within the lease counts among the silent */
+    STEP_RULE_PIECES,    /* a state that is recorded as it comes shows when all of it is here */
+    STEP_RULE_READY,     /* ready only once all that was heard of is here */
+    STEP_RULE_TURN,      /* a claim of the same life takes a turn above the known */
+    STEP_RULE_WHOLE,     /* a list is told as a number without changes */
+    STEP_RULE_LARGER,    /* a larger claim is taken at once */
+    STEP_RULE_FENCE,     /* a tombstone stays */
+    STEP_RULE_ACTIVITY,  /* what was active is told */
+    STEP_RULE_SERVE,     /* anybody serves the state of a server whose node is silent */
+    STEP_RULE_ABANDON,   /* what was recorded of a state whose transfer broke off goes */
+    STEP_RULE_SINCE,     /* what came since is told and taken where it is no more than the whole */
+    STEP_RULE_INHERITED, /* a state tells what is inherited, too */
+    STEP_RULE_ASIDE,     /* what was recorded in pieces goes by a job before a larger claim is taken */
+    STEP_RULE_HUSH,      /* what is remembered is told once, not by each */
 };
-#define STEP_RULE_INHERITED (UINT32_C(1) << 31) /* a state tells what is inherited, too */
 
 /* INVALID by returning NULL with *error filled; or out of memory. The recorder must outlive it. A recorder without
  * options.history_bytes costs a whole state for each change: give it some. */

@@ -27,7 +27,7 @@
 
 static const struct rule {
     const char *name;
-    uint32_t bit;
+    enum step_rule rule;
 } RULES[] = {
     {"lease", STEP_RULE_LEASE},         {"deaf", STEP_RULE_DEAF},
     {"mass", STEP_RULE_MASS},           {"gap", STEP_RULE_GAP},
@@ -45,6 +45,7 @@ static const struct rule {
     {"activity", STEP_RULE_ACTIVITY},   {"serve", STEP_RULE_SERVE},
     {"pieces", STEP_RULE_PIECES},       {"abandon", STEP_RULE_ABANDON},
     {"since", STEP_RULE_SINCE},         {"inherited", STEP_RULE_INHERITED},
+    {"aside", STEP_RULE_ASIDE},         {"hush", STEP_RULE_HUSH},
 };
 enum { RULE_COUNT = sizeof RULES / sizeof RULES[0], STORY_SEEDS = 10 };
 
@@ -247,11 +248,11 @@ static uint64_t number_of(const char *text, const char *option)
     return number;
 }
 
-static uint32_t rule_of(const char *name)
+static enum step_rule rule_of(const char *name)
 {
     for (int i = 0; name != NULL && i < RULE_COUNT; i++) {
         if (strcmp(RULES[i].name, name) == 0) {
-            return RULES[i].bit;
+            return RULES[i].rule;
         }
     }
     fprintf(stderr, "sim: no rule is called \"%s\"; --rules names them\n", name != NULL ? name : "");
@@ -305,7 +306,7 @@ static void take_option(struct request *request, const char *word, const char *n
         request->seeds = 1;
         request->story = next;
     } else if (strcmp(word, "--broken") == 0) {
-        request->world.broken |= rule_of(next);
+        request->world.broken |= UINT64_C(1) << rule_of(next);
     } else {
         fprintf(stderr, "sim: what is \"%s\"? The head of tests/sim/sim.c tells the options\n", word);
         exit(2);

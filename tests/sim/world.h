@@ -81,7 +81,7 @@ struct node {
 
 struct world_options {
     uint64_t seed;
-    uint32_t broken;  /* step_config.broken */
+    uint64_t broken;  /* step_config.broken */
     bool tracing;     /* keep the trace: its hash, and its last lines */
     bool print_trace; /* and print it */
     bool big;         /* stories may take their time */

@@ -86,6 +86,37 @@ void taken_over_mid_fill(struct world *world)
     world_rest(world);
 }
 
+static bool holds_under(struct world *world, int node, const presence_claim *claim)
+{
+    presence_server_description here = server_on(world, node, "g0");
+    return presence_claim_compare(&here.claim, claim) == 0;
+}
+
+/* What is recorded by then is much to take away: the thread that recorded it does, before the claim is taken. */
+void claim_waits_for_fill(struct world *world)
+{
+    given_nodes(world, 2);
+    int g0 = gateway(world, "g0", 1, 0, AGENTS);
+    int late = filling_newcomer(world);
+    size_t before = recorded_bytes(world, late);
+    presence_claim smaller = server_on(world, late, "g0").claim;
+    world->nodes[late].job_ns = 2 * SECOND;
+    want(world, actor_bind(world, g0, 1) == PRESENCE_OK);
+    presence_claim larger = server_on(world, 1, "g0").claim;
+    want(world, presence_claim_compare(&larger, &smaller) > 0);
+    unsigned waited = 0;
+    for (int i = 0; i < 1000 && holds_under(world, late, &smaller); i++) {
+        waited += holds_under(world, 0, &larger) && recorded_bytes(world, late) >= before;
+        world_run(world, 10 * MILLISECOND);
+    }
+    want(world, waited > 5);
+    want(world, holds_under(world, late, &larger));
+    world->nodes[late].job_ns = 20 * MILLISECOND;
+    world_run(world, 8 * SECOND);
+    want(world, alive_on(world, late, "g0") == AGENTS && counters_of(world, late).states_taken == 1);
+    world_rest(world);
+}
+
 static unsigned asked;
 
 static bool count_questions(struct world *world, int from, int to, const struct wire_message *message)

@@ -44,6 +44,8 @@ const struct story story_list[] = {
     {"an origin that dies while its snapshot is recorded as it comes", origin_dies_mid_fill},
     {"the same, and nobody else knows what it stated", only_origin_dies_mid_fill},
     {"a server that is taken over while its snapshot is recorded as it comes", taken_over_mid_fill},
+    {"a death of which half of the others missed the last word", few_tell_what_all_remember},
+    {"a larger claim that waits until a snapshot that is recorded as it comes is gone", claim_waits_for_fill},
     {"chunks that are lost of a snapshot that is recorded as it comes", chunks_lost_mid_fill},
     {"a snapshot that is here long before it is recorded", whole_long_before_recorded},
     {"a receiver that missed more than the origin's history keeps, of far more", far_behind},

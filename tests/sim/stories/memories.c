@@ -39,6 +39,47 @@ void survivors_and_newcomer(struct world *world)
     world_rest(world);
 }
 
+static unsigned told;
+
+static bool lose_changes_to_odd_ones(struct world *world, int from, int to, const struct wire_message *message)
+{
+    (void)world;
+    (void)from;
+    return !(to % 2 && message->kind == WIRE_CHANGES);
+}
+
+static bool count_memories(struct world *world, int from, int to, const struct wire_message *message)
+{
+    (void)world;
+    (void)from;
+    (void)to;
+    told += message->kind == WIRE_KNOWN && message->known.tag == 0;
+    return true;
+}
+
+/* Of eight who outlive n0 four have missed its last word. One that has it tells, or a few, and not each of them all. */
+void few_tell_what_all_remember(struct world *world)
+{
+    given_nodes(world, 9);
+    int g0 = gateway(world, "g0", 1, 0, 2);
+    world->network->filter = lose_changes_to_odd_ones;
+    actor_connect(world, g0, 3);
+    world_run(world, 10 * MILLISECOND);
+    world_crash(world, 0);
+    told = 0;
+    world->network->filter = count_memories;
+    uint64_t last = server_on(world, 2, "g0").number;
+    want(world, server_on(world, 1, "g0").number == last - 1);
+    world_run(world, 10 * SECOND);
+    for (int node = 1; node < 9; node++) {
+        want(world, lapsed_on(world, node, "g0") && server_on(world, node, "g0").number == last);
+    }
+    want(world, told >= 7 && told <= 3 * 7);
+    world->network->filter = NULL;
+    actor_die(world, g0, 0, PRESENCE_REASON_TIMED_OUT);
+    world_rest(world);
+}
+
 /* What n0 said last is under way to n1 for 20 s, and comes when all have forgotten it. */
 void forgotten_returns(struct world *world)
 {

@@ -76,6 +76,8 @@ void changes_during_snapshot(struct world *world);
 void origin_dies_mid_fill(struct world *world);
 void only_origin_dies_mid_fill(struct world *world);
 void taken_over_mid_fill(struct world *world);
+void claim_waits_for_fill(struct world *world);
+void few_tell_what_all_remember(struct world *world);
 void chunks_lost_mid_fill(struct world *world);
 void whole_long_before_recorded(struct world *world);
 
