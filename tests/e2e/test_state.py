@@ -8,6 +8,7 @@ import os
 import resource
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -214,6 +215,54 @@ def a_broken_file_is_refused_kept_and_said():
             equal(daemon.client().ask("PRESENCE.COUNT"), 5)
 
 
+def checksum(data):
+    """CRC-32C, as the file's blocks have it."""
+    total = 0xffffffff
+    for byte in data:
+        total ^= byte
+        for _ in range(8):
+            total = total >> 1 ^ 0x82f63b78 * (total & 1)
+    return total ^ 0xffffffff
+
+
+def block(index, records):
+    body = struct.pack("<I", index) + records
+    return struct.pack("<II", 8 + len(body), checksum(body)) + body
+
+
+def what_is_whole_but_no_state_is_refused():
+    """Given blocks whose sums are right, when their records are not what a writer writes, then nothing is taken."""
+    with Folder() as folder:
+        with folder.daemon() as daemon:
+            equal(connect(daemon.client(), "gw", "agent", 1), 1)
+        good = folder.read()
+        magic, records = good[:8], good[8 + 12:]
+        equal(good, magic + block(0, records))  # one block: what follows builds others like it
+        server, value = records.index(b"S", 17), records.index(b"V", 17)
+        end = len(records) - 17
+        counts = server + 1 + 6 * 8
+        one_more = struct.pack("<QQ", 2, 1)
+        parts = records[:value], records[value:end], records[end:]
+        broken = [records[:counts] + one_more + records[counts + 16:],           # a value fewer than the server has
+                  parts[0] + parts[1] * 2 + parts[2], parts[0] + parts[2],        # one more, and none
+                  records[:end] + b"E" + struct.pack("<QQ", 1, 2), records[:end],  # a wrong end, and none
+                  records.replace(b"agent\0", b"agentX"), records.replace(b"agent\0", b"age\0t\0"),
+                  b"X" + records[1:], records[:server] + b"X" + records[server + 1:], records[:value + 10], b""]
+        files = [magic + block(0, records) for records in broken]
+        files += [good + block(1, parts[1]), good + block(1, b"\0"), magic + block(1, records),
+                  magic + block(0, parts[0]) + block(2, parts[1] + parts[2])]
+        for number, file in enumerate(files):
+            with open(folder.file(), "wb") as state:
+                state.write(file)
+            with folder.daemon() as daemon:
+                equal((number, daemon.client().ask("PRESENCE.COUNT")), (number, 0))
+                holds(daemon.logged(), 'event="state refused"')
+        with open(folder.file(), "wb") as state:  # records in blocks of their own, and an empty one, are a state
+            state.write(magic + b"".join(block(i, part) for i, part in enumerate((*parts[:2], b"", parts[2]))))
+        with folder.daemon() as daemon:
+            equal(status(daemon.client(), "agent"), ["missing"])
+
+
 def a_full_disk_keeps_the_last_state_and_is_said():
     """The daemon's files may not grow beyond a few bytes, which looks to it like a full disk."""
     with Folder() as folder:
@@ -349,6 +398,7 @@ STORIES = [what_was_cleared_by_disabling_does_not_come_back, a_link_in_the_place
            everything_comes_back_missing_until_its_server_does, who_was_joined_is_drained_by_a_clean_stop,
            a_crash_costs_what_came_after_the_last_write, an_old_epoch_is_stale_after_a_restart_too,
            many_servers_and_long_texts_come_back, a_broken_file_is_refused_kept_and_said,
+           what_is_whole_but_no_state_is_refused,
            a_full_disk_keeps_the_last_state_and_is_said, a_folder_that_goes_away_is_said_and_others_work_on,
            a_folder_that_cannot_be_used_stops_the_start, the_largest_epochs_do_not_stop_a_start, one_daemon_a_folder,
            a_limit_that_was_lowered_keeps_the_file_aside, who_asks_again_and_again_gets_the_same_clean_end]

@@ -2,10 +2,11 @@
 /*
  * read.c - a state file into a recorder.
  *
- * The file is read whole and checked whole, block by block and record by record, before anything of it is recorded: a
- * file that is not exactly what a writer wrote is refused as one. Then each server is applied as a replicated state, so
- * that last_seen and what was missing before come back as they were; who was alive is marked timed_out at the file's
- * time; and the claim is taken over, so that gateways may state the server again.
+ * The file is read twice, block by block, each time in the same megabyte of memory, for new memory costs more than
+ * reading. The first time it is checked whole, block by block and record by record, before anything of it is recorded:
+ * a file that is not exactly what a writer wrote is refused as one. The second time each server is recorded as a
+ * replicated state, in pieces, so that last_seen and what was missing before come back as they were; who was alive is
+ * marked timed_out at the file's time; and the claim is taken over, so that gateways may state the server again.
  *
  * A node of a cluster takes no claim out of a file: while it was away another may have claimed the server, under a
  * claim that this one does not know. So the server comes back as the memory of one that is not stated now (lapsed); it
@@ -26,68 +27,92 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* The file in memory, walked record by record. */
+/* Values that are recorded at a time: few enough to stay near the processor. */
+enum { PIECE_VALUES = 512 };
+
+/* The file, walked record by record. */
 struct reader {
-    const char *data;
-    size_t length;
-    size_t at, block_end; /* the next record, and where its block ends */
+    int fd;
+    bool ended;
+    size_t at, end; /* in the block: the next record, and where it ends */
     uint32_t blocks;
-    const char *problem; /* what is wrong with the file; NULL: nothing so far */
+    int failure;         /* an errno: the file cannot be read */
+    const char *problem; /* what is wrong with it; NULL: nothing so far */
+    char name[UINT16_MAX + 1];
+    presence_value values[PIECE_VALUES];
+    char block[BLOCK_BYTES];
 };
 
-static struct reader reader_of(const char *data, size_t length)
+/* Reads so many bytes, or up to the file's end; how many it were. */
+static size_t read_bytes(struct reader *reader, char *to, size_t length)
 {
-    return (struct reader){.data = data, .length = length, .at = MAGIC_BYTES, .block_end = MAGIC_BYTES};
+    size_t sum = 0;
+    while (sum < length) {
+        ssize_t got = read(reader->fd, to + sum, length - sum);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            reader->failure = errno;
+        if (got <= 0)
+            break;
+        sum += (size_t)got;
+    }
+    return sum;
 }
 
-/* Enters the block that begins here; `check`: its sum too. */
-static bool enter_block(struct reader *reader, bool check)
+/* Takes the next block, whose records are then walked. False: there is none, or it is not one. */
+static bool enter_block(struct reader *reader)
 {
     uint32_t head[3];
-    size_t left = reader->length - reader->at;
-    if (left < BLOCK_HEAD_BYTES) {
-        reader->problem = "it ends too early";
+    size_t got = read_bytes(reader, reader->block, BLOCK_HEAD_BYTES);
+    reader->at = reader->end = BLOCK_HEAD_BYTES;
+    if (got < BLOCK_HEAD_BYTES) {
+        reader->ended = true;
+        reader->problem = reader->failure ? "it cannot be read" : got ? "it ends too early" : NULL;
         return false;
     }
-    memcpy(head, reader->data + reader->at, sizeof head);
-    if (head[0] < BLOCK_HEAD_BYTES || head[0] > BLOCK_BYTES || head[0] > left)
-        reader->problem = head[0] > left && head[0] <= BLOCK_BYTES ? "it ends too early" : "a block has no good length";
-    else if (check && checksum_of(reader->data + reader->at + 8, head[0] - 8) != head[1])
+    memcpy(head, reader->block, sizeof head);
+    size_t length = head[0];
+    if (length < BLOCK_HEAD_BYTES || length > BLOCK_BYTES)
+        reader->problem = "a block has no good length";
+    else if (read_bytes(reader, reader->block + BLOCK_HEAD_BYTES, length - BLOCK_HEAD_BYTES) !=
+             length - BLOCK_HEAD_BYTES)
+        reader->problem = reader->failure ? "it cannot be read" : "it ends too early";
+    else if (checksum_of(reader->block + 8, length - 8) != head[1])
         reader->problem = "a block's checksum is wrong";
     else if (head[2] != reader->blocks++)
         reader->problem = "a block is out of order";
-    reader->block_end = reader->at + head[0];
-    reader->at += BLOCK_HEAD_BYTES;
+    reader->end = length;
     return !reader->problem;
 }
 
 /* The next record's letter, 0 where there is none. */
-static char next_letter(struct reader *reader, bool check)
+static char next_letter(struct reader *reader)
 {
-    while (!reader->problem && reader->at == reader->block_end && reader->at < reader->length)
-        enter_block(reader, check);
-    if (reader->problem || reader->at == reader->length)
+    while (!reader->problem && !reader->ended && reader->at == reader->end)
+        enter_block(reader);
+    if (reader->problem || reader->ended)
         return 0;
-    return reader->data[reader->at];
+    return reader->block[reader->at];
 }
 
 /* Takes the record's fixed part. */
 static bool take(struct reader *reader, void *record, size_t length)
 {
-    if (reader->block_end - reader->at < length) {
+    if (reader->end - reader->at < length) {
         reader->problem = "a record is cut off";
         return false;
     }
-    memcpy(record, reader->data + reader->at, length);
+    memcpy(record, reader->block + reader->at, length);
     reader->at += length;
     return true;
 }
 
-/* Takes a text of that length and its NUL, which stays where it is. */
+/* Takes a text of that length and its NUL, which stays where it is until another block is entered. */
 static const char *take_text(struct reader *reader, size_t length)
 {
-    const char *text = reader->data + reader->at;
-    if (reader->block_end - reader->at <= length || memchr(text, 0, length + 1) != text + length) {
+    const char *text = reader->block + reader->at;
+    if (reader->end - reader->at <= length || memchr(text, 0, length + 1) != text + length) {
         reader->problem = "a text is not one";
         return NULL;
     }
@@ -95,20 +120,25 @@ static const char *take_text(struct reader *reader, size_t length)
     return text;
 }
 
-/* The server's own part. NULL: see the problem. */
-static const char *take_server(struct reader *reader, struct server_record *record)
+/* The server's own part; its name into reader->name. */
+static bool take_server(struct reader *reader, struct server_record *record)
 {
-    return take(reader, record, sizeof *record) ? take_text(reader, record->name_length) : NULL;
+    const char *name = take(reader, record, sizeof *record) ? take_text(reader, record->name_length) : NULL;
+    if (name)
+        memcpy(reader->name, name, (size_t)record->name_length + 1);
+    return name;
 }
 
-static bool take_value(struct reader *reader, const char *server, presence_value *value)
+static bool take_value(struct reader *reader, presence_value *value)
 {
     struct value_record record;
-    if (!take(reader, &record, sizeof record))
+    if (reader->block[reader->at] != 'V')
+        reader->problem = "a value is wanting";
+    if (reader->problem || !take(reader, &record, sizeof record))
         return false;
     *value = (presence_value){
         .model = take_text(reader, record.model_length),
-        .server = server,
+        .server = reader->name,
         .connection_id = record.id,
         .last_seen = record.last_seen,
         .status = record.alive ? PRESENCE_ALIVE : PRESENCE_MISSING,
@@ -121,47 +151,67 @@ static bool take_value(struct reader *reader, const char *server, presence_value
     return !reader->problem;
 }
 
+/* The server's next values, those of one block, at most `left` and PIECE_VALUES, into reader->values. 0: see the
+ * problem. */
+static size_t take_piece(struct reader *reader, uint64_t left)
+{
+    size_t count = 0, most = left < PIECE_VALUES ? (size_t)left : PIECE_VALUES;
+    if (!next_letter(reader) && !reader->problem)
+        reader->problem = "a value is wanting";
+    while (!reader->problem && count < most && reader->at < reader->end && take_value(reader, &reader->values[count]))
+        count++;
+    return reader->problem ? 0 : count;
+}
+
 /* ------------------------------------------------------------------------------------------------------ checking -- */
 
 /* One server and its values. */
 static bool check_server(struct reader *reader, uint64_t *values)
 {
     struct server_record server;
-    presence_value value;
-    const char *name = take_server(reader, &server);
-    for (uint64_t i = 0; name && i < server.values; i++) {
-        if (next_letter(reader, true) != 'V') {
-            if (!reader->problem)
-                reader->problem = "a value is wanting";
-            return false;
-        }
-        if (!take_value(reader, name, &value))
-            return false;
-    }
-    *values += name ? server.values : 0;
-    return name != NULL;
+    if (!take_server(reader, &server))
+        return false;
+    for (uint64_t left = server.values; left > 0 && !reader->problem;)
+        left -= take_piece(reader, left);
+    *values += server.values;
+    return !reader->problem;
+}
+
+/* Goes to the file's beginning and takes its head. */
+static bool begin_file(struct reader *reader, struct head_record *head)
+{
+    reader->at = reader->end = 0;
+    reader->blocks = 0;
+    reader->ended = false;
+    reader->failure = 0;
+    reader->problem = NULL;
+    if (lseek(reader->fd, 0, SEEK_SET) < 0 || read_bytes(reader, reader->block, MAGIC_BYTES) != MAGIC_BYTES ||
+        memcmp(reader->block, STATE_MAGIC, MAGIC_BYTES) != 0)
+        reader->problem = "it does not begin as a state of this version does";
+    else if (next_letter(reader) != 'H' || !take(reader, head, sizeof *head))
+        reader->problem = reader->problem ? reader->problem : "it has no head";
+    return !reader->problem;
 }
 
 /* What is wrong with the file, or NULL. */
-static const char *check(const char *data, size_t length)
+static const char *check(struct reader *reader)
 {
-    struct reader reader = reader_of(data, length);
     struct head_record head;
     struct end_record end;
     uint64_t servers = 0, values = 0;
-    if (length < MAGIC_BYTES || memcmp(data, STATE_MAGIC, MAGIC_BYTES) != 0)
-        return "it does not begin as a state of this version does";
-    if (next_letter(&reader, true) != 'H' || !take(&reader, &head, sizeof head))
-        return reader.problem ? reader.problem : "it has no head";
-    while (next_letter(&reader, true) == 'S' && check_server(&reader, &values))
+    if (!begin_file(reader, &head))
+        return reader->problem;
+    while (next_letter(reader) == 'S' && check_server(reader, &values))
         servers++;
-    if (reader.problem)
-        return reader.problem;
-    if (next_letter(&reader, true) != 'E' || !take(&reader, &end, sizeof end))
-        return reader.problem ? reader.problem : "it has no end";
+    if (reader->problem)
+        return reader->problem;
+    if (next_letter(reader) != 'E' || !take(reader, &end, sizeof end))
+        return reader->problem ? reader->problem : "it has no end";
     if (end.servers != servers || end.values != values)
         return "its end does not count what is there";
-    return reader.at == length ? NULL : "something follows its end";
+    if (reader->at == reader->end)
+        next_letter(reader); /* whether there is another block */
+    return reader->ended ? reader->problem : "something follows its end";
 }
 
 /* ----------------------------------------------------------------------------------------------------- recording -- */
@@ -179,22 +229,52 @@ static int time_out(presence_recorder *recorder, const char *name, const presenc
     return presence_replica_apply(recorder, name, claim, &down, NULL, error);
 }
 
-static int record_server(struct node *node, const char *name, const struct server_record *server,
-                         const presence_value *values, presence_time time, presence_error *error)
+/* Reads the server's values, and records them in pieces where there is a writer. The first error of that. */
+static int record_values(struct reader *reader, presence_state_writer *writer, uint64_t left, presence_error *error)
+{
+    int code = PRESENCE_OK;
+    while (left > 0) {
+        size_t count = take_piece(reader, left);
+        if (count == 0)
+            return PRESENCE_E_INVALID; /* the reader has the problem */
+        if (writer && !code)
+            code = presence_replica_state_add(writer, reader->values, count, error);
+        left -= count;
+    }
+    return code;
+}
+
+static int record_state(struct node *node, struct reader *reader, const struct server_record *server,
+                        const presence_claim *claim, presence_error *error)
+{
+    presence_state_writer *writer = NULL;
+    int code = presence_replica_state_begin(node->recorder, reader->name, claim, server->number, server->floor,
+                                            (presence_reason)server->floor_reason, server->floor_time, &writer, error);
+    int recorded = record_values(reader, writer, server->values, error);
+    code = code ? code : recorded;
+    if (!code)
+        return presence_replica_state_commit(writer, error);
+    presence_replica_state_abort(writer);
+    return code;
+}
+
+/* The server's values are read in any case. */
+static int record_server(struct node *node, struct reader *reader, const struct server_record *server,
+                         presence_time time, presence_error *error)
 {
     presence_recorder *recorder = node->recorder;
+    const char *name = reader->name;
     presence_claim claim = {server->epoch, server->turn, server->random};
     if (claim.epoch == 0 && claim.turn == 0 && claim.random == 0)
         claim = (presence_claim){0, 1, node->run}; /* nobody had claimed it: a state needs some claim */
-    if (server->forgotten && *node->config->nats)
-        return PRESENCE_OK; /* the other nodes have the tombstone */
     if (server->forgotten) {
-        int code = presence_replica_claim(recorder, name, &claim, false);
+        int code = record_values(reader, NULL, server->values, error);
+        if (code || *node->config->nats)
+            return code; /* the other nodes have the tombstone */
+        code = presence_replica_claim(recorder, name, &claim, false);
         return code ? code : presence_replica_forget(recorder, name, error);
     }
-    int code = presence_replica_apply_state(recorder, name, &claim, server->number, server->floor,
-                                            (presence_reason)server->floor_reason, server->floor_time, values,
-                                            server->values, error);
+    int code = record_state(node, reader, server, &claim, error);
     if (code == PRESENCE_OK && *node->config->nats)
         return presence_replica_lapse(recorder, name);
     if (code == PRESENCE_OK && server->alive > 0)
@@ -202,87 +282,52 @@ static int record_server(struct node *node, const char *name, const struct serve
     return code ? code : presence_replica_claim(recorder, name, &claim, true);
 }
 
-/* Reads the values of one server into the array, which grows. NULL: out of memory. */
-static presence_value *read_values(struct reader *reader, const char *name, uint64_t count, presence_value **values,
-                                   uint64_t *room)
+/* Records a file that was checked. How many servers were refused. */
+static int record_all(struct node *node, struct reader *reader, char *why)
 {
-    if (count > *room || !*values) {
-        presence_value *more = realloc(*values, (count ? count : 1) * sizeof *more);
-        if (!more)
-            return NULL;
-        *values = more;
-        *room = count;
-    }
-    for (uint64_t i = 0; i < count; i++) {
-        next_letter(reader, false);
-        take_value(reader, name, &(*values)[i]);
-    }
-    return *values;
-}
-
-/* Records a file that was checked. How many servers were refused, or -1: out of memory. */
-static int record_all(struct node *node, const char *data, size_t length, char *why)
-{
-    struct reader reader = reader_of(data, length);
-    struct head_record head = {0};
-    struct server_record server = {0};
-    presence_value *values = NULL;
-    uint64_t room = 0;
+    struct head_record head;
+    struct server_record server;
     int refused = 0;
-    next_letter(&reader, false);
-    take(&reader, &head, sizeof head);
-    while (next_letter(&reader, false) == 'S') {
+    if (!begin_file(reader, &head))
+        return 0;
+    while (next_letter(reader) == 'S' && take_server(reader, &server)) {
         presence_error error = {0};
-        const char *name = take_server(&reader, &server);
-        if (!read_values(&reader, name, server.values, &values, &room)) {
-            refused = -1;
-            break;
-        }
-        int code = record_server(node, name, &server, values, head.time, &error);
-        if (code) {
-            snprintf(why, WHY_BYTES, "server \"%.60s\": %.180s", name,
+        int code = record_server(node, reader, &server, head.time, &error);
+        if (code && !reader->problem) {
+            snprintf(why, WHY_BYTES, "server \"%.60s\": %.180s", reader->name,
                      *error.message ? error.message : presence_strerror(code));
-            log_event(LOG_LEVEL_ERROR, "server not restored", "server", name, "why", why, NULL);
+            log_event(LOG_LEVEL_ERROR, "server not restored", "server", reader->name, "why", why, NULL);
             refused++;
         }
     }
-    free(values);
     return refused;
 }
 
 /* ------------------------------------------------------------------------------------------------------- reading -- */
 
-/* The whole file, to be freed; NULL: `why`. */
-static char *read_file(int fd, size_t *length, char *why)
+static enum state_outcome read_file(struct state *state, struct reader *reader, char *why)
 {
     struct stat facts;
-    char *data = NULL;
-    size_t sum = 0;
-    if (fstat(fd, &facts) == 0 && S_ISREG(facts.st_mode))
-        data = malloc((size_t)facts.st_size + 1);
-    else
-        errno = EINVAL;
-    while (data && sum < (size_t)facts.st_size) {
-        ssize_t got = read(fd, data + sum, (size_t)facts.st_size - sum);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0) {
-            free(data);
-            data = NULL;
-        }
-        if (got <= 0)
-            break;
-        sum += (size_t)got;
+    if (fstat(reader->fd, &facts) != 0 || !S_ISREG(facts.st_mode)) {
+        snprintf(why, WHY_BYTES, "cannot read the state: it is no file");
+        return STATE_FAILED;
     }
-    if (!data)
-        snprintf(why, WHY_BYTES, "cannot read the state: %s", strerror(errno));
-    *length = sum;
-    return data;
+    const char *problem = check(reader);
+    if (problem && !reader->failure) {
+        snprintf(why, WHY_BYTES, "%s", problem);
+        return STATE_BAD;
+    }
+    int refused = problem ? 0 : record_all(state->node, reader, why);
+    if (reader->problem) {
+        snprintf(why, WHY_BYTES, "cannot read the state: %s",
+                 reader->failure ? strerror(reader->failure) : "it changed while it was read");
+        return STATE_FAILED;
+    }
+    return refused > 0 ? STATE_PARTLY : STATE_READ;
 }
 
 enum state_outcome state_read(struct state *state, char *why)
 {
-    size_t length;
     int fd = openat(state->folder_fd, STATE_FILE, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0 && errno == ENOENT)
         return STATE_NONE;
@@ -290,16 +335,15 @@ enum state_outcome state_read(struct state *state, char *why)
         snprintf(why, WHY_BYTES, "cannot open the state: %s", strerror(errno));
         return STATE_FAILED;
     }
-    char *data = read_file(fd, &length, why);
-    close(fd);
-    if (!data)
-        return STATE_FAILED;
-    const char *problem = check(data, length);
-    int refused = problem ? 0 : record_all(state->node, data, length, why);
-    free(data);
-    if (problem)
-        snprintf(why, WHY_BYTES, "%s", problem);
-    if (refused < 0)
+    enum state_outcome outcome = STATE_FAILED;
+    struct reader *reader = malloc(sizeof *reader);
+    if (reader) {
+        reader->fd = fd;
+        outcome = read_file(state, reader, why);
+    } else {
         snprintf(why, WHY_BYTES, "cannot read the state: out of memory");
-    return problem ? STATE_BAD : refused < 0 ? STATE_FAILED : refused > 0 ? STATE_PARTLY : STATE_READ;
+    }
+    free(reader);
+    close(fd);
+    return outcome;
 }
