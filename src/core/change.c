@@ -60,7 +60,7 @@ static void finish_history(struct presence_recorder *recorder, struct history_re
 {
     record->before = (uint8_t)before;
     record->after = (uint8_t)after;
-    if (recorder->waiting_watches.count)
+    if (recorder->watches)
         watches_notify(recorder, record);
     if (recorder->statement_readers_waiting && record->stated_here)
         statements_notify(recorder, record);

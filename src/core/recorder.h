@@ -55,12 +55,20 @@ struct left_agents {
     uint32_t bucket_mask;
 };
 
-enum { WATCH_LISTS = 256 };
+/* The narrowest name of a watch's filter. */
+enum watch_key { WATCH_OF_MODEL, WATCH_OF_SERVER, WATCH_OF_AGENT, WATCH_KEYS, WATCH_OF_ALL = WATCH_KEYS };
+enum { WATCH_LISTS = 1024 };
 
-/* Watches that have seen everything so far, by the hash of their narrowest name: a change looks at few of them. */
-struct waiting_watches {
-    struct presence_watch *lists[WATCH_LISTS + 1]; /* the last: without any name */
-    uint64_t count;
+/* Of the watches whose names fall into it: those that wait, and where the history ended with the last record that may
+ * concern one of them. A watch that stands there or later has seen everything. */
+struct watch_list {
+    struct presence_watch *waiting;
+    uint64_t end;
+};
+
+/* By the hash of the narrowest name: a change looks at few watches, and a watch at few changes of others. */
+struct watch_lists {
+    struct watch_list of[WATCH_KEYS][WATCH_LISTS];
 };
 
 struct presence_recorder {
@@ -75,9 +83,12 @@ struct presence_recorder {
     struct history history;
     struct departures departures;
     struct left_agents left;
-    struct waiting_watches waiting_watches;
-    struct bulk *running; /* lists being applied by some thread */
-    uint64_t instance;    /* one for each enabled life: handles compare it */
+    struct watch_lists *watch_lists; /* NULL: there are no watches */
+    struct watch_list watch_all;     /* of watches without any name */
+    uint64_t watches_of[WATCH_KEYS]; /* open ones: where there is none, the ends are not kept */
+    uint64_t watch_bulk_end;         /* as the lists' ends, of changes of many, which are for all */
+    struct bulk *running;            /* lists being applied by some thread */
+    uint64_t instance;               /* one for each enabled life: handles compare it */
     uint64_t secret[2];
     struct presence_watch *all_watches;
     uint64_t watches, activity_watches;

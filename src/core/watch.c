@@ -2,13 +2,16 @@
 /*
  * watch.c - the feed of changes: each watch is a position in the history and a filter.
  *
- * A watch that has seen everything *waits*: it stands in recorder->waiting_watches, keyed by the narrowest name of its
- * filter, and is by definition at the head of the history, so changes that do not concern it cost it nothing and it
- * never falls behind on them. The first change that matches takes it off the list, sets its position and makes its
- * descriptor readable. Otherwise it reads on from its position, a bounded stretch at a time.
+ * A watch that has seen everything *waits*: it stands in a list that is keyed by the narrowest name of its filter, and
+ * is by definition at the head of the history, so changes that do not concern it cost it nothing and it never falls
+ * behind on them. The first change that matches takes it off the list, sets its position and makes its descriptor
+ * readable. Then it reads on from its position, a bounded stretch at a time, up to where the history ended with the
+ * last record of its list's names: what others changed since is passed over in one step. Without that step a watch
+ * that is read late has more to look through, and so is read later still.
  *
- * Keeps true: a waiting watch has no position; a lagged one stays lagged. One thread at a time uses one watch; the
- * writer touches it under the mutex only while it waits. Writers never wait for a watch.
+ * Keeps true: a waiting watch has no position; a lagged one stays lagged; no record that a watch may match lies at or
+ * above watch_end(watch). One thread at a time uses one watch; the writer touches it under the mutex only while it
+ * waits. Writers never wait for a watch.
  */
 #include "expand.h"
 
@@ -26,12 +29,15 @@ struct presence_watch {
     char *names;                                         /* model, server, agent: one allocation */
     size_t names_bytes;
     const char *model, *server, *agent;
+    enum watch_key key;
+    uint64_t hash; /* of the name that it is keyed by */
     uint32_t kinds;
     bool agents, waiting;
     bool reset;  /* set by the writer, read under the mutex */
     bool lagged; /* the reader's own */
     int fd;
     uint64_t position;
+    uint64_t opened;          /* the history's head then: its list may not tell of what lies before */
     uint64_t revision, index; /* told: all up to the revision, and `index` events of the one after it */
     uint64_t current;         /* the revision of the last event told, while it is not known to be its last */
     uint64_t skip_revision, skip;
@@ -49,28 +55,45 @@ void presence_watch_options_init(presence_watch_options *options)
 
 /* ------------------------------------------------------------------------------------------------------- waiting -- */
 
-static uint32_t list_of_name(const struct presence_recorder *recorder, const char *name, size_t length)
+static struct watch_list *list_of_hash(const struct presence_recorder *recorder, enum watch_key key, uint64_t hash)
 {
-    return (uint32_t)text_hash(recorder->secret, name, length) % WATCH_LISTS;
+    return &recorder->watch_lists->of[key][hash % WATCH_LISTS];
 }
 
-static uint32_t list_of(const struct presence_watch *watch)
+static struct watch_list *list_of(const struct presence_watch *watch)
 {
-    const char *name = watch->model ? watch->model : watch->server ? watch->server : watch->agent;
-    return name ? list_of_name(watch->recorder, name, strlen(name)) : WATCH_LISTS;
+    struct presence_recorder *recorder = watch->recorder;
+    return watch->key == WATCH_OF_ALL ? &recorder->watch_all : list_of_hash(recorder, watch->key, watch->hash);
+}
+
+static void set_key(struct presence_watch *watch)
+{
+    const char *const names[WATCH_KEYS] = {watch->model, watch->server, watch->agent};
+    watch->key = WATCH_OF_MODEL;
+    while (watch->key < WATCH_OF_ALL && !names[watch->key])
+        watch->key++;
+    if (watch->key < WATCH_OF_ALL)
+        watch->hash = text_hash(watch->recorder->secret, names[watch->key], strlen(names[watch->key]));
+}
+
+/* Where the history ended with the last record that may be for this watch. */
+static uint64_t watch_end(const struct presence_watch *watch)
+{
+    const struct presence_recorder *recorder = watch->recorder;
+    uint64_t end = watch->key == WATCH_OF_ALL ? recorder->history.head : list_of(watch)->end;
+    end = end > recorder->watch_bulk_end ? end : recorder->watch_bulk_end;
+    return end > watch->opened ? end : watch->opened;
 }
 
 static void start_waiting(struct presence_watch *watch)
 {
-    struct waiting_watches *waiting = &watch->recorder->waiting_watches;
-    struct presence_watch **head = &waiting->lists[list_of(watch)];
-    watch->next_waiting = *head;
-    if (*head)
-        (*head)->link_waiting = &watch->next_waiting;
-    watch->link_waiting = head;
-    *head = watch;
+    struct watch_list *list = list_of(watch);
+    watch->next_waiting = list->waiting;
+    if (list->waiting)
+        list->waiting->link_waiting = &watch->next_waiting;
+    watch->link_waiting = &list->waiting;
+    list->waiting = watch;
     watch->waiting = true;
-    waiting->count++;
 }
 
 static void stop_waiting(struct presence_watch *watch)
@@ -79,7 +102,6 @@ static void stop_waiting(struct presence_watch *watch)
     if (watch->next_waiting)
         watch->next_waiting->link_waiting = watch->link_waiting;
     watch->waiting = false;
-    watch->recorder->waiting_watches.count--;
 }
 
 static void signal_watch(const struct presence_watch *watch)
@@ -136,11 +158,12 @@ static int kind_for(struct presence_watch *watch, const struct history_record *r
     return watch->kinds >> kind & 1 ? kind : 0;
 }
 
-static void wake_list(struct presence_recorder *recorder, uint32_t list, const struct history_record *record)
+static void wake_list(const struct presence_recorder *recorder, struct watch_list *list,
+                      const struct history_record *record, const uint64_t *hash)
 {
-    for (struct presence_watch *watch = recorder->waiting_watches.lists[list], *next; watch; watch = next) {
+    for (struct presence_watch *watch = list->waiting, *next; watch; watch = next) {
         next = watch->next_waiting;
-        if (!matches(watch, record))
+        if ((hash && watch->hash != *hash) || !matches(watch, record))
             continue;
         stop_waiting(watch);
         watch->position = recorder->history.head - record->bytes;
@@ -150,21 +173,24 @@ static void wake_list(struct presence_recorder *recorder, uint32_t list, const s
 
 void watches_notify(struct presence_recorder *recorder, const struct history_record *record)
 {
-    if (record->kind == HISTORY_BULK) {
-        for (uint32_t list = 0; list <= WATCH_LISTS; list++)
-            wake_list(recorder, list, record);
-        return;
+    const char *const names[WATCH_KEYS] = {history_model(record), history_server(record), history_agent(record)};
+    const size_t lengths[WATCH_KEYS] = {record->model_length, record->server_length, record->agent_length};
+    wake_list(recorder, &recorder->watch_all, record, NULL);
+    for (enum watch_key key = 0; key < WATCH_KEYS; key++) {
+        if (recorder->watches_of[key] == 0)
+            continue;
+        if (record->kind == HISTORY_BULK) {
+            for (uint32_t i = 0; i < WATCH_LISTS; i++)
+                wake_list(recorder, &recorder->watch_lists->of[key][i], record, NULL);
+            continue;
+        }
+        uint64_t hash = text_hash(recorder->secret, names[key], lengths[key]);
+        struct watch_list *list = list_of_hash(recorder, key, hash);
+        list->end = recorder->history.head;
+        wake_list(recorder, list, record, &hash);
     }
-    uint32_t lists[4] = {list_of_name(recorder, history_model(record), record->model_length),
-                         list_of_name(recorder, history_server(record), record->server_length),
-                         list_of_name(recorder, history_agent(record), record->agent_length), WATCH_LISTS};
-    for (unsigned i = 0; i < 4; i++) {
-        bool before = false; /* two names may share a list */
-        for (unsigned j = 0; j < i; j++)
-            before = before || lists[j] == lists[i];
-        if (!before)
-            wake_list(recorder, lists[i], record);
-    }
+    if (record->kind == HISTORY_BULK)
+        recorder->watch_bulk_end = recorder->history.head;
 }
 
 void watches_reset(struct presence_recorder *recorder)
@@ -231,8 +257,15 @@ static int find_start(struct presence_watch *watch, const presence_watch_options
     struct presence_recorder *recorder = watch->recorder;
     struct history *history = &recorder->history;
     uint64_t now = recorder->registry->now.revision;
-    if (!history->ring && !history_open(history, &recorder->memory, HISTORY_WATCH_BYTES, now))
+    if (!recorder->watch_lists) {
+        recorder->watch_lists = memory_take(&recorder->memory, sizeof *recorder->watch_lists);
+        if (recorder->watch_lists)
+            memset(recorder->watch_lists, 0, sizeof *recorder->watch_lists);
+    }
+    if (!recorder->watch_lists ||
+        (!history->ring && !history_open(history, &recorder->memory, HISTORY_WATCH_BYTES, now)))
         return recorder_error_code(error, PRESENCE_E_NO_MEMORY);
+    watch->opened = history->head;
     if (options->from_now) {
         watch->position = history->head;
         watch->revision = now;
@@ -248,6 +281,26 @@ static int find_start(struct presence_watch *watch, const presence_watch_options
     watch->skip_revision = after + 1;
     watch->skip = watch->index = options->skip;
     return PRESENCE_OK;
+}
+
+static void drop_lists_if_unused(struct presence_recorder *recorder)
+{
+    if (recorder->watches)
+        return;
+    memory_give(&recorder->memory, recorder->watch_lists, sizeof *recorder->watch_lists);
+    recorder->watch_lists = NULL;
+}
+
+/* One watch more, or (-1) fewer. */
+static void count_watch(const struct presence_watch *watch, int one)
+{
+    struct presence_recorder *recorder = watch->recorder;
+    uint64_t sign = (uint64_t)(int64_t)one; /* adding it modulo 2^64 adds or takes one */
+    recorder->watches += sign;
+    if (watch->key < WATCH_KEYS)
+        recorder->watches_of[watch->key] += sign;
+    if (!watch->agents && watch->kinds >> PRESENCE_EVENT_ACTIVITY & 1)
+        recorder->activity_watches += sign;
 }
 
 void history_close_if_unused(struct presence_recorder *recorder)
@@ -276,6 +329,7 @@ int presence_watch_open(presence_recorder *recorder, const presence_watch_option
     made->kinds = options->kinds ? options->kinds : ALL_KINDS;
     code = recorder_error_code(error, copy_names(made, options));
     if (!code) {
+        set_key(made);
         recorder_lock(recorder);
         code = find_start(made, options, error);
         if (!code) {
@@ -284,10 +338,10 @@ int presence_watch_open(presence_recorder *recorder, const presence_watch_option
                 made->next->link = &made->next;
             made->link = &recorder->all_watches;
             recorder->all_watches = made;
-            recorder->watches++;
-            recorder->activity_watches += !made->agents && made->kinds >> PRESENCE_EVENT_ACTIVITY & 1;
+            count_watch(made, 1);
         }
         history_close_if_unused(recorder);
+        drop_lists_if_unused(recorder);
         recorder_unlock(recorder);
     }
     if (code) {
@@ -311,9 +365,9 @@ void presence_watch_free(presence_watch *watch)
     *watch->link = watch->next;
     if (watch->next)
         watch->next->link = watch->link;
-    recorder->watches--;
-    recorder->activity_watches -= !watch->agents && watch->kinds >> PRESENCE_EVENT_ACTIVITY & 1;
+    count_watch(watch, -1);
     history_close_if_unused(recorder);
+    drop_lists_if_unused(recorder);
     recorder_unlock(recorder);
     if (watch->fd >= 0)
         close(watch->fd);
@@ -420,10 +474,11 @@ static int caught_up(struct presence_watch *watch)
 static int read_stretch(struct presence_watch *watch)
 {
     const struct history *history = &watch->recorder->history;
-    if (watch->reset || watch->position < history->watched)
+    const uint64_t end = watch_end(watch);
+    if (watch->reset || (watch->position < history->watched && watch->position < end))
         return PRESENCE_E_LAGGED;
     for (unsigned i = 0; i < RECORDS_A_STRETCH; i++) {
-        const struct history_record *record = history_at(history, &watch->position);
+        const struct history_record *record = watch->position < end ? history_at(history, &watch->position) : NULL;
         if (!record)
             return caught_up(watch);
         if (record->revision > watch->current && watch->current)

@@ -162,20 +162,23 @@ def case_threads(rig):
 
 
 def case_watchers(rig):
-    """1,000 watchers, each of a model that changes 10 times a second, beside writers who match none of them."""
+    """1,000 watchers, each of a model that changes 10 times a second, beside writers who match none of them. What is told
+    of the watchers is told of the time in which the writers wrote."""
     load = os.path.join(os.path.dirname(os.path.abspath(__file__)), "watch_load.py")
-    watchers, rate, seconds = 1000, 10, 8
+    watchers, rate, seconds, longer = 1000, 10, 60, 2
     writes = ["PRESENCE.CONNECT", "machine-0", MODEL, "agent-__rand_int__", "__rand_int__"]
     with rig.presenced() as ours:
         ours.load(connects(KEYS))
         alone, beside = [], []
         for _ in range(max(1, SAMPLES // 2)):
-            alone.append(rig.sample(ours, writes, 16, requests(16)))
+            alone.append(rig.sample(ours, writes, 16, longer * requests(16)))
             process = subprocess.Popen(pinned(rig.client_cpu) + [sys.executable, load, str(ours.port), str(watchers),
                                                                  str(rate), str(seconds)],
                                        stdout=subprocess.PIPE, text=True)
             time.sleep(3)  # the watchers are there by then, and changes come
-            sample = rig.sample(ours, writes, 16, requests(16))
+            process.send_signal(signal.SIGUSR1)
+            sample = rig.sample(ours, writes, 16, longer * requests(16))
+            process.terminate()
             output, _ = process.communicate(timeout=60)
             sent, seen, sample["p50"], sample["p99"] = map(float, output.split())
             sample["lost"] = sent - seen

@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """watch_load.py PORT WATCHERS CHANGES_A_SECOND SECONDS - so many RESP3 watchers, each of a model of its own, which
 changes so often a second; each change carries the time at which it was sent. Prints how many changes were sent and
-seen, and the median and 99th percentile of the milliseconds between."""
+seen, and the median and 99th percentile of the milliseconds between. SIGUSR1: what counts begins now; SIGTERM: it ends
+now, before the SECONDS are over."""
 
 import collections
 import select
+import signal
 import socket
 import statistics
 import sys
@@ -43,6 +45,12 @@ def main(port, watchers, rate, seconds):
     poll.register(writer, select.EPOLLIN)
     latencies, counts, next_one = [], collections.Counter(), 0
     began = time.monotonic()
+
+    def end(*_):
+        nonlocal seconds
+        seconds = min(seconds, time.monotonic() - began)
+    signal.signal(signal.SIGUSR1, lambda *_: latencies.clear())
+    signal.signal(signal.SIGTERM, end)
     while (passed := time.monotonic() - began) < seconds + 0.5:
         due = int(min(passed, seconds) * watchers * rate)
         batch = []
