@@ -6,6 +6,8 @@ Prints a table: what, ours, theirs, the ratio of the medians, the target, and wh
 busy machine makes figures worse, not the program wrong. Samples alternate, so that both have the same neighbours.
 SAMPLES (5) and SCALE (1.0, of the requests of a sample) may be set in the environment. Without CASE: all of them."""
 
+import contextlib
+import itertools
 import os
 import platform
 import signal
@@ -16,7 +18,7 @@ import tempfile
 import threading
 import time
 
-from rig import LUA_CONNECT, MODEL, Rig, median, pinned, spread
+from rig import LUA_CONNECT, MODEL, Rig, encode, median, pinned, spread
 
 SAMPLES = int(os.environ.get("SAMPLES", "5"))
 SCALE = float(os.environ.get("SCALE", "1"))
@@ -113,25 +115,57 @@ def case_connect(rig):
 
 
 def case_model(rig):
-    """A model's 100 agents with their statuses, beside the bare names of a set of 100: of a record at rest, whose answer
-    is kept, and with one agent of the hundred another each time, so that none is."""
+    """A model's 100 agents with their statuses, beside the bare names of a set of 100: asked for by the model's name, and
+    by their own; of a record at rest, whose answer is kept, and of one that is never the same. redis-benchmark reads
+    each item of a reply, which takes it longer than the server; so the replies are counted by their bytes, too."""
     agents = [f"agent-{number:04d}" for number in range(100)]
     with rig.presenced() as ours, rig.redis() as theirs:
         ours.load(("PRESENCE.CONNECT", "machine-0", MODEL, agent, number) for number, agent in enumerate(agents))
         theirs.load(("SADD", "model", agent) for agent in agents)
+        members = (theirs, ["SMEMBERS", "model"])
+
+        def compare(what, words, pipeline, least, scale=0.2, **options):
+            mine, other = compare_rates(rig, f"{what} : SMEMBERS of 100", (ours, words), members, pipeline,
+                                        least if options else None, scale=scale, **options)
+            ratio = median(other, "cpu_us") / median(mine, "cpu_us")
+            say(f"  the server's CPU for {what}, -P {pipeline}", f"{median(mine, 'cpu_us'):.2f} µs",
+                f"{median(other, 'cpu_us'):.2f} µs", f"{ratio:.2f}", f">= {least}" if least else "",
+                ratio >= least if least else None)
+
         for pipeline in (1, 16):
-            for what, last, least in (("100 STATUSes", agents[-1], 5),
-                                      ("100 STATUSes, never the same", "agent-__rand_int__", None)):
-                mine, other = compare_rates(rig, f"{what} : SMEMBERS of 100",
-                                            (ours, ["PRESENCE.STATUS", MODEL, *agents[:-1], last]),
-                                            (theirs, ["SMEMBERS", "model"]), pipeline, least, scale=0.2)
-                ratio = median(other, "cpu_us") / median(mine, "cpu_us")
-                say(f"  the server's CPU for {what}", f"{median(mine, 'cpu_us'):.2f} µs",
-                    f"{median(other, 'cpu_us'):.2f} µs", f"{ratio:.2f}", ">= 5" if least else "",
-                    ratio >= least if least else None)
-            compare_rates(rig, "AGENTS DETAILS of 100 : SMEMBERS of 100",
-                          (ours, ["PRESENCE.AGENTS", "MODEL", MODEL, "DETAILS"]), (theirs, ["SMEMBERS", "model"]),
-                          pipeline, None, scale=0.1)
+            least = 5 if pipeline > 1 else None
+            compare("STATUSES of 100, counted", ["PRESENCE.STATUSES", MODEL], pipeline, least, scale=0.5, counted=True)
+            compare("STATUSES of 100", ["PRESENCE.STATUSES", MODEL], pipeline, None)
+            compare("100 STATUSes", ["PRESENCE.STATUS", MODEL, *agents], pipeline, None)
+            compare("100 STATUSes, never the same", ["PRESENCE.STATUS", MODEL, *agents[:-1], "agent-__rand_int__"],
+                    pipeline, None)
+        with changing(ours):
+            compare("STATUSES of 100 while one changes, counted", ["PRESENCE.STATUSES", MODEL], 16, None, counted=True)
+        compare_rates(rig, "AGENTS DETAILS of 100 : SMEMBERS of 100",
+                      (ours, ["PRESENCE.AGENTS", "MODEL", MODEL, "DETAILS"]), members, 16, None, scale=0.1)
+
+
+@contextlib.contextmanager
+def changing(server):
+    """Somewhere else in the record something changes, a thousand times a second."""
+    going = True
+
+    def change():
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            for number in itertools.count():
+                if not going:
+                    break
+                verb = ("CONNECT", "elsewhere", "another", "agent", "1") if number % 2 else ("DISCONNECT", "elsewhere", "1")
+                client.sendall(encode("PRESENCE." + verb[0], *verb[1:]))
+                client.recv(64)
+                time.sleep(0.001)
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        yield
+    finally:
+        going = False
+        thread.join()
 
 
 def case_memory(rig):

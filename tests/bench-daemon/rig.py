@@ -11,6 +11,7 @@ import shutil
 import socket
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -167,14 +168,25 @@ class Rig:
         return {"rate": row[0], "p50": row[3], "p99": row[5], "cpu_us": spent * 1e6 / requests,
                 "client_us": client_spent * 1e6 / requests}
 
-    def compare(self, ours, theirs, samples, before_each=None, **options):
+    def sample_counted(self, server, words, pipeline, requests, clients=50):
+        """The same by a client that only counts the bytes of the replies (count_load.py), without the latencies."""
+        load = os.path.join(os.path.dirname(os.path.abspath(__file__)), "count_load.py")
+        command = pinned(self.client_cpu) + [sys.executable, load, str(server.port), str(clients), str(pipeline),
+                                             str(requests), *words]
+        before, client_before = server.cpu_s(), children_cpu_s()
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
+        spent, client_spent = server.cpu_s() - before, children_cpu_s() - client_before
+        return {"rate": float(done.stdout), "cpu_us": spent * 1e6 / requests, "client_us": client_spent * 1e6 / requests}
+
+    def compare(self, ours, theirs, samples, before_each=None, counted=False, **options):
         """Samples of both by turns: [(server, words), (server, words)] gives a list of samples each."""
         taken = [], []
+        sample = self.sample_counted if counted else self.sample
         for _ in range(samples):
             for kept, (server, words) in zip(taken, (ours, theirs)):
                 if before_each:
                     before_each(server)
-                kept.append(self.sample(server, words, **options))
+                kept.append(sample(server, words, **options))
         return taken
 
 

@@ -158,6 +158,10 @@ def a_tenant_sees_its_model_only(daemon):
     equal(there.replace(OTHER, "X"), gone.replace(OTHER[:-1] + "2", "X"))
     refused(client.ask("PRESENCE.COUNT", "MODEL", OTHER), "NOPERM")
     refused(client.ask("PRESENCE.AGENT", OTHER, "unit-b-0"), "NOPERM")
+    for _ in range(2):  # the second answer is kept: not for everybody
+        equal(as_(daemon, "reader").ask("PRESENCE.STATUSES", OTHER), ["unit-b-0", "alive", "unit-b-1", "alive"])
+        refused(client.ask("PRESENCE.STATUSES", OTHER), "NOPERM")
+        equal(client.ask("PRESENCE.STATUSES", MINE)[:2], ["unit-a-0", "alive"])
     refused(client.ask("INFO"), "NOPERM")
     client.send(encode("PRESENCE.STATUS", OTHER, "unit-b-0") * 2 + encode("PRESENCE.STATUS", MINE, "unit-a-0"))
     refused(client.reply(), "NOPERM")

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """test_answers.py PRESENCED - answers that are kept while nothing changes are those that the record gives.
 
-A question of many agents is kept once it was asked twice; one of a single agent never is, so they are asked for one by
-one to be told what is right."""
+A question of many agents is kept once it was asked twice, and one for all of a model's; one of a single agent never is,
+so they are asked for one by one to be told what is right."""
 
 import random
 import sys
@@ -29,6 +29,13 @@ def asked(client, model, agents):
     return wanted
 
 
+def statuses(client, model):
+    """All of a model's agents; twice, so that the second is kept. As pairs, in RESP2 and in RESP3."""
+    answers = [client.ask("PRESENCE.STATUSES", model) for _ in range(2)]
+    equal(answers[0], answers[1])
+    return list(answers[0].items()) if isinstance(answers[0], dict) else list(zip(answers[0][::2], answers[0][1::2]))
+
+
 def change(client, chance):
     server, model, number = chance.choice(SERVERS), chance.choice(MODELS), chance.randrange(len(AGENTS))
     what = chance.randrange(10)
@@ -52,7 +59,11 @@ def an_answer_is_that_of_the_record(daemon):
     for _ in range(400):
         change(chance.choice(clients), chance)
         client = chance.choice(clients)
-        seen.update(asked(client, chance.choice(MODELS), AGENTS))
+        model = chance.choice(MODELS)
+        wanted = asked(client, model, AGENTS)
+        seen.update(wanted)
+        equal([pair for pair in statuses(client, model) if pair[1] != "unknown"],
+              sorted(pair for pair in zip(AGENTS, wanted) if pair[1] != "unknown"))
     equal(seen, {"alive", "missing", "unknown"})
 
 
@@ -83,12 +94,32 @@ def it_is_the_same_in_both_spellings(daemon):
         equal(client.reply(), wanted)
 
 
+def all_of_a_model_are_told_in_each_version_to_whom_it_concerns(daemon):
+    """Given one question of two models, by RESP2 and RESP3 by turns, then each is told its own; an unknown model has no
+    agents, a controller's status is unknown as everywhere, and a bad name is refused."""
+    client, other = daemon.client(), daemon.client()
+    other.ask("HELLO", 3)
+    client.ask("PRESENCE.CONNECT", "gw-1", MODELS[1], "controller", 200, "CONTROLLER")
+    client.ask("PRESENCE.CONNECT", "gw-1", MODELS[1], "b", 201)
+    client.ask("PRESENCE.CONNECT", "gw-1", MODELS[1] + "1", "a", 202)
+    for _ in range(3):
+        for asker in (client, other):
+            equal(statuses(asker, MODELS[1])[-1], ("controller", "unknown"))
+            equal(("b", "alive") in statuses(asker, MODELS[1]), True)
+            equal(statuses(asker, MODELS[1] + "1"), [("a", "alive")])
+            equal(statuses(asker, "nobody"), [])
+            holds(asker.ask("PRESENCE.STATUSES", "bad\x01"), "INVALID")
+    equal(isinstance(client.ask("PRESENCE.STATUSES", "nobody"), list), True)
+    equal(isinstance(other.ask("PRESENCE.STATUSES", "nobody"), dict), True)
+
+
 def a_disabled_record_tells_nothing(daemon):
     client = daemon.client()
     client.ask("PRESENCE.CONNECT", "gw-0", MODELS[0], AGENTS[0], 0)
     equal(asked(client, MODELS[0], AGENTS)[0], "alive")
     client.ask("PRESENCE.DISABLE")
     holds(client.ask("PRESENCE.STATUS", MODELS[0], *AGENTS), "DISABLED")
+    holds(client.ask("PRESENCE.STATUSES", MODELS[0]), "DISABLED")
     client.ask("PRESENCE.ENABLE")
     equal(asked(client, MODELS[0], AGENTS)[0], "unknown")
 
@@ -102,6 +133,7 @@ def what_is_refused_is_refused_again(daemon):
 
 
 presenced.tell(sys.argv[1], [an_answer_is_that_of_the_record, questions_that_look_alike_are_two,
-                             it_is_the_same_in_both_spellings, a_disabled_record_tells_nothing,
+                             it_is_the_same_in_both_spellings,
+                             all_of_a_model_are_told_in_each_version_to_whom_it_concerns, a_disabled_record_tells_nothing,
                              what_is_refused_is_refused_again], "--threads", "2")
 presenced.end()

@@ -11,6 +11,8 @@
  */
 #include "commands/answers.h"
 
+#include "reply/resp.h"
+
 #include <stdlib.h>
 
 enum { MOST_ANSWERS = 8, MOST_ANSWER_BYTES = 64 * 1024, MOST_AGENTS = 4096, LEAST_AGENTS = 8 };
@@ -29,8 +31,18 @@ struct answer {
     struct place *places;
 };
 
+/* A reply about a model. */
+struct model_answer {
+    uint64_t revision;
+    int version;                   /* of RESP */
+    size_t name_bytes, text_bytes; /* the name with its NUL */
+    size_t capacity;
+    char *name; /* the text lies behind it. NULL: nothing is kept */
+};
+
 struct answers {
     struct answer answers[MOST_ANSWERS];
+    struct model_answer models[MOST_ANSWERS];
 };
 
 struct answers *answers_new(size_t loops)
@@ -41,8 +53,10 @@ struct answers *answers_new(size_t loops)
 void answers_free(struct answers *answers, size_t loops)
 {
     for (size_t i = 0; answers && i < loops; i++)
-        for (size_t j = 0; j < MOST_ANSWERS; j++)
+        for (size_t j = 0; j < MOST_ANSWERS; j++) {
             free(answers[i].answers[j].places);
+            free(answers[i].models[j].name);
+        }
     free(answers);
 }
 
@@ -138,4 +152,60 @@ void answer_keep(const struct call *call, const struct answer_place *place, cons
         answer->places[i] = (struct place){(uint32_t)(words[i].text - words[0].text), (uint32_t)words[i].length};
     memcpy(text_of(answer), words[0].text, text_bytes);
     memcpy(statuses_of(answer), statuses, word_count - 1);
+}
+
+/* ------------------------------------------------------------------------------------------------- of a model -- */
+
+/* Where the reply about the call's model is kept. NULL: it is not. */
+static struct model_answer *place_of_model(const struct call *call)
+{
+    const struct client *client = call->client;
+    if (!client->node->answers || client->kind != CLIENT_RESP || client->on_worker)
+        return NULL;
+    uint64_t hash = hash_word(0xcbf29ce484222325ULL + (unsigned)client->version, slice_of(call->arguments.model));
+    return &client->node->answers[client->loop->index].models[(hash ^ hash >> 32) % MOST_ANSWERS];
+}
+
+static struct resp_reply *resp_of(const struct call *call)
+{
+    return (struct resp_reply *)(void *)call->reply;
+}
+
+size_t answer_begins(const struct call *call)
+{
+    return place_of_model(call) ? resp_of(call)->out->length : 0;
+}
+
+bool answer_say_model(const struct call *call)
+{
+    const struct model_answer *answer = place_of_model(call);
+    if (!answer || !answer->name || answer->version != resp_of(call)->version ||
+        strcmp(answer->name, call->arguments.model) != 0 ||
+        answer->revision != presence_recorder_revision(call->client->node->recorder))
+        return false;
+    bytes_append(resp_of(call)->out, answer->name + answer->name_bytes, answer->text_bytes);
+    return true;
+}
+
+void answer_keep_model(const struct call *call, uint64_t revision, size_t from)
+{
+    struct model_answer *answer = place_of_model(call);
+    if (!answer || resp_of(call)->out->failed)
+        return;
+    const size_t name_bytes = strlen(call->arguments.model) + 1, text_bytes = resp_of(call)->out->length - from;
+    if (text_bytes > MOST_ANSWER_BYTES)
+        return;
+    if (name_bytes + text_bytes > answer->capacity) {
+        free(answer->name);
+        answer->name = malloc(name_bytes + text_bytes);
+        answer->capacity = answer->name ? name_bytes + text_bytes : 0;
+    }
+    if (!answer->name)
+        return;
+    answer->revision = revision;
+    answer->version = resp_of(call)->version;
+    answer->name_bytes = name_bytes;
+    answer->text_bytes = text_bytes;
+    memcpy(answer->name, call->arguments.model, name_bytes);
+    memcpy(answer->name + name_bytes, resp_of(call)->out->data + from, text_bytes);
 }

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ask.c - questions about agents and numbers: STATUS, AGENT, COUNT.
+ * ask.c - questions about agents and numbers: STATUS, STATUSES, AGENT, COUNT.
  *
- * STATUS and AGENT ask the record as it is, O(connections of the agent) each; what is asked again and again of a record
- * at rest is answered from what was said before (answers.h). COUNT of everything, of one server or of
+ * STATUS and AGENT ask the record as it is, O(connections of the agent) each, and STATUSES sorts the agents of a view,
+ * O(agents log agents); what is asked again and again of a record at rest is answered from what was said before
+ * (answers.h). COUNT of everything, of one server or of
  * one model is O(1); any other filter walks the smallest slice that holds it. Any loop's thread.
  */
 #include "cluster/joined.h"
@@ -86,6 +87,49 @@ static void finish_status(struct run *run, struct client *client, struct reply *
             reply_word(reply, presence_status_string(key->status));
         }
     }
+}
+
+/* All agents of the slice with their statuses, where they fit what a client may have waiting; what was said is kept. */
+static void say_statuses(struct call *call, const presence_connections *slice, char *const *names, size_t count)
+{
+    enum { BYTES_BESIDE_A_NAME = 26 };
+    const size_t from = answer_begins(call);
+    size_t bytes = 0;
+    for (size_t i = 0; i < count; i++)
+        bytes += strlen(names[i]) + BYTES_BESIDE_A_NAME;
+    if (bytes > call->client->node->config->max_output_bytes / 2) {
+        reply_error(call->reply, ERROR_BUSY,
+                    "%zu agents are too many for one reply: ask for pages, by PRESENCE.AGENTS with DETAILS", count);
+        return;
+    }
+    reply_map(call->reply, count);
+    for (size_t i = 0; i < count; i++) {
+        presence_status status = PRESENCE_UNKNOWN;
+        presence_connections_agent_status(slice, names[i], &status);
+        reply_key(call->reply, names[i]);
+        reply_word(call->reply, presence_status_string(status));
+    }
+    answer_keep_model(call, presence_connections_revision(slice), from);
+}
+
+static void run_statuses(struct call *call)
+{
+    char **names = NULL;
+    size_t count = 0;
+    if (answer_say_model(call))
+        return;
+    int code = presence_recorder_is_enabled(call->client->node->recorder) ? PRESENCE_OK : PRESENCE_E_DISABLED;
+    if (!code && name_problem(slice_of(call->arguments.model)))
+        code = PRESENCE_E_INVALID;
+    presence_connections *slice = code ? NULL : command_slice(call);
+    if (!code)
+        code = slice ? presence_connections_agents(slice, &names, &count) : PRESENCE_E_NO_MEMORY;
+    if (code)
+        command_failed(call, code, NULL);
+    else
+        say_statuses(call, slice, names, count);
+    presence_names_free(names);
+    presence_connections_free(slice);
 }
 
 static void run_agent(struct call *call)
@@ -182,6 +226,18 @@ static const struct command commands[] = {
         .run = run_status,
         .gather = gather_status,
         .finish = finish_status,
+    },
+    {
+        .name = "PRESENCE.STATUSES",
+        .flags = COMMAND_READ,
+        .least_words = 2,
+        .most_words = 2,
+        .syntax = "model",
+        .summary = "A model's agents, sorted, each with its status.",
+        .specs = {{SLOT_MODEL, NULL}},
+        .spec_count = 1,
+        .run = run_statuses,
+        .is_long = long_of_filters,
     },
     {
         .name = "PRESENCE.AGENT",
