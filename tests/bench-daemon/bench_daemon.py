@@ -218,7 +218,7 @@ def case_watchers(rig):
             sample["lost"] = sent - seen
             beside.append(sample)
         p99, lost = median(beside, "p99"), median(beside, "lost")
-        say("1,000 watchers, change to watcher, p99", f"{p99:.1f} ms (p50 {median(beside, 'p50'):.1f})", "", "",
+        say("1,000 watchers, change to watcher, p99", f"{p99:.1f} ms (p50 {median(beside, 'p50'):.1f}), {lost:.0f} lost", "", "",
             "< 20 ms, none lost", p99 < 20 and lost == 0)
         ratio = median(beside, "rate") / median(alone, "rate")
         say("  writers beside them : alone, -P 16", rate_text(beside), rate_text(alone), f"{ratio:.2f}", ">= 0.67",
