@@ -243,7 +243,7 @@ void memory_told_while_it_comes(struct world *world)
     int late = newcomer_after_death(world, 2 * SECOND);
     world_run(world, 12 * SECOND);
     want_remembered(world, late);
-    want(world, counters_of(world, late).chunks_taken == 12);
+    want(world, counters_of(world, late).chunks_taken == 8);
     world_rest(world);
 }
 
@@ -267,7 +267,7 @@ void memory_that_does_not_answer(struct world *world)
     not_answering = -1;
     int late = newcomer_after_death(world, MILLISECOND);
     world->network->filter = lose_questions_to_first;
-    world_run(world, 10 * SECOND);
+    world_run(world, 20 * SECOND); /* of the two, who tells is as it falls out, every two seconds */
     want(world, not_answering >= 0);
     want_remembered(world, late);
     world->network->filter = NULL;
