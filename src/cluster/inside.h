@@ -145,14 +145,13 @@ struct step {
     struct echo {
         uint64_t sequence, nonce, sent;
     } echoes[ECHOES];
-    uint64_t echoed;      /* when the latest own beat that came back was sent; 0: none did */
-    uint64_t calm;        /* since when hearing can be trusted: leases count from here at the earliest */
-    uint64_t doubt_since; /* deaf, or most are silent, since then; 0: not */
-    bool deaf, most_silent;
+    uint64_t echoed;          /* when the latest own beat that came back was sent; 0: none did */
+    uint64_t calm;            /* since when hearing can be trusted: leases count from here at the earliest */
+    uint64_t doubt_since;     /* deaf, or most are silent, since then; 0: not */
     uint64_t judge_due;       /* when to look at all peers again; 0: at once */
     uint64_t silent_since;    /* when most fell silent */
     uint64_t started, linked; /* began; first had a link */
-    bool ready;
+    bool deaf, most_silent, ready;
     uint64_t beat_soon; /* a beat out of turn is due; 0: none */
     /* what is known */
     struct peer *peers, *peer_buckets[PEER_BUCKETS];
@@ -160,15 +159,15 @@ struct step {
     void *server_tree;
     struct server *servers, *last_server;
     size_t server_count;
-    size_t pending;         /* servers stated unclaimed */
-    size_t orphans;         /* servers that are orphaned */
-    bool remembers_nothing; /* no server's node is silent, for sure: see orphans_may_have_come */
+    size_t pending; /* servers stated unclaimed */
+    size_t orphans; /* servers that are orphaned */
     size_t transfers;
     uint64_t told_memory; /* when ours was last told to all */
     uint64_t tell_memory; /* when to tell it, if that is still needed then; 0: not */
     uint64_t tellings;    /* that were heard */
     uint64_t next_sweep;  /* of what goes by time: settle, repairs, orphans */
     uint64_t next_bury;
+    bool remembers_nothing; /* no server's node is silent, for sure: see orphans_may_have_come */
     bool statements_lagged;
     bool rests;               /* the last read found many statements, if not all that it could take */
     presence_statement *read; /* STATEMENTS_MOST */

@@ -28,7 +28,7 @@ enum {
     GONE = 64,
     QUEUE = 160,
     BATCH = 9,
-    USUAL_SEEDS = 30,
+    USUAL_SEEDS = 16,
     USUAL_STEPS = 10000,
     FRESH_SEEDS = 2
 };
