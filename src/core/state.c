@@ -116,7 +116,7 @@ static int add(presence_state_writer *writer, const presence_value *values, size
     pthread_cond_broadcast(&recorder->settled); /* who waits takes over */
     recorder_unlock(recorder);
     writer->code = code;
-    if (code == PRESENCE_E_DUPLICATE)
+    if (code == PRESENCE_E_DUPLICATE && values)
         return recorder_error(error, code, "value %zu: connection id %llu is in the state twice", first + bulk->twice,
                               (unsigned long long)values[bulk->twice].connection_id);
     return recorder_error_code(error, code);
