@@ -30,8 +30,8 @@ enum {
 #endif
 };
 
-/* A part of single calls. The compiler lays these side by side, on few pages: a call that comes seldom finds neither them
- * nor the addresses of their pages in the caches. */
+/* A part of single calls. The compiler lays these side by side, on few pages: a call that comes seldom finds neither
+ * them nor the addresses of their pages in the caches. */
 #define SINGLE_CALL __attribute__((hot))
 
 /* Asks for a cache line. Without the empty statement gcc takes a function that only prefetches for one without effect,
