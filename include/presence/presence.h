@@ -159,8 +159,8 @@ typedef struct {
                                    connections keep views, which pin at most twice the record, or 4 MiB:
                                    beyond that the oldest changes go */
     size_t left_agents;    /* how many agents that left stay known with their last_seen; 0: none */
-    size_t departures;     /* disconnections remembered for merge_server_since; 0: the default, 65,536 (24 bytes
-                                   each, taken as needed) */
+    size_t departures;     /* disconnections remembered for merge_server_since and presence_replica_difference;
+                                   0: the default, 65,536 (24 bytes each, taken as needed) */
 } presence_options;
 
 PRESENCE_API void presence_options_init(presence_options *options);

@@ -124,7 +124,7 @@ PRESENCE_API int presence_replica_apply_state(presence_recorder *recorder, const
 /* The same, of a claim that is not complete yet: the last `inherited` of the values are of an older claim. They show
  * with their status until the claim restates them or is complete, and are in no number nor digest; the server is not
  * complete then. INVALID too where one of the others is missing and one of these is not: a server_down leaves none
- * alive. */
+ * alive. Takes two revisions where there are such values: what is inherited lies below the claim's first. */
 PRESENCE_API int presence_replica_apply_incomplete(presence_recorder *recorder, const char *server,
                                                    const presence_claim *claim, uint64_t number, uint64_t floor,
                                                    presence_reason floor_reason, presence_time floor_time,
@@ -178,7 +178,7 @@ PRESENCE_API void presence_change_reader_free(presence_change_reader *reader);
 
 /* What this recorder states itself, of all its servers, in one feed and in the order in which it was stated: numbered
  * changes of servers under a local claim, and of servers that nobody has claimed. Claims, lapses and tombstones are not
- * in it, nor activity. The history is as for presence_replica_changes. A reader holds a descriptor and 64 KiB. */
+ * in it, nor activity. The history is as for presence_replica_changes. A reader holds a descriptor and 128 KiB. */
 typedef struct presence_statement_reader presence_statement_reader;
 typedef struct {
     const char *server;
@@ -190,7 +190,7 @@ typedef struct {
 PRESENCE_API int presence_replica_statements(presence_recorder *recorder, presence_statement_reader **reader);
 /* Fills at most `most` (at least 1); *count 0: no more at present. Errors, with *count 0: LAGGED: what was stated
  * meanwhile is not kept (or the recorder was disabled and enabled): look at every server anew; the reader goes on from
- * now. DISABLED. INVALID. NO_MEMORY: try again. One thread at a time. Holds the mutex for at most 256 changes. */
+ * now. DISABLED. INVALID. NO_MEMORY: try again. One thread at a time. Holds the mutex for at most 512 changes. */
 PRESENCE_API int presence_statements_read(presence_statement_reader *reader, presence_statement *statements,
                                           size_t most, size_t *count);
 /* A descriptor to poll (do not read it): readable from the beginning until a read finds no more or DISABLED, and again

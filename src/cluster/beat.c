@@ -282,9 +282,15 @@ static void fall_silent(struct step *step, struct peer *peer)
     orphans_may_have_come(step);
     step_say(step, STEP_WARNING, "silent", "node %s was not heard for its lease of %llu ms", peer->node,
              (unsigned long long)(peer->lease / MS));
-    for (struct server *server = step->servers; server && rule(step, STEP_RULE_LEASE); server = server->next)
-        if (server->role == THEIRS && server->holder == peer)
-            follow_lapse(step, server); /* A */
+    for (struct server *server = step->servers; server && rule(step, STEP_RULE_LEASE); server = server->next) {
+        if (server->role != THEIRS || server->holder != peer)
+            continue;
+        follow_lapse(step, server); /* A */
+        presence_server_description known;
+        if (server->is_told && server_describe(step, server, &known) && !known.complete &&
+            lacks_inherited(step, &server->told, &known))
+            orphans_ask(step, server); /* Z: memories are alike without it, so nobody would tell */
+    }
 }
 
 /* Peers that are gone for long, and state nothing that is known here. */

@@ -63,6 +63,8 @@ static void ask_now(struct step *step, struct server *server)
     struct wire_range ranges[RANGES_MOST];
     presence_server_description known;
     server_describe(step, server, &known);
+    if (server->mistrusted && !server->applying && intake_is_difference(server))
+        intake_drop(step, server); /* only a whole state will do now */
     struct wire_message message = {.kind = WIRE_ASK, .ask = {.server = server->name, .claim = known.claim}};
     if (server->repair == REPAIR_CHANGES) {
         message.ask.question = WIRE_ASK_CHANGES;
@@ -279,8 +281,8 @@ void follow_check(struct step *step, struct server *server, bool from_beat)
         take_whole(step, server);
         return;
     }
-    bool lacks = !told->complete && told->inherited > 0 && known.inherited == 0 && rule(step, STEP_RULE_INHERITED);
-    if (lacks && (!server->inherits || server->repair == REPAIR_STATE)) { /* Z: others show it */
+    if (lacks_inherited(step, told, &known) &&
+        (!server->inherits || server->repair == REPAIR_STATE)) { /* Z: others show it */
         server->inherits = true;
         server->mistrusted = true; /* what is stated may be here, but what came since does not tell it */
         take_whole(step, server);

@@ -183,6 +183,12 @@ static inline bool rule(const struct step *step, enum step_rule one)
 {
     return !(step->config.broken >> one & 1);
 }
+/* Z: of what its claim inherited others hold something, and here is nothing. */
+static inline bool lacks_inherited(const struct step *step, const struct wire_stand *told,
+                                   const presence_server_description *known)
+{
+    return !told->complete && told->inherited > 0 && known->inherited == 0 && rule(step, STEP_RULE_INHERITED);
+}
 uint64_t step_random(struct step *step);
 /* Copies a node's name, which is known to fit, into an array of STEP_NODE_BYTES. */
 static inline void copy_node(char *to, const char *node)
@@ -294,6 +300,8 @@ static inline void orphans_may_have_come(struct step *step)
 void orphans_compare(struct step *step, struct peer *peer);
 uint64_t orphans_run(struct step *step); /* tells what is due; when to call again */
 void orphans_tell(struct step *step, const char *node, uint64_t tag, const char *server); /* NULL node: all */
+/* Asks everybody what they remember of a server. */
+void orphans_ask(struct step *step, const struct server *server);
 void orphans_known(struct step *step, struct peer *peer, const struct wire_known *known);
 void orphans_forget(struct step *step, const struct wire_forget *forget);
 void orphans_by_age(struct step *step);

@@ -219,10 +219,12 @@ static bool add_value(struct intake *intake, struct values *values, const presen
     return to->model && to->agent && to->user_data;
 }
 
-static bool add_gone(struct intake *intake, const uint64_t *gone, size_t count)
+static bool add_gone(const struct step *step, struct intake *intake, const uint64_t *gone, size_t count)
 {
     if (intake->gone_room - intake->gone_count < count) {
         size_t room = (intake->gone_count + count) * 2;
+        if (intake->bytes + (room - intake->gone_room) * sizeof *gone > step->config.most_state_bytes)
+            return false;
         uint64_t *ids = realloc(intake->gone, room * sizeof *ids);
         if (!ids)
             return false;
@@ -538,12 +540,14 @@ static void applied(struct step *step, struct step_job *job)
         return; /* claimed meanwhile */
     server_describe(step, server, &known);
     catch_up_lapse(step, server, &known);
-    if (difference && code == PRESENCE_E_GAP && server->source) { /* what is here, or what was told, is wrong */
+    if (difference && code == PRESENCE_E_GAP) { /* what is here, or what was told, is wrong */
         struct peer *source = server->source;
         server->mistrusted = true;
-        follow_end_repair(step, server);
-        follow_ask(step, server, REPAIR_STATE, source);
-        return;
+        if (source) {
+            follow_end_repair(step, server);
+            follow_ask(step, server, REPAIR_STATE, source);
+            return;
+        }
     }
     if (code && code != PRESENCE_E_STALE && server->repair != REPAIR_NONE)
         return; /* it goes on, and asks again */
@@ -667,7 +671,7 @@ void intake_chunk(struct step *step, struct peer *peer, const struct wire_chunk 
     step->counters.chunks_taken++;
     if (chunk->last)
         intake->last = (size_t)chunk->index;
-    if (!add_gone(intake, chunk->gone, chunk->gone_count) ||
+    if (!add_gone(step, intake, chunk->gone, chunk->gone_count) ||
         !add_values(step, intake, &intake->stated, chunk->values, chunk->count) ||
         !add_values(step, intake, &intake->inherited, chunk->inherited, chunk->inherited_count)) {
         if (step_may_say(step, 4))

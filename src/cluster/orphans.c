@@ -112,12 +112,24 @@ void orphans_compare(struct step *step, struct peer *peer)
     tell_within(step, memory > peer->memory ? 0 : step->config.interval * MS / 2);
 }
 
+void orphans_ask(struct step *step, const struct server *server)
+{
+    struct wire_message message = {.kind = WIRE_ASK,
+                                   .ask = {.question = WIRE_ASK_KNOWN, .server = server->name, .tag = JOINING_TAG}};
+    for (const struct peer *peer = step->peers; peer; peer = peer->next) {
+        if (peer->silent || peer->left)
+            continue;
+        step_send(step, peer->node, &message);
+        step->counters.asks++;
+    }
+}
+
 /* And what is remembered here is not about to be more. */
 static bool somebody_differs(struct step *step)
 {
     uint64_t memory = orphans_memory(step);
     for (const struct server *server = step->servers; server && rule(step, STEP_RULE_HUSH); server = server->next)
-        if (server->repair == REPAIR_STATE && is_orphan(server))
+        if (server->repair == REPAIR_STATE && server->tries == 0 && is_orphan(server))
             return false;
     for (const struct peer *peer = step->peers; peer; peer = peer->next)
         if (!peer->silent && !peer->left && peer->sequence != 0 && peer->memory != memory)
@@ -210,7 +222,9 @@ static void learn(struct step *step, struct peer *teller, const struct wire_stan
     }
     presence_server_description known;
     server_describe(step, server, &known);
-    if (server_holder_lives(server) || compare(stand, &known) <= 0)
+    int order = compare(stand, &known);
+    bool lacks = order == 0 && !stand->forgotten && !known.complete && lacks_inherited(step, stand, &known);
+    if (server_holder_lives(server) || (order <= 0 && !lacks))
         return;
     if (stand->forgotten) {
         bury_at(step, server, &stand->claim, stand->number);
@@ -222,13 +236,15 @@ static void learn(struct step *step, struct peer *teller, const struct wire_stan
         server_set_role(step, server, THEIRS, NULL);
     if (!server->orphaned)
         server_orphan(step, server, step->now);
-    if (is_being_fetched(server, teller, stand))
+    if (is_being_fetched(server, teller, stand) && (!lacks || server->inherits))
         return;
     if (server->told_at == 0 || step->now - server->told_at > step->config.lease * MS)
         follow_lapse(step, server); /* until its node is heard; one that was heard lately has its lease */
     bool inherits = stand->inherited > 0 && rule(step, STEP_RULE_INHERITED);
     if (stand->connections == 0 && stand->number == 0 && !inherits)
         return;
+    server->mistrusted = server->mistrusted || lacks; /* what came since would not tell it */
+    server->inherits = server->inherits || lacks;
     follow_ask(step, server, REPAIR_STATE, teller);
     server->sought_number = stand->number;
     server->sought_sum = stand->digest.all + stand->digest.alive;

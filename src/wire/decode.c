@@ -48,6 +48,7 @@ int wire_decode(struct wire_arena *arena, const void *bytes, size_t length, stru
     wire_arena_begin(arena, wire_decoding_allowance(length));
     if (wire_read_changes(arena, bytes, length, message))
         return WIRE_OK;
+    wire_arena_begin(arena, wire_decoding_allowance(length)); /* what that took was in vain */
     return decode_generally(arena, bytes, length, message);
 }
 

@@ -179,6 +179,8 @@ size_t answer_begins(const struct call *call)
 bool answer_say_model(const struct call *call)
 {
     const struct model_answer *answer = place_of_model(call);
+    if (!presence_recorder_is_enabled(call->client->node->recorder))
+        return false; /* it was made before, by a view that was empty */
     if (!answer || !answer->name || answer->version != resp_of(call)->version ||
         strcmp(answer->name, call->arguments.model) != 0 ||
         answer->revision != presence_recorder_revision(call->client->node->recorder))

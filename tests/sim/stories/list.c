@@ -37,6 +37,7 @@ const struct story story_list[] = {
     {"a memory that does not answer", memory_that_does_not_answer},
     {"a newcomer that records what is inherited as it comes", claimant_dies_incomplete_in_pieces},
     {"a newcomer before anything is stated under a new claim", claimed_and_not_stated_yet},
+    {"the same, whose claimant dies before it answers", claimant_dies_before_it_answers},
     {"a claim taken again before it was complete", retaken_before_complete},
     {"the same, with more disconnections since than are remembered", retaken_and_lagged},
     {"a server that is taken over while an observer is deaf", taken_over_while_deaf},

@@ -163,6 +163,35 @@ void claimant_dies_incomplete_in_pieces(struct world *world)
     claimant_dies(world, 1);
 }
 
+static bool lose_states(struct world *world, int from, int to, const struct wire_message *message)
+{
+    (void)world;
+    (void)from;
+    (void)to;
+    return message->kind != WIRE_CHUNK;
+}
+
+/* A newcomer heard of the claim, and its claimant dies before it answers: who remembers what it inherited does. */
+void claimant_dies_before_it_answers(struct world *world)
+{
+    given_nodes(world, 3);
+    int g0 = gateway(world, "g0", 1, 0, 4);
+    world_crash(world, 0);
+    world_run(world, 500 * MILLISECOND);
+    actor_die(world, g0, 0, PRESENCE_REASON_TIMED_OUT);
+    want(world, claim(world, 1, "g0", 2) == PRESENCE_OK);
+    world_run(world, SECOND);
+    world->network->filter = lose_states;
+    int n3 = newcomer(world, "n3");
+    world_run(world, 3 * SECOND);
+    world_crash(world, 1);
+    world->network->filter = NULL;
+    world_run(world, 10 * SECOND);
+    for (int node = 2; node <= n3; node++)
+        want(world, agent_on(world, node, "g0.e1.i1") == PRESENCE_MISSING);
+    world_rest(world);
+}
+
 /* Nothing was stated under the new claim yet: what is inherited is all that there is to tell. */
 void claimed_and_not_stated_yet(struct world *world)
 {

@@ -114,6 +114,7 @@ void forgotten_returns(struct world *world);
 void claimant_dies_incomplete(struct world *world);
 void claimant_dies_incomplete_in_pieces(struct world *world);
 void claimed_and_not_stated_yet(struct world *world);
+void claimant_dies_before_it_answers(struct world *world);
 void claimant_silent_while_incomplete(struct world *world);
 void memory_told_while_it_comes(struct world *world);
 void memory_that_does_not_answer(struct world *world);
