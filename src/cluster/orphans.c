@@ -75,6 +75,8 @@ void orphans_tell(struct step *step, const char *node, uint64_t tag, const char 
             continue;
         struct wire_stand *stand = &stands[message.known.count++];
         describe_stand(server->name, &known, stand);
+        if (server->role != OURS && !server->vouched)
+            stand->inherited = 0; /* whoever asked for it would get no answer: see transfer_ask */
         stand->holder = server->role == OURS ? step->config.node : server->holder ? server->holder->node : "";
         if (message.known.count == STANDS_A_MESSAGE)
             tell(step, node, &message, true);
