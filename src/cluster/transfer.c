@@ -172,9 +172,28 @@ static bool look_back(struct step *step, struct server *server, struct transfer 
     return true;
 }
 
+static struct transfer **older(struct transfer **a, struct transfer **b)
+{
+    if (!*b || !(*b)->all || (*b)->wanted > 0)
+        return a;
+    return a && (*a)->asked <= (*b)->asked ? a : b;
+}
+
+/* Drops the one that is sent and was asked for longest ago: a node that states hundreds of servers is asked for all of
+ * them at once. False: all are being sent. */
+static bool make_room(struct step *step)
+{
+    struct transfer **oldest = NULL;
+    for (struct server *server = step->servers; server; server = server->next)
+        oldest = older(older(oldest, &server->transfer), &server->difference);
+    if (oldest)
+        drop(step, oldest);
+    return oldest;
+}
+
 static struct transfer *begin(struct step *step, struct server *server, const struct mark *mark)
 {
-    if (step->transfers >= TRANSFER_MOST)
+    if (step->transfers >= TRANSFER_MOST && !make_room(step))
         return NULL; /* who asked will ask again */
     struct transfer *transfer = calloc(1, sizeof *transfer);
     if (!transfer)
