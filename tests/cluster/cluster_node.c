@@ -9,6 +9,7 @@
  *
  * Each line is answered by one line of JSON, on the standard output.
  */
+#include <nats/nats.h>
 #include <presence/cluster.h>
 
 #include <pthread.h>
@@ -501,5 +502,6 @@ int main(void)
             presence_cluster_leave(nodes[i].cluster);
             presence_recorder_free(nodes[i].recorder);
         }
+    nats_CloseAndWait(5000); /* its threads may still hold what was closed, and the leak sanitizer looks at the end */
     return 0;
 }
