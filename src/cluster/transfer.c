@@ -12,8 +12,9 @@
  *   N  Chunks leave only while the transport is not full, some at a time, so that beats and changes pass them.
  *
  * Where a chunk begins in the view is noted as it is first made. A transfer that nobody asks for goes after a while,
- * and its view with it. Cost: O(rows) once, O(a chunk) for each that is sent; 48 bytes a chunk;
- * 16 bytes for each of at most 32 notes of a server that is stated here.
+ * and its view with it. Cost: O(rows) once, O(a chunk) for each that is sent, but for a difference,
+ * whose chunk looks at all rows before the next new one; 48 bytes a chunk; 16 bytes for each of at most 32 notes of a
+ * server that is stated here. At most TRANSFER_MOST are open: a finished one makes room.
  */
 #include "cluster/inside.h"
 

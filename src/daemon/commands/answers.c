@@ -3,8 +3,9 @@
  * answers.c - see answers.h.
  *
  * Keeps true: an answer is told only while the record's revision is the one before and after the recorder was asked
- * for it, so it is what the recorder would say now. Whoever asks was permitted before (command_permit), and that the
- * recorder is enabled is told by the revision too, for disabling it is a change. Words are compared with where they lie
+ * for it, so it is what the recorder would say now. Whoever asks was permitted before (command_permit). That the
+ * recorder is enabled is told by the revision too, for disabling it is a change; but a model's answer comes from a view,
+ * which may be that of a record just disabled, so there it is asked. Words are compared with where they lie
  * and with what lies between them, so that a question that was written otherwise is another one.
  *
  * A look costs the recorder's lock and a hash of three words; an answer that is told, a comparison of the question.
@@ -180,7 +181,7 @@ bool answer_say_model(const struct call *call)
 {
     const struct model_answer *answer = place_of_model(call);
     if (!presence_recorder_is_enabled(call->client->node->recorder))
-        return false; /* it was made before, by a view that was empty */
+        return false;
     if (!answer || !answer->name || answer->version != resp_of(call)->version ||
         strcmp(answer->name, call->arguments.model) != 0 ||
         answer->revision != presence_recorder_revision(call->client->node->recorder))
