@@ -4,9 +4,9 @@
  *
  * Keeps true: an answer is told only while the record's revision is the one before and after the recorder was asked
  * for it, so it is what the recorder would say now. Whoever asks was permitted before (command_permit). That the
- * recorder is enabled is told by the revision too, for disabling it is a change; but a model's answer comes from a view,
- * which may be that of a record just disabled, so there it is asked. Words are compared with where they lie
- * and with what lies between them, so that a question that was written otherwise is another one.
+ * recorder is enabled is told by the revision too, for disabling it is a change; but a model's answer comes from a
+ * view, which may be that of a record just disabled, so there it is asked. Words are compared with where they lie and
+ * with what lies between them, so that a question that was written otherwise is another one.
  *
  * A look costs the recorder's lock and a hash of three words; an answer that is told, a comparison of the question.
  */
