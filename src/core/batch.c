@@ -45,7 +45,7 @@ static int ids_group(struct presence_recorder *recorder, struct server_name name
         if (removing)
             change_disconnect(recorder, &statement, row);
         else
-            change_activity(recorder, row, statement.when);
+            change_activity(recorder, row, row_get(&recorder->registry->now, row), statement.when);
         ++*done;
     }
     return PRESENCE_OK;

@@ -130,8 +130,9 @@ int bulk_stage_fresh(struct bulk *bulk, const struct facts *facts, enum row_mark
 {
     struct registry *registry = bulk->registry;
     uint32_t agent;
+    bool is_new;
     int code = arena_reserve_to_grow(&registry->arena);
-    code = code ? code : registry_find_or_add_agent(registry, facts, &agent);
+    code = code ? code : registry_find_or_add_agent(registry, facts, &agent, &is_new);
     if (code)
         return code;
     bool failed;

@@ -84,9 +84,12 @@ static void remove_row(struct presence_recorder *recorder, const struct statemen
     struct registry *registry = recorder->registry;
     struct roots *now = &registry->now;
     bool history = recorder->history.ring != NULL, left = recorder->left.most > 0;
+    if (!(row_stamp(now, row) & ROW_EXTRA) && !history && !left) { /* the agent's only one, and nobody asks for more */
+        registry_remove_row(registry, row);
+        return;
+    }
     uint32_t agent = row_get(now, row)->agent;
     uint32_t first = agent_get(now, agent)->first;
-    recorder_prefetch_model_of(recorder, agent);
     bool only = first == row && row_next(now, row, row_stamp(now, row)) == NONE;
     struct evidence before = {0};
     presence_evidence seen = {0};
@@ -151,18 +154,15 @@ static void write_connect(struct presence_recorder *recorder, const struct state
     finish_history(recorder, record, before, after);
 }
 
-/* A row of an agent that is there already or was just added. */
-static uint32_t add_row(struct presence_recorder *recorder, const struct statement *statement,
-                        const struct facts *facts, uint32_t agent, struct text *data, bool new_agent,
-                        enum history_part part)
+/* Gives a row that was taken to an agent that is there already or was just added. */
+static void fill_row(struct presence_recorder *recorder, const struct statement *statement, const struct facts *facts,
+                     uint32_t row, uint32_t agent, struct text *data, bool new_agent, enum history_part part)
 {
     struct registry *registry = recorder->registry;
     struct evidence before = {0};
     if (!new_agent)
         before = evidence_now(&registry->now, agent);
-    uint32_t row = registry_add_row(registry, statement->server, agent, facts->id, data,
-                                    stamp_of(registry->now.revision, flags_of(facts)), statement->when);
-    assert(row != NONE);
+    registry_fill_row(registry, row, agent, data, stamp_of(registry->now.revision, flags_of(facts)), statement->when);
     registry_count(registry, row, 1);
     presence_reason reason = statement->reason                   ? statement->reason
                              : before.status == PRESENCE_MISSING ? PRESENCE_REASON_RECONNECTED
@@ -171,7 +171,7 @@ static uint32_t add_row(struct presence_recorder *recorder, const struct stateme
     if (new_agent && !(server_get(&registry->now, statement->server)->flags & SERVER_LAPSED)) {
         after = facts->controller ? PRESENCE_UNKNOWN : PRESENCE_ALIVE;
         if (!facts->controller)
-            evidence_record(registry, agent, (struct evidence){after, reason, statement->when});
+            evidence_record_first(registry, agent, (struct evidence){after, reason, statement->when});
     } else {
         after = evidence_changed(registry, agent, before, true, reason, statement->when);
     }
@@ -179,28 +179,35 @@ static uint32_t add_row(struct presence_recorder *recorder, const struct stateme
         left_remove(recorder, facts->model, facts->agent);
     int kind = part == HISTORY_ALONE ? PRESENCE_EVENT_CONNECTED : PRESENCE_EVENT_UPDATED;
     write_connect(recorder, statement, row, kind, part, reason, before.status, after);
-    return row;
 }
 
+/* The row comes first, but for one that another agent's has to leave: it needs nothing of the model, which is still on
+ * its way. */
 static int connect_new(struct presence_recorder *recorder, const struct statement *statement, const struct facts *facts,
                        struct text *data, uint32_t replaced, uint32_t *row)
 {
     struct registry *registry = recorder->registry;
+    *row = replaced == NONE ? registry_take_row(registry, statement->server, facts->id) : NONE;
     uint32_t agent;
-    uint64_t agents = registry->now.agents.count;
-    int code = registry_find_or_add_agent(registry, facts, &agent);
+    bool new_agent;
+    int code = replaced == NONE && *row == NONE ? PRESENCE_E_LIMIT
+                                                : registry_find_or_add_agent(registry, facts, &agent, &new_agent);
     if (code) {
+        if (*row != NONE)
+            registry_untake_row(registry, statement->server, *row);
         registry_drop_text(registry, data);
         return code;
     }
-    bool new_agent = registry->now.agents.count != agents;
     if (replaced != NONE)
         registry_count(registry, replaced, -1);
     advance(recorder, statement);
-    if (replaced != NONE)
+    if (replaced != NONE) {
         remove_row(recorder, statement, replaced, HISTORY_OLD_HOLDER);
-    *row = add_row(recorder, statement, facts, agent, data, new_agent,
-                   replaced == NONE ? HISTORY_ALONE : HISTORY_NEW_HOLDER);
+        *row = registry_take_row(registry, statement->server, facts->id);
+        assert(*row != NONE);
+    }
+    fill_row(recorder, statement, facts, *row, agent, data, new_agent,
+             replaced == NONE ? HISTORY_ALONE : HISTORY_NEW_HOLDER);
     return PRESENCE_OK;
 }
 
@@ -266,7 +273,7 @@ SINGLE_CALL int change_connect(struct presence_recorder *recorder, const struct 
         bool fold = server->restore_revision || server->lapse_revision;
         if (fold)
             evidence = evidence_now(now, agent);
-        change_activity(recorder, known, statement->when);
+        change_activity(recorder, known, row_get(&recorder->registry->now, known), statement->when);
         uint64_t flags = row_stamp(now, known) & (ROW_CONTROLLER | ROW_LASTING);
         row_edit(registry, known)->stamp = stamp_of(now->revision, ROW_RESTATED) | flags;
         if (fold)
@@ -274,7 +281,6 @@ SINGLE_CALL int change_connect(struct presence_recorder *recorder, const struct 
         *row = known;
         return PRESENCE_OK;
     }
-    recorder_prefetch_agent_place(recorder, facts);
     int code = arena_reserve_to_grow(&registry->arena);
     if (code)
         return code;

@@ -230,18 +230,28 @@ static bool needs_basis(const struct roots *roots, uint32_t first)
            server->lapse_revision > connected || server->restore_revision > connected;
 }
 
+static inline void write_record(struct agent *agent, uint32_t events, struct evidence evidence, bool basis)
+{
+    agent->events = events < EVENTS_MOST ? events : UINT32_MAX;
+    agent->since = evidence.since;
+    agent->hash_reason = (agent->hash_reason & INDEX_HASH_MASK) | (uint32_t)evidence.reason << INDEX_HASH_BITS;
+    agent->name[AGENT_META] = (char)((agent_meta(agent) & AGENT_NAME_LONG) |
+                                     (int)evidence.status << AGENT_STATUS_SHIFT | (basis ? AGENT_BASIS : 0));
+}
+
 void evidence_record(struct registry *registry, uint32_t number, struct evidence evidence)
 {
     struct roots *now = &registry->now;
     struct agent *agent = agent_edit(registry, number);
     bool basis = agent->first != NONE && needs_basis(now, agent->first);
-    agent->events = now->events < EVENTS_MOST ? now->events : UINT32_MAX;
-    agent->since = evidence.since;
-    agent->hash_reason = (agent->hash_reason & INDEX_HASH_MASK) | (uint32_t)evidence.reason << INDEX_HASH_BITS;
-    agent->name[AGENT_META] = (char)((agent_meta(agent) & AGENT_NAME_LONG) |
-                                     (int)evidence.status << AGENT_STATUS_SHIFT | (basis ? AGENT_BASIS : 0));
+    write_record(agent, now->events, evidence, basis);
     if (basis)
         extra_edit(registry, agent->first)->basis = now->revision;
+}
+
+void evidence_record_first(struct registry *registry, uint32_t number, struct evidence evidence)
+{
+    write_record(agent_edit(registry, number), registry->now.events, evidence, false);
 }
 
 presence_status evidence_changed(struct registry *registry, uint32_t agent, struct evidence before, bool gained,

@@ -46,6 +46,8 @@ void evidence_fill(const struct roots *roots, uint32_t agent, presence_evidence 
 
 /* Writer: the agent's record says this, and everything up to the present revision is in it. */
 void evidence_record(struct registry *registry, uint32_t agent, struct evidence evidence);
+/* The same for an agent whose only row was connected just now: nothing that its server went through counts. */
+void evidence_record_first(struct registry *registry, uint32_t agent, struct evidence evidence);
 /* Writer, after a change of the agent's rows: records `before` if the best status is what it was, else the new one
  * for that reason. Returns the best status. gained: the change can have made it better; else it can only have become
  * worse. */

@@ -37,9 +37,9 @@ static void forget_oldest(struct presence_recorder *recorder)
     struct registry *registry = recorder->registry;
     const struct departure *oldest = departure_at(departures, departures->first++);
     struct server *server = server_edit(registry, oldest->server);
-    server->departures--;
     server->departed_revision = oldest->revision;
-    recorder_drop_idle_server(recorder, oldest->server);
+    if (--server->departures == 0)
+        recorder_drop_idle_server(recorder, oldest->server);
 }
 
 void recorder_drop_idle_server(struct presence_recorder *recorder, uint32_t number)

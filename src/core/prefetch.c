@@ -44,28 +44,12 @@ void recorder_prefetch_model(const struct presence_recorder *recorder, const str
     prefetch_model(&recorder->registry->now, facts->model_hash);
 }
 
-/* An agent's record; it may lie on two lines. */
-static void prefetch_agent_record(const struct roots *now, uint32_t agent)
-{
-    const struct agent *record = agent_get(now, agent);
-    memory_prefetch(record);
-    memory_prefetch(&record->since);
-}
-
 /* Once the model is there: where an agent that is new to it will stand. */
 static void prefetch_agent_place(const struct roots *now, uint64_t model_hash)
 {
     uint32_t model;
-    uint32_t open = index_guess(&now->model_names, model_hash, &model) ? model_get(now, model)->agents.open : 0;
-    if (!open)
-        return;
-    memory_prefetch(shelf_side(&now->agents, shelf_unit(&now->agents, open - 1)));
-    prefetch_agent_record(now, open - 1);
-}
-
-void recorder_prefetch_agent_place(const struct presence_recorder *recorder, const struct facts *facts)
-{
-    prefetch_agent_place(&recorder->registry->now, facts->model_hash);
+    if (index_guess(&now->model_names, model_hash, &model))
+        registry_prefetch_agent_place(now, model_get(now, model));
 }
 
 static void prefetch_row_in(const struct row_page *page, uint32_t row)
@@ -104,16 +88,25 @@ static void prefetch_departure(const struct departures *departures)
         memory_prefetch(&departures->at[(departures->next + 8) & (departures->room - 1)]);
 }
 
-/* Once the row is there: what removing it touches, as far as it is known by now. */
-void recorder_prefetch_removal(const struct presence_recorder *recorder, uint32_t row)
+/* The model of an agent: named by the side of the agent's unit, which is one of few lines and so comes sooner than the
+ * agent. */
+void recorder_prefetch_model_of(const struct presence_recorder *recorder, uint32_t agent)
 {
     const struct roots *now = &recorder->registry->now;
-    uint32_t agent = row_get(now, row)->agent;
-    index_prefetch(&now->by_agent, row_get(now, row)->agent_hash);
-    prefetch_agent_record(now, agent);
+    memory_prefetch(model_get(now, shelf_owner(&now->agents, agent)));
+}
+
+/* Once the row is there: what removing it touches, as far as it is known by now; and the model, last of all. */
+void recorder_prefetch_removal(const struct presence_recorder *recorder, uint32_t row, const struct row *record)
+{
+    const struct roots *now = &recorder->registry->now;
+    uint32_t agent = record->agent;
+    registry_prefetch_agent(now, agent);
     prefetch_sides(now, row, agent);
+    index_prefetch(&now->by_agent, record->agent_hash);
     prefetch_row(now, row);
     prefetch_departure(&recorder->departures);
+    recorder_prefetch_model_of(recorder, agent);
 }
 
 /* The neighbours on its owner's lists of a unit that goes with its last record. */
@@ -131,14 +124,7 @@ static void prefetch_neighbours(const struct shelf *shelf, uint32_t number)
     }
 }
 
-/* Once the agent is there: its model. */
-void recorder_prefetch_model_of(const struct presence_recorder *recorder, uint32_t agent)
-{
-    const struct roots *now = &recorder->registry->now;
-    memory_prefetch(model_get(now, agent_get(now, agent)->model));
-}
-
-/* Once the agent and the sides are there: its model, and the neighbours of units that go. */
+/* Once the sides are there: the model, and the neighbours of units that go. */
 static void prefetch_behind(const struct presence_recorder *recorder, uint32_t row)
 {
     const struct roots *now = &recorder->registry->now;
@@ -148,25 +134,13 @@ static void prefetch_behind(const struct presence_recorder *recorder, uint32_t r
     prefetch_neighbours(&now->agents, agent);
 }
 
-/* The page of the row that a handle of this recorder names, which may be a later one by now. NULL: there is none, or
- * the handle's generation is that of no row. */
-static const struct row_page *named_page(const struct presence_recorder *recorder, const presence_handle *handle,
-                                         uint32_t *row)
-{
-    const struct shelf *rows = &recorder->registry->now.rows;
-    *row = (uint32_t)(handle->opaque[1] >> 32);
-    bool here = handle->opaque[3] >> INDEX_HASH_BITS == recorder->instance && (uint32_t)handle->opaque[1] &&
-                *row < shelf_end(rows);
-    return here ? shelf_page(rows, *row) : NULL;
-}
-
 /* Asks for the row, and for what removing it will touch: a handle names all of it. A stale handle's may be gone. */
 void recorder_prefetch_handle(const struct presence_recorder *recorder, const presence_handle *handle, bool removing)
 {
     const struct registry *registry = recorder->registry;
     const struct roots *now = &registry->now;
     uint32_t row, agent = (uint32_t)handle->opaque[2];
-    const struct row_page *page = named_page(recorder, handle, &row);
+    const struct row_page *page = recorder_handle_page(recorder, handle, &row);
     if (!page)
         return;
     prefetch_row_in(page, row);
@@ -179,7 +153,7 @@ void recorder_prefetch_handle(const struct presence_recorder *recorder, const pr
         index_prefetch(&now->by_connection,
                        connection_hash(registry, server_get(now, server)->hash, handle->opaque[0]));
     if (agent < shelf_end(&now->agents) && shelf_page(&now->agents, agent)) {
-        prefetch_agent_record(now, agent);
+        registry_prefetch_agent(now, agent);
         prefetch_sides(now, row, agent);
     }
 }
@@ -193,7 +167,7 @@ void recorder_prefetch_handles(const struct presence_recorder *recorder, const p
         recorder_prefetch_handle(recorder, &handles[i], removing);
     for (size_t i = 0; i < count && removing; i++) {
         uint32_t row;
-        const struct row_page *page = named_page(recorder, &handles[i], &row);
+        const struct row_page *page = recorder_handle_page(recorder, &handles[i], &row);
         if (page && page->generation[row & (ROW_PAGE_SLOTS - 1)] == (uint32_t)handles[i].opaque[1])
             prefetch_behind(recorder, row);
     }
@@ -224,7 +198,7 @@ static uint32_t prefetch_records(const struct roots *now, const struct ahead *ah
         return row;
     prefetch_model(now, ahead->model);
     if (index_guess(&now->by_agent, ahead->agent, &agent))
-        prefetch_agent_record(now, agent);
+        registry_prefetch_agent(now, agent);
     return row;
 }
 
@@ -235,9 +209,9 @@ static void prefetch_change(const struct presence_recorder *recorder, const stru
     if (ahead->coming == AHEAD_CONNECT) {
         prefetch_agent_place(now, ahead->model);
         if (row != NONE) /* it may be stated again */
-            prefetch_agent_record(now, row_get(now, row)->agent);
+            registry_prefetch_agent(now, row_get(now, row)->agent);
     } else if (ahead->coming == AHEAD_DISCONNECT && row != NONE) {
-        recorder_prefetch_removal(recorder, row);
+        recorder_prefetch_removal(recorder, row, row_get(now, row));
     }
 }
 

@@ -225,6 +225,8 @@ void presence_recorder_trim(presence_recorder *recorder)
     arena_trim(&registry->arena);
     memory_give(&registry->memory, registry->spare, sizeof(struct snapshot));
     registry->spare = NULL;
+    while (arena_make_huge(&recorder->registry->arena))
+        recorder_give_way(recorder);
     recorder_unlock(recorder);
 }
 

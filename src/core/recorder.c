@@ -421,37 +421,55 @@ static inline void disconnect_row(struct presence_recorder *recorder, uint32_t s
     change_disconnect(recorder, &statement, row);
 }
 
-static inline int touch_known(struct presence_recorder *recorder, uint32_t server, uint64_t hash, uint64_t id,
-                              enum touch touch, presence_time when)
+/* `home` is where the connection's hash begins. No list is being applied to the server, so its rows are visible. */
+static inline int touch_known(struct presence_recorder *recorder, uint32_t server, const struct index_bucket *home,
+                              uint64_t hash, uint64_t id, enum touch touch, presence_time when)
 {
-    const struct roots *now = &recorder->registry->now;
-    struct index_probe probe = index_probe_start(&now->by_connection, hash);
-    uint32_t row;
-    bool found = server != NONE && index_probe_next(&probe, &row);
-    while (found && !registry_row_is(now, row, server, id))
-        found = index_probe_next(&probe, &row);
-    if (!found)
+    struct registry *registry = recorder->registry;
+    const struct roots *now = &registry->now;
+    struct index_probe probe = index_probe_at(&now->by_connection, home, hash);
+    uint32_t number;
+    if (server == NONE)
         return PRESENCE_E_NOT_FOUND;
-    if (touch == TOUCH_ACTIVITY) {
-        change_activity(recorder, row, when);
-    } else {
-        recorder_prefetch_removal(recorder, row);
-        disconnect_row(recorder, server, row, when);
+    while (index_probe_next(&probe, &number)) {
+        const struct row *row = row_get(now, number);
+        if (__builtin_expect(row->id != id || row_server_of(now, number, row) != server, 0))
+            continue;
+        if (touch == TOUCH_ACTIVITY) {
+            change_activity(recorder, number, row, when);
+        } else {
+            recorder_prefetch_removal(recorder, number, row);
+            disconnect_row(recorder, server, number, when);
+        }
+        return PRESENCE_OK;
     }
-    return PRESENCE_OK;
+    return PRESENCE_E_NOT_FOUND;
+}
+
+/* Asks for the bucket as early as it can: then it comes while the call before, if it was such a call too, still waits
+ * for its row. */
+static inline int touch_locked(struct presence_recorder *recorder, struct server_name name, uint64_t id,
+                               enum touch touch)
+{
+    for (;;) {
+        const struct index *index = &recorder->registry->now.by_connection;
+        uint64_t hash = connection_hash(recorder->registry, name.hash, id);
+        const struct index_bucket *home = index_home(index, hash);
+        memory_prefetch(home);
+        uint32_t server;
+        presence_time when;
+        int code;
+        if (__builtin_expect(recorder_try_server(recorder, name, STATE_LOCALLY, &server, &when, &code), 1))
+            return code ? code : touch_known(recorder, server, home, hash, id, touch, when);
+        bulk_wait(recorder, server);
+    }
 }
 
 int recorder_touch_locked(struct presence_recorder *recorder, struct server_name name, uint64_t id, enum touch touch)
 {
-    uint32_t server;
-    presence_time when;
-    int code = recorder_begin_server(recorder, name, STATE_LOCALLY, &server, &when);
-    return code ? code
-                : touch_known(recorder, server, connection_hash(recorder->registry, name.hash, id), id, touch, when);
+    return touch_locked(recorder, name, id, touch);
 }
 
-/* In one piece, and asking for the bucket as early as it can: then this bucket comes while the call before, if it was
- * such a call too, still waits for its row. */
 static inline int touch_one(struct presence_recorder *recorder, const char *name, uint64_t id, enum touch touch)
 {
     if (!recorder_enabled(recorder))
@@ -461,13 +479,7 @@ static inline int touch_one(struct presence_recorder *recorder, const char *name
         return PRESENCE_E_INVALID;
     struct server_name server_name = recorder_server_name(recorder, span);
     recorder_lock(recorder);
-    uint64_t hash = connection_hash(recorder->registry, server_name.hash, id);
-    index_prefetch(&recorder->registry->now.by_connection, hash);
-    uint32_t server;
-    presence_time when;
-    int code = recorder_begin_server(recorder, server_name, STATE_LOCALLY, &server, &when);
-    if (__builtin_expect(code == PRESENCE_OK, 1))
-        code = touch_known(recorder, server, hash, id, touch, when);
+    int code = touch_locked(recorder, server_name, id, touch);
     recorder_unlock(recorder);
     if (__builtin_expect(code == PRESENCE_OK, 1))
         return PRESENCE_OK;
@@ -574,50 +586,47 @@ int presence_recorder_merge_server_since(presence_recorder *recorder, const char
 
 /* --------------------------------------------------------------------------------------------------- by handle -- */
 
-/* The row that the handle means, or NONE. The lock is held; waits for a list being applied to its server. */
-static int begin_handle(struct presence_recorder *recorder, const presence_handle *handle, bool removing, uint32_t *row,
-                        presence_time *when)
+/* The row that the handle means. The lock is held; waits for a list being applied to its server. */
+static inline int begin_handle(struct presence_recorder *recorder, const presence_handle *handle, bool removing,
+                               uint32_t *number, const struct row **row, presence_time *when)
 {
     for (;;) {
         int code = recorder_begin(recorder);
         if (code)
             return code;
         const struct roots *now = &recorder->registry->now;
-        uint32_t number = (uint32_t)(handle->opaque[1] >> 32), server = (uint32_t)(handle->opaque[2] >> 32);
-        *row = NONE;
-        if (handle->opaque[3] >> INDEX_HASH_BITS != recorder->instance || number >= shelf_end(&now->rows) ||
-            !shelf_page(&now->rows, number) || !(uint32_t)handle->opaque[1])
+        uint32_t server = (uint32_t)(handle->opaque[2] >> 32);
+        const struct row_page *page = recorder_handle_page(recorder, handle, number);
+        if (!page)
             return PRESENCE_E_NOT_FOUND;
+        uint32_t slot = *number & (ROW_PAGE_SLOTS - 1);
+        *row = &page->at[slot];
         /* A generation is one use of one row. They repeat after 2^32 connects: what changes more than a stamp looks
-         * twice. */
-        if (row_generation(now, number) != (uint32_t)handle->opaque[1] || row_server(now, number) != server ||
-            (removing && row_get(now, number)->id != handle->opaque[0]))
+         * twice, and at the row itself, which is a line more to wait for. */
+        if (page->generation[slot] != (uint32_t)handle->opaque[1] || !shelf_in_use(&now->servers, server) ||
+            (removing && ((*row)->id != handle->opaque[0] || row_server_of(now, *number, *row) != server)))
             return PRESENCE_E_NOT_FOUND;
         const struct server *owner = server_get(now, server);
-        if (owner->bulk != BULK_NONE) {
-            bulk_wait(recorder, server);
-            *when = recorder_now(recorder);
-            continue;
-        }
-        if ((owner->flags & (SERVER_CLAIMED | SERVER_LOCAL)) == SERVER_CLAIMED)
-            return PRESENCE_E_STALE;
-        *row = number;
-        return PRESENCE_OK;
+        if (__builtin_expect(owner->bulk == BULK_NONE, 1))
+            return server_is_stated_here(owner) ? PRESENCE_OK : PRESENCE_E_STALE;
+        bulk_wait(recorder, server);
+        *when = recorder_now(recorder);
     }
 }
 
 int recorder_touch_handle(struct presence_recorder *recorder, const presence_handle *handle, bool removing,
                           presence_time when)
 {
-    uint32_t row;
-    int code = begin_handle(recorder, handle, removing, &row, &when);
+    uint32_t number;
+    const struct row *row;
+    int code = begin_handle(recorder, handle, removing, &number, &row, &when);
     if (code)
         return code;
     if (removing) {
-        recorder_prefetch_model_of(recorder, row_get(&recorder->registry->now, row)->agent); /* it was asked for */
-        disconnect_row(recorder, (uint32_t)(handle->opaque[2] >> 32), row, when);
+        recorder_prefetch_model_of(recorder, row->agent); /* whose side was asked for */
+        disconnect_row(recorder, (uint32_t)(handle->opaque[2] >> 32), number, when);
     } else {
-        change_activity(recorder, row, when);
+        change_activity(recorder, number, row, when);
     }
     return PRESENCE_OK;
 }

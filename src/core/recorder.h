@@ -184,31 +184,39 @@ bool bulk_is_running(const struct presence_recorder *recorder, uint32_t server);
 
 enum stating { STATE_LOCALLY, STATE_REMOTELY };
 
-/* As recorder_begin, then finds the server for a local statement (or, remote: for its replication); waits for a list
- * that is being applied to it. *server is NONE if it is not recorded. DISABLED, STALE, NO_MEMORY, LIMIT.
- * *when (NULL: nobody asks) is the time of what follows. Reading the clock waits for all loads under way, but not for
- * lines that are only asked for: so whoever asks for a bucket first has it come meanwhile. */
+/* As recorder_begin, then finds the server for a local statement (or, remote: for its replication). False: a list is
+ * being applied to it, which has to be waited for. *server is NONE if it is not recorded. DISABLED, STALE, NO_MEMORY,
+ * LIMIT.
+ * *when (NULL: nobody asks) is the time of what follows. Reading the clock waits for all loads under way, those of the
+ * call before, too, but not for lines that are only asked for. So it comes after all that needs no line that is far:
+ * what is done before it is done while the call before still waits, and the line asked for comes meanwhile. */
+static inline bool recorder_try_server(struct presence_recorder *recorder, struct server_name name,
+                                       enum stating stating, uint32_t *server, presence_time *when, int *code)
+{
+    *code = recorder_begin(recorder);
+    if (*code)
+        return true;
+    struct registry *registry = recorder->registry;
+    *server = registry_server_now(registry, name.span, name.hash);
+    const struct server *record = *server == NONE ? NULL : server_get(&registry->now, *server);
+    bool stale = stating == STATE_LOCALLY && record && !server_is_stated_here(record);
+    if (stale)
+        *code = PRESENCE_E_STALE;
+    if (when)
+        *when = recorder_now(recorder);
+    if (__builtin_expect(!record || record->bulk == BULK_NONE, 1))
+        return true;
+    return stale && bulk_is_running(recorder, *server); /* no list makes it local again: nothing to wait for */
+}
+
+/* The same, but waits for the list. */
 static inline int recorder_begin_server(struct presence_recorder *recorder, struct server_name name,
                                         enum stating stating, uint32_t *server, presence_time *when)
 {
-    for (;;) {
-        if (when)
-            *when = recorder_now(recorder);
-        int code = recorder_begin(recorder);
-        if (code)
-            return code;
-        const struct roots *now = &recorder->registry->now;
-        *server = registry_server(now, name.span, name.hash);
-        if (*server == NONE)
-            return PRESENCE_OK;
-        const struct server *record = server_get(now, *server);
-        bool stale = stating == STATE_LOCALLY && (record->flags & (SERVER_CLAIMED | SERVER_LOCAL)) == SERVER_CLAIMED;
-        if (__builtin_expect(record->bulk == BULK_NONE, 1))
-            return stale ? PRESENCE_E_STALE : PRESENCE_OK;
-        if (stale && bulk_is_running(recorder, *server))
-            return PRESENCE_E_STALE; /* no list makes it local again: nothing to wait for */
+    int code;
+    while (!recorder_try_server(recorder, name, stating, server, when, &code))
         bulk_wait(recorder, *server);
-    }
+    return code;
 }
 
 /* The server's number, adding it if need be. */
@@ -231,14 +239,25 @@ int recorder_touch_locked(struct presence_recorder *recorder, struct server_name
 int recorder_touch_handle(struct presence_recorder *recorder, const presence_handle *handle, bool removing,
                           presence_time when);
 
+/* The page of the row that a handle of this recorder names, which may be a later one by now. NULL: there is none, or
+ * the handle's generation is that of no row. */
+static inline const struct row_page *recorder_handle_page(const struct presence_recorder *recorder,
+                                                          const presence_handle *handle, uint32_t *row)
+{
+    const struct shelf *rows = &recorder->registry->now.rows;
+    *row = (uint32_t)(handle->opaque[1] >> 32);
+    bool here = handle->opaque[3] >> INDEX_HASH_BITS == recorder->instance && (uint32_t)handle->opaque[1] &&
+                *row < shelf_end(rows);
+    return here ? shelf_page(rows, *row) : NULL;
+}
+
 /* Hints (prefetch.c), for single calls: each asks for what those before it made known. */
 void recorder_prefetch_connection(const struct presence_recorder *recorder, struct server_name server, uint64_t id);
 void recorder_prefetch_agent(const struct presence_recorder *recorder, const struct facts *facts);
 void recorder_prefetch_model(const struct presence_recorder *recorder, const struct facts *facts);
-void recorder_prefetch_agent_place(const struct presence_recorder *recorder, const struct facts *facts);
 void recorder_prefetch_row_place(const struct presence_recorder *recorder, uint32_t server);
 void recorder_prefetch_model_of(const struct presence_recorder *recorder, uint32_t agent);
-void recorder_prefetch_removal(const struct presence_recorder *recorder, uint32_t row);
+void recorder_prefetch_removal(const struct presence_recorder *recorder, uint32_t row, const struct row *record);
 void recorder_prefetch_handle(const struct presence_recorder *recorder, const presence_handle *handle, bool removing);
 
 /* What a batch is about to do, by the hashes of what it concerns. */
@@ -279,11 +298,11 @@ struct statement {
 int change_connect(struct presence_recorder *recorder, const struct statement *statement, const struct facts *facts,
                    uint32_t *row, bool *is_new);
 void change_disconnect(struct presence_recorder *recorder, const struct statement *statement, uint32_t row);
-/* What change_activity does where somebody watches activity. */
 void change_tell_activity(struct presence_recorder *recorder, uint32_t row, presence_time when);
-static inline void change_activity(struct presence_recorder *recorder, uint32_t row, presence_time when)
+static inline void change_activity(struct presence_recorder *recorder, uint32_t row, const struct row *record,
+                                   presence_time when)
 {
-    row_edit(recorder->registry, row)->last_seen = when;
+    row_edit_seen(recorder->registry, row, record)->last_seen = when;
     if (__builtin_expect(recorder->activity_watches && recorder->history.ring, 0))
         change_tell_activity(recorder, row, when);
 }

@@ -266,6 +266,7 @@ int registry_add_server(struct registry *registry, struct span name, uint64_t ha
         (struct server){.name = new_name(registry, name), .hash = hash, .flags = SERVER_COMPLETE};
     registry_count_idle(registry, number); /* until it is given something that makes it known */
     index_insert(&now->server_names, &registry->versions, hash, number, hash_of_server, registry);
+    registry->recent[hash & (RECENT_SERVERS - 1)] = (struct recent_server){hash, number};
     *server = number;
     return PRESENCE_OK;
 }
@@ -282,6 +283,7 @@ void registry_drop_idle_server(struct registry *registry, uint32_t number)
     if (server->downs)
         server_set_downs(registry, server_edit(registry, number), NULL);
     index_remove(&registry->now.server_names, &registry->versions, hash, number);
+    registry->recent[hash & (RECENT_SERVERS - 1)].number = NONE;
     retire_name(registry, name);
     shelf_give(&registry->now.servers, &registry->versions, &registry->now.all_servers, number);
 }
@@ -329,18 +331,22 @@ static int add_agent(struct registry *registry, uint32_t model, struct span name
     return PRESENCE_OK;
 }
 
-int registry_find_or_add_agent(struct registry *registry, const struct facts *facts, uint32_t *agent)
+SINGLE_CALL int registry_find_or_add_agent(struct registry *registry, const struct facts *facts, uint32_t *agent,
+                                           bool *is_new)
 {
     uint32_t model = registry_model(&registry->now, facts->model, facts->model_hash);
     uint64_t hash = agent_hash(registry, facts->model_hash, facts->agent_hash);
     bool fresh = model == NONE;
+    *is_new = true;
     if (fresh) {
         int code = add_model(registry, facts->model, facts->model_hash, &model);
         if (code)
             return code;
     } else {
+        registry_prefetch_agent_place(&registry->now, model_get(&registry->now, model));
         *agent = registry_agent_by_hash(&registry->now, hash, model, facts->agent);
-        if (*agent != NONE)
+        *is_new = *agent == NONE;
+        if (!*is_new)
             return PRESENCE_OK;
     }
     int code = add_agent(registry, model, facts->agent, hash, agent);
@@ -349,18 +355,9 @@ int registry_find_or_add_agent(struct registry *registry, const struct facts *fa
     return code;
 }
 
-/* The agent is found no more, and its name goes; its record is still its model's. */
-static void unname_agent(struct registry *registry, uint32_t number)
+/* Gives back the record of an agent that is found no more, and its model's if that was the last one. */
+static void give_agent(struct registry *registry, uint32_t model, struct model *record, uint32_t number)
 {
-    const struct agent *agent = agent_get(&registry->now, number);
-    index_remove(&registry->now.by_agent, &registry->versions, agent->hash_reason, number);
-    retire_agent_name(registry, agent);
-}
-
-/* Gives back the record of an agent that was unnamed, and its model's if that was the last one. */
-static void give_agent(struct registry *registry, uint32_t model, uint32_t number)
-{
-    struct model *record = model_edit(registry, model);
     shelf_give(&registry->now.agents, &registry->versions, &record->agents, number);
     if (--record->agent_count == 0)
         drop_model(registry, model);
@@ -372,8 +369,9 @@ void registry_drop_idle_agent(struct registry *registry, uint32_t number)
     if (agent->first != NONE)
         return;
     uint32_t model = agent->model;
-    unname_agent(registry, number);
-    give_agent(registry, model, number);
+    index_remove(&registry->now.by_agent, &registry->versions, agent->hash_reason, number);
+    retire_agent_name(registry, agent);
+    give_agent(registry, model, model_edit(registry, model), number);
 }
 
 /* -------------------------------------------------------------------------------------------------------- rows -- */
@@ -398,8 +396,8 @@ static void link_row(struct registry *registry, uint32_t agent, uint32_t number)
 
 static void unlink_row(struct registry *registry, uint32_t agent, uint32_t number, const struct extra *extra)
 {
-    uint32_t next = extra ? extra->next : NONE, prev = extra ? extra->prev : NONE;
-    uint64_t basis = extra ? extra->basis : 0;
+    uint32_t next = extra->next, prev = extra->prev;
+    uint64_t basis = extra->basis;
     if (prev != NONE) {
         extra_edit(registry, prev)->next = next;
     } else {
@@ -509,8 +507,7 @@ bool registry_model_counts(const struct roots *roots, uint32_t number, size_t *c
     return true;
 }
 
-SINGLE_CALL uint32_t registry_add_row(struct registry *registry, uint32_t server, uint32_t agent, uint64_t id,
-                                      struct text *data, uint64_t stamp_bits, presence_time last_seen)
+SINGLE_CALL uint32_t registry_take_row(struct registry *registry, uint32_t server, uint64_t id)
 {
     struct roots *now = &registry->now;
     struct server *record = server_edit(registry, server);
@@ -524,51 +521,90 @@ SINGLE_CALL uint32_t registry_add_row(struct registry *registry, uint32_t server
     registry->generation += registry->generation == UINT32_MAX ? 2 : 1; /* never 0 */
     page->generation[slot] = registry->generation;
     page->at[slot] =
-        (struct row){.id = id,
-                     .last_seen = last_seen,
-                     .stamp = (stamp_bits & ~ROW_LASTING) | ((uint64_t)server << ROW_SERVER_SHIFT & ROW_SERVER_MASK),
-                     .agent = agent,
-                     .agent_hash = agent_get(now, agent)->hash_reason & INDEX_HASH_MASK};
-    link_row(registry, agent, number);
-    if (__builtin_expect(now->bulks != 0, 0))
-        count_staged(registry, number, 1);
-    model_edit(registry, agent_get(now, agent)->model)->rows++;
-    if (data)
-        extra_edit(registry, number)->data = data;
-    uint64_t hash = connection_hash(registry, server_get(now, server)->hash, id);
-    index_insert(&now->by_connection, &registry->versions, hash, number, hash_of_row, registry);
+        (struct row){.id = id, .stamp = (uint64_t)server << ROW_SERVER_SHIFT & ROW_SERVER_MASK, .agent = NONE};
+    index_insert(&now->by_connection, &registry->versions, connection_hash(registry, record->hash, id), number,
+                 hash_of_row, registry);
     return number;
 }
 
-SINGLE_CALL void registry_remove_row(struct registry *registry, uint32_t number)
+void registry_untake_row(struct registry *registry, uint32_t server, uint32_t number)
 {
     struct roots *now = &registry->now;
-    uint32_t server = row_server(now, number);
-    struct row row = *row_get(now, number);
-    if (__builtin_expect(now->bulks != 0, 0))
-        count_staged(registry, number, UINT32_MAX);
-    uint64_t hash = connection_hash(registry, server_get(now, server)->hash, row.id);
-    index_remove(&now->by_connection, &registry->versions, hash, number);
-    const struct extra *extra = row.stamp & ROW_EXTRA ? extra_get(now, number) : NULL;
-    if (extra)
-        registry_drop_text(registry, extra->data);
-    unlink_row(registry, row.agent, number, extra);
-    if (extra)
-        extra_drop(registry, number);
     struct server *record = server_edit(registry, server);
+    uint64_t hash = connection_hash(registry, record->hash, row_get(now, number)->id);
+    index_remove(&now->by_connection, &registry->versions, hash, number);
     record->physical--;
     server_settle(registry, server, record);
     row_page_edit(registry, number)->generation[number & (ROW_PAGE_SLOTS - 1)] = 0;
     shelf_give(&now->rows, &registry->versions, &record->rows, number);
-    uint32_t model = agent_get(now, row.agent)->model;
-    bool idle = agent_get(now, row.agent)->first == NONE;
+}
+
+SINGLE_CALL void registry_fill_row(struct registry *registry, uint32_t number, uint32_t agent, struct text *data,
+                                   uint64_t stamp_bits, presence_time last_seen)
+{
+    struct roots *now = &registry->now;
+    struct row *row = row_edit(registry, number);
+    const struct agent *record = agent_get(now, agent);
+    row->last_seen = last_seen;
+    row->stamp |= stamp_bits & ~ROW_LASTING;
+    row->agent = agent;
+    row->agent_hash = record->hash_reason & INDEX_HASH_MASK;
+    uint32_t model = record->model;
+    link_row(registry, agent, number);
+    if (__builtin_expect(now->bulks != 0, 0))
+        count_staged(registry, number, 1);
+    model_edit(registry, model)->rows++;
+    if (data)
+        extra_edit(registry, number)->data = data;
+}
+
+uint32_t registry_add_row(struct registry *registry, uint32_t server, uint32_t agent, uint64_t id, struct text *data,
+                          uint64_t stamp_bits, presence_time last_seen)
+{
+    uint32_t number = registry_take_row(registry, server, id);
+    if (number != NONE)
+        registry_fill_row(registry, number, agent, data, stamp_bits, last_seen);
+    return number;
+}
+
+/* In the order in which what it touches comes: first what the row tells, then the agent, then the model behind it, for
+ * which nothing waits here, so the next call can ask for its own first line meanwhile. A row without extras is its
+ * agent's only one. */
+SINGLE_CALL void registry_remove_row(struct registry *registry, uint32_t number)
+{
+    struct roots *now = &registry->now;
+    struct versions *versions = &registry->versions;
+    const struct row_page *page = shelf_page(&now->rows, number);
+    uint32_t slot = number & (ROW_PAGE_SLOTS - 1);
+    struct row row = page->at[slot];
+    uint32_t owner = row_server_of(now, number, &row);
+    struct server *server = server_edit(registry, owner);
+    if (__builtin_expect(now->bulks != 0, 0))
+        count_staged(registry, number, UINT32_MAX);
+    index_remove(&now->by_connection, versions, connection_hash(registry, server->hash, row.id), number);
+    bool idle = true;
+    if (row.stamp & ROW_EXTRA) {
+        const struct extra *extra = extra_get(now, number);
+        registry_drop_text(registry, extra->data);
+        unlink_row(registry, row.agent, number, extra);
+        extra_drop(registry, number);
+        idle = agent_get(now, row.agent)->first == NONE;
+    }
+    server->physical--;
+    server_settle(registry, owner, server);
+    struct row_page *edit =
+        versions_owns_all(versions) ? (struct row_page *)(uintptr_t)page : row_page_edit(registry, number);
+    edit->generation[slot] = 0;
+    shelf_give(&now->rows, versions, &server->rows, number);
     if (idle)
-        unname_agent(registry, row.agent);
-    /* The model comes last of all, behind the agent. Nothing waits for it here, so the next call can ask for its own
-     * first line meanwhile. */
-    model_edit(registry, model)->rows--;
+        index_remove(&now->by_agent, versions, row.agent_hash, row.agent);
+    uint32_t model = shelf_owner(&now->agents, row.agent);
     if (idle)
-        give_agent(registry, model, row.agent);
+        retire_agent_name(registry, agent_get(now, row.agent));
+    struct model *record = model_edit(registry, model);
+    record->rows--;
+    if (idle)
+        give_agent(registry, model, record, row.agent);
 }
 
 void registry_set_data(struct registry *registry, uint32_t number, struct text *data)
@@ -598,8 +634,9 @@ uint64_t registry_row_digest(const struct roots *roots, const struct server *ser
 SINGLE_CALL void registry_count(struct registry *registry, uint32_t number, int sign)
 {
     struct roots *now = &registry->now;
-    uint64_t stamp = row_stamp(now, number);
-    struct server *server = server_edit(registry, row_server(now, number));
+    const struct row *row = row_get(now, number);
+    uint64_t stamp = row->stamp;
+    struct server *server = server_edit(registry, row_server_of(now, number, row));
     presence_status stated = row_stated_status(stamp, server);
     if (stated == PRESENCE_UNKNOWN)
         return;

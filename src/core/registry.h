@@ -208,6 +208,13 @@ struct roots {
 
 struct snapshot;
 
+/* Servers that were looked for of late, by their hash: few of them state nearly everything. */
+enum { RECENT_SERVERS = 64 };
+struct recent_server {
+    uint64_t hash;
+    uint32_t number; /* NONE: nothing is known here */
+};
+
 struct registry {
     struct roots now;
     struct versions versions;
@@ -221,6 +228,7 @@ struct registry {
     _Atomic(struct snapshot *) released; /* snapshots that nobody holds, not yet seen by the writer */
     struct snapshot *arrived;            /* of those, what the writer has seen and not yet taken in */
     struct snapshot *spare;              /* of the last one that went: saves an allocation */
+    struct recent_server recent[RECENT_SERVERS];
     presence_allocator memory;
     struct arena arena; /* last, for it is large, and what is above is used together */
 };
@@ -277,11 +285,17 @@ static inline uint64_t row_stamp(const struct roots *roots, uint32_t row)
     return row_get(roots, row)->stamp;
 }
 
-static inline uint32_t row_server(const struct roots *roots, uint32_t row)
+/* `record` is the row's. */
+static inline uint32_t row_server_of(const struct roots *roots, uint32_t row, const struct row *record)
 {
     if (__builtin_expect(shelf_end(&roots->servers) <= ROW_SERVERS, 1))
-        return (uint32_t)(row_stamp(roots, row) >> ROW_SERVER_SHIFT) & (ROW_SERVERS - 1);
+        return (uint32_t)(record->stamp >> ROW_SERVER_SHIFT) & (ROW_SERVERS - 1);
     return shelf_owner(&roots->rows, row);
+}
+
+static inline uint32_t row_server(const struct roots *roots, uint32_t row)
+{
+    return row_server_of(roots, row, row_get(roots, row));
 }
 
 /* Of a stamp. */
@@ -491,6 +505,17 @@ static inline uint32_t registry_server(const struct roots *roots, struct span na
     return NONE;
 }
 
+/* The same on the live record. */
+static inline uint32_t registry_server_now(struct registry *registry, struct span name, uint64_t hash)
+{
+    struct recent_server *recent = &registry->recent[hash & (RECENT_SERVERS - 1)];
+    if (__builtin_expect(recent->hash == hash && recent->number != NONE, 1) &&
+        text_equals(server_get(&registry->now, recent->number)->name, name.bytes, name.length))
+        return recent->number;
+    *recent = (struct recent_server){hash, registry_server(&registry->now, name, hash)};
+    return recent->number;
+}
+
 static inline uint32_t registry_model(const struct roots *roots, struct span name, uint64_t hash)
 {
     struct index_probe probe = index_probe_start(&roots->model_names, hash);
@@ -521,7 +546,7 @@ static inline uint32_t registry_agent_by_hash(const struct roots *roots, uint64_
 static inline bool registry_row_is(const struct roots *roots, uint32_t number, uint32_t server, uint64_t id)
 {
     const struct row *row = row_get(roots, number);
-    if (row->id != id || row_server(roots, number) != server)
+    if (row->id != id || row_server_of(roots, number, row) != server)
         return false;
     const struct server *record = server_get(roots, server);
     return __builtin_expect(record->bulk == BULK_NONE, 1) || row_status_in_bulk(row->stamp, record) != PRESENCE_UNKNOWN;
@@ -543,6 +568,23 @@ uint32_t registry_row(const struct registry *registry, const struct roots *roots
 /* Fills everything but strings' lifetime: they live as long as the roots. */
 void registry_value(const struct roots *roots, uint32_t row, presence_value *value);
 
+/* Hints: an agent's record, which may lie on two lines; and where the next agent of a model will stand. */
+static inline void registry_prefetch_agent(const struct roots *roots, uint32_t agent)
+{
+    const struct agent *record = agent_get(roots, agent);
+    memory_prefetch(record);
+    memory_prefetch(&record->since);
+}
+
+static inline void registry_prefetch_agent_place(const struct roots *roots, const struct model *model)
+{
+    uint32_t open = model->agents.open;
+    if (!open)
+        return;
+    memory_prefetch(shelf_side(&roots->agents, shelf_unit(&roots->agents, open - 1)));
+    registry_prefetch_agent(roots, open - 1);
+}
+
 /* ----------------------------------------------------------------------------------------------------- changes -- */
 
 /* What a caller says of one connection, checked and hashed outside the lock. */
@@ -556,7 +598,7 @@ struct facts {
 bool registry_name_limit_reached(const struct registry *registry);
 /* OK, NO_MEMORY or LIMIT; nothing is left behind. New servers, models and agents come without rows. */
 int registry_add_server(struct registry *registry, struct span name, uint64_t hash, uint32_t *server);
-int registry_find_or_add_agent(struct registry *registry, const struct facts *facts, uint32_t *agent);
+int registry_find_or_add_agent(struct registry *registry, const struct facts *facts, uint32_t *agent, bool *is_new);
 /* Undo the two above where no row followed; nothing if there are rows, or other reasons to keep them. */
 void registry_drop_idle_agent(struct registry *registry, uint32_t agent);
 void registry_drop_idle_server(struct registry *registry, uint32_t server);
@@ -565,7 +607,13 @@ void registry_drop_idle_server(struct registry *registry, uint32_t server);
 struct text *registry_new_data(struct registry *registry, struct span data, bool *failed);
 void registry_drop_text(struct registry *registry, struct text *text);
 
-/* A new row, linked and indexed, not counted anywhere: see registry_count. Takes the data. NONE: all in use. */
+/* A new row, linked and indexed, not counted anywhere: see registry_count. Takes the data. NONE: all in use.
+ * In two steps where its agent is not known yet: what the first one does needs nothing of the agent or its model, which
+ * come meanwhile. A row that is taken must be filled, or given back, before anybody looks. */
+uint32_t registry_take_row(struct registry *registry, uint32_t server, uint64_t id);
+void registry_untake_row(struct registry *registry, uint32_t server, uint32_t row);
+void registry_fill_row(struct registry *registry, uint32_t row, uint32_t agent, struct text *data, uint64_t stamp_bits,
+                       presence_time last_seen);
 uint32_t registry_add_row(struct registry *registry, uint32_t server, uint32_t agent, uint64_t id, struct text *data,
                           uint64_t stamp_bits, presence_time last_seen);
 /* Unlinks and frees it, and its agent and model if they have no other. */
@@ -592,6 +640,12 @@ static inline struct row_page *row_page_edit(struct registry *registry, uint32_t
 static inline struct row *row_edit(struct registry *registry, uint32_t row)
 {
     return &row_page_edit(registry, row)->at[row & (ROW_PAGE_SLOTS - 1)];
+}
+
+/* The same, of a row that was just looked at. */
+static inline struct row *row_edit_seen(struct registry *registry, uint32_t row, const struct row *seen)
+{
+    return versions_owns_all(&registry->versions) ? (struct row *)(uintptr_t)seen : row_edit(registry, row);
 }
 
 static inline struct agent *agent_edit(struct registry *registry, uint32_t agent)

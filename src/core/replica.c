@@ -293,7 +293,7 @@ int presence_replica_activity(presence_recorder *recorder, const char *server, c
     uint64_t connected = code ? 0 : row_revision(row_stamp(now, row));
     uint64_t older = code ? 0 : revision_at_number(now, record, number);
     if (older && connected >= record->base && connected <= older)
-        change_activity(recorder, row, last_seen);
+        change_activity(recorder, row, row_get(&recorder->registry->now, row), last_seen);
     recorder_unlock(recorder);
     return code;
 }

@@ -57,6 +57,8 @@ static void init_registry(struct registry *registry, const presence_options *opt
     arena_init(&registry->arena, &registry->memory, options->limit_bytes);
     versions_init(&registry->versions, &registry->arena, snapshot_gone, registry);
     init_roots(&registry->now, revision);
+    for (size_t i = 0; i < RECENT_SERVERS; i++)
+        registry->recent[i] = (struct recent_server){0, NONE};
     registry->name_bytes = registry->data_bytes = 0;
     registry->idle_servers = registry->idle_name_bytes = 0;
     registry->arrived = NULL;

@@ -8,6 +8,9 @@
 #include "text.h"
 
 #include <stdbool.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 /* The length of the valid UTF-8 sequence at `at`, or 0. Sets *scalar. At least one byte is there; ends by NUL. */
 static size_t utf8_sequence(const unsigned char *at, uint32_t *scalar)
@@ -48,8 +51,17 @@ static bool plain_eight(const char *at)
     return ((word | below_space | is_delete) & high) == 0;
 }
 
-/* True if all of it is printable ASCII. The last eight bytes may overlap those before. */
-static bool plain(const char *bytes, size_t length)
+#ifdef __SSE2__
+/* The same of sixteen. Bytes are compared as signed: those from 0x80 on are below zero. */
+static inline bool plain_sixteen(__m128i bytes)
+{
+    __m128i fit = _mm_and_si128(_mm_cmpgt_epi8(bytes, _mm_set1_epi8(0x1f)), _mm_cmplt_epi8(bytes, _mm_set1_epi8(0x7f)));
+    return _mm_movemask_epi8(fit) == 0xffff;
+}
+#endif
+
+/* True if all of it is printable ASCII. The last bytes looked at may overlap those before. */
+static inline bool plain(const char *bytes, size_t length)
 {
     if (length < 8) {
         char padded[8] = "aaaaaaa";
@@ -57,6 +69,14 @@ static bool plain(const char *bytes, size_t length)
         memcpy(padded, bytes, length);
         return plain_eight(padded);
     }
+#ifdef __SSE2__
+    if (length >= 16) {
+        for (size_t i = 0; i + 16 < length; i += 16)
+            if (!plain_sixteen(_mm_loadu_si128((const __m128i *)(const void *)(bytes + i))))
+                return false;
+        return plain_sixteen(_mm_loadu_si128((const __m128i *)(const void *)(bytes + length - 16)));
+    }
+#endif
     for (size_t i = 0; i + 8 < length; i += 8)
         if (!plain_eight(bytes + i))
             return false;
@@ -65,8 +85,6 @@ static bool plain(const char *bytes, size_t length)
 
 static const char *check_utf8(const char *bytes, size_t length, bool control_allowed)
 {
-    if (plain(bytes, length))
-        return NULL;
     size_t i = 0;
     while (i < length) {
         if (length - i >= 8 && plain_eight(bytes + i)) {
@@ -94,7 +112,7 @@ const char *text_check_name(const char *name, struct span *out)
     if (length > TEXT_NAME_BYTES)
         return "is longer than 1024 bytes";
     *out = (struct span){name, length};
-    return check_utf8(name, length, false);
+    return plain(name, length) ? NULL : check_utf8(name, length, false);
 }
 
 const char *text_check_data(const char *data, struct span *out)
@@ -105,7 +123,7 @@ const char *text_check_data(const char *data, struct span *out)
     if (length > TEXT_DATA_BYTES)
         return "is longer than 65535 bytes";
     *out = (struct span){data, length};
-    return check_utf8(data, length, true);
+    return plain(data, length) ? NULL : check_utf8(data, length, true);
 }
 
 /* ------------------------------------------------------------------------------------------------------- hash -- */

@@ -24,6 +24,7 @@
 static const struct bench_case cases[] = {
     {"find", "the yardstick F, in plain memory and on huge pages", case_find},
     {"memory", "bytes a connection, after filling", case_memory},
+    {"settle", "puts what was filled on huge pages, as the system does in time; always, but with --fresh", case_settle},
     {"growth", "thread CPU time of each single connect while filling", case_growth},
     {"activity", "stamp a random connection", case_activity},
     {"agent_status", "status of a random agent by model and name", case_agent_status},
@@ -96,7 +97,9 @@ static void measure_cases(struct report *report, const struct options *options, 
     memory_note_start();
     workload_fill(workload, costs_ns);
     for (size_t i = 0; i < CASES; i++) {
-        if (cases[i].run && cases[i].starts_threads == threads && wanted(options, cases[i].name)) {
+        bool settles = cases[i].run == case_settle;
+        bool runs = settles || (cases[i].starts_threads == threads && wanted(options, cases[i].name));
+        if (cases[i].run && runs && !(settles && options->fresh)) {
             show_progress(size, cases[i].name);
             cases[i].run(&context);
         }
@@ -248,6 +251,7 @@ static void print_help(void)
            "  --churn N       distinct agents that connect and disconnect in turn (2e6)\n"
            "  --clock NAME    system (the recorder's default) or coarse (CLOCK_REALTIME_COARSE)\n"
            "  --time NAME     wall, or cpu: this thread's CPU time, for a machine that others keep busy\n"
+           "  --fresh         leave the record on the small pages on which it was filled\n"
            "  --cpu N         the processor to measure on (the last one that may be used)\n"
            "  --seed N        another set of keys and orders (1)\n"
            "  --json FILE     also as JSON; - is the standard output\n"
@@ -349,6 +353,9 @@ static void set_option(struct command *command, int option, const char *text, bo
     case 'z':
         add_size(command, text);
         break;
+    case 'f':
+        options->fresh = true;
+        break;
     case 'l':
         print_list();
         exit(0);
@@ -364,21 +371,14 @@ static void set_option(struct command *command, int option, const char *text, bo
 int main(int argc, char **argv)
 {
     static const struct option known[] = {
-        {"all", no_argument, NULL, 'a'},
-        {"only", required_argument, NULL, 'o'},
-        {"rounds", required_argument, NULL, 'r'},
-        {"servers", required_argument, NULL, 's'},
-        {"churn", required_argument, NULL, 'c'},
-        {"clock", required_argument, NULL, 'k'},
-        {"cpu", required_argument, NULL, 'p'},
-        {"seed", required_argument, NULL, 'e'},
-        {"json", required_argument, NULL, 'j'},
-        {"count", required_argument, NULL, 'n'},
-        {"size", required_argument, NULL, 'z'},
-        {"list", no_argument, NULL, 'l'},
-        {"time", required_argument, NULL, 't'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
+        {"all", no_argument, NULL, 'a'},          {"only", required_argument, NULL, 'o'},
+        {"rounds", required_argument, NULL, 'r'}, {"servers", required_argument, NULL, 's'},
+        {"churn", required_argument, NULL, 'c'},  {"clock", required_argument, NULL, 'k'},
+        {"cpu", required_argument, NULL, 'p'},    {"seed", required_argument, NULL, 'e'},
+        {"json", required_argument, NULL, 'j'},   {"fresh", no_argument, NULL, 'f'},
+        {"count", required_argument, NULL, 'n'},  {"size", required_argument, NULL, 'z'},
+        {"list", no_argument, NULL, 'l'},         {"time", required_argument, NULL, 't'},
+        {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0},
     };
     struct command command = {
         .options = {.servers = 10, .cpu = -1, .seed = 1, .churn = 2000000, .clock = "system", .time = "wall"}};

@@ -118,6 +118,7 @@ void case_two_threads(struct context *context); /* starts a thread */
 /* cases_cost.c: memory, growth, and what watches and digests cost */
 void memory_note_start(void); /* just before filling */
 void case_memory(struct context *context);
+void case_settle(struct context *context);
 void case_growth(struct context *context);
 void case_watch(struct context *context);
 void case_digest(struct context *context);

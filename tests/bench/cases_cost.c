@@ -49,6 +49,14 @@ void case_memory(struct context *context)
                "growth of the resident set a connection, without the bytes of names and data");
 }
 
+void case_settle(struct context *context)
+{
+    uint64_t before = thread_cpu_ns();
+    presence_recorder_trim(context->workload->recorder);
+    add_single(context, "settle", "ns", (double)(thread_cpu_ns() - before),
+               "presence_recorder_trim after filling: on huge pages");
+}
+
 void case_memory_after(struct context *context)
 {
     report_memory(context, "_churned");

@@ -29,6 +29,7 @@ struct options {
     const char *clock; /* "system" or "coarse" */
     const char *time;  /* "wall" or "cpu": stopwatch_clock */
     const char *json;
+    bool fresh; /* stay on the pages on which it was filled */
 };
 
 struct operation {

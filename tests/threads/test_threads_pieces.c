@@ -35,7 +35,7 @@ struct stage {
     atomic_uint_least64_t round, acted;        /* begun; in which the disturber has done its part */
     atomic_uint_least64_t done[ACTIONS], seen; /* answered OK while a state was under way */
     atomic_uint_least64_t disabled;
-    atomic_bool filling, over;
+    atomic_bool filling, adding, over;
     uint64_t fates[FATES];
 };
 
@@ -94,6 +94,8 @@ static void *disturber_life(void *argument)
             return NULL;
         for (atomic_uint_least64_t i = test_random_below(&random, 1 << test_random_below(&random, 18)); i > 0;)
             i--;
+        while (round % 2 && atomic_load(&stage->filling) && !atomic_load(&stage->adding))
+            sched_yield(); /* every other time while a piece is being added, however the machine is loaded */
         act(stage, (enum action)test_random_below(&random, ACTIONS));
         atomic_store(&stage->acted, round);
     }
@@ -135,7 +137,9 @@ static void fill(struct stage *stage, const presence_value *values)
     int code = PRESENCE_OK;
     for (size_t at = 0; at < PIECES && code == PRESENCE_OK; at++) {
         uint64_t before = atomic_load(&stage->disabled);
+        atomic_store(&stage->adding, true);
         code = presence_replica_state_add(writer, &values[at * piece], piece, NULL);
+        atomic_store(&stage->adding, false);
         must(code == PRESENCE_OK || code == PRESENCE_E_DISABLED || code == PRESENCE_E_LAGGED);
         if (code == PRESENCE_E_DISABLED && before == disabled) /* it began as it should */
             stage->fates[DISABLED_WITHIN_A_PIECE]++;

@@ -17,6 +17,10 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* Linux 6.1; glibc names it from 2.37 on */
+#endif
+
 size_t arena_test_chunk_bytes;
 
 struct arena_span {
@@ -34,6 +38,8 @@ struct arena_chunk {
     char *base;
     size_t bytes, alignment;
     uint32_t spans, free_spans; /* free_spans: counted by arena_trim */
+    uint32_t opened;            /* spans that were ever in use: the first ones; the others were not yet written to */
+    bool huge;                  /* made a huge page, as far as the system does; or no memory to advise on */
 };
 
 struct arena_large {
@@ -44,7 +50,8 @@ struct arena_large {
 
 /* ------------------------------------------------------------------------------------------------ default hook -- */
 
-/* Big aligned memory straight from the system, so that a chunk is one huge page where the system has them. */
+/* Big aligned memory straight from the system, so that a chunk is one huge page where the system has them, and a large
+ * ring is some. */
 static void *map_aligned(size_t bytes, size_t alignment)
 {
     size_t total = bytes + alignment;
@@ -225,6 +232,41 @@ void arena_free(struct arena *arena)
     memset(arena, 0, sizeof *arena);
 }
 
+/* ---- A chunk is a huge page in the end, which spares look-ups of addresses; but it does not begin as one. The first
+ * write to a huge page takes the system as long as clearing all of it, 0.2 ms, and, where a host backs its guest's
+ * memory only then, 6 ms (docs/performance.md): that would be one connect in twenty thousand. So a chunk grows by pages
+ * of 4 KiB, and the system is asked for the huge one when it is full: it then makes it beside us, in its own time; or at
+ * once, where somebody asks for that (arena_make_huge). Only of memory that is not a user's. All of it is advice, and
+ * may be refused. */
+
+/* False: the memory is not ours to advise on. */
+static bool ask_for_small_pages(const struct arena *arena, const struct arena_chunk *chunk)
+{
+    if (arena->memory.allocate != default_allocate || chunk->bytes != ARENA_CHUNK_BYTES)
+        return false;
+    (void)madvise(chunk->base, chunk->bytes, MADV_NOHUGEPAGE);
+    return true;
+}
+
+/* The system makes it one when it comes to it. */
+static void ask_for_huge_page(const struct arena_chunk *chunk)
+{
+    if (!chunk->huge)
+        (void)madvise(chunk->base, chunk->bytes, MADV_HUGEPAGE);
+}
+
+bool arena_make_huge(struct arena *arena)
+{
+    for (struct arena_chunk *chunk = arena->chunks; chunk; chunk = chunk->next) {
+        if (chunk->huge || chunk->opened < chunk->spans)
+            continue;
+        (void)madvise(chunk->base, chunk->bytes, MADV_COLLAPSE);
+        chunk->huge = true; /* or was refused: the system goes on trying by itself */
+        return true;
+    }
+    return false;
+}
+
 /* Small at first, so that a small recorder stays small; then whole huge pages. */
 static size_t next_chunk_bytes(const struct arena *arena)
 {
@@ -257,20 +299,38 @@ static int add_chunk(struct arena *arena)
     }
     chunk->bytes = bytes;
     chunk->spans = (uint32_t)(bytes / ARENA_SPAN_BYTES);
+    chunk->opened = 0;
+    chunk->huge = !ask_for_small_pages(arena, chunk);
     chunk->prev = NULL;
     chunk->next = arena->chunks;
     if (arena->chunks)
         arena->chunks->prev = chunk;
     arena->chunks = chunk;
     arena->taken_bytes += bytes + sizeof *chunk;
-    for (uint32_t i = chunk->spans; i-- > 0;) {
-        struct arena_span *span = (struct arena_span *)(void *)(chunk->base + (size_t)i * ARENA_SPAN_BYTES);
-        span->chunk = chunk;
-        span->next = arena->free_spans;
-        arena->free_spans = span;
-    }
+    if (!arena->opening)
+        arena->opening = chunk;
     arena->free_span_count += chunk->spans;
     return PRESENCE_OK;
+}
+
+/* One that was in use before, or the next that never was: a chunk is filled before the one after it is begun. */
+static struct arena_span *take_span(struct arena *arena)
+{
+    struct arena_span *span = arena->free_spans;
+    struct arena_chunk *chunk = arena->opening;
+    if (span) {
+        arena->free_spans = span->next;
+    } else {
+        assert(chunk && "a change took more blocks than were reserved for it");
+        span = (struct arena_span *)(void *)(chunk->base + (size_t)chunk->opened++ * ARENA_SPAN_BYTES);
+        span->chunk = chunk;
+        if (chunk->opened == chunk->spans) {
+            arena->opening = chunk->prev;
+            ask_for_huge_page(chunk);
+        }
+    }
+    arena->free_span_count--;
+    return span;
 }
 
 static void trim_size(struct arena *arena, struct arena_size *size);
@@ -361,10 +421,7 @@ static char *span_block(struct arena_span *span, size_t bytes, uint32_t i)
 
 static void open_span(struct arena *arena, struct arena_size *size, size_t bytes)
 {
-    struct arena_span *span = arena->free_spans;
-    assert(span && "a change took more blocks than were reserved for it");
-    arena->free_spans = span->next;
-    arena->free_span_count--;
+    struct arena_span *span = take_span(arena);
     if (size->open)
         size->open->carved = size->carved;
     span->block_bytes = (uint32_t)bytes;
@@ -510,7 +567,7 @@ void arena_trim(struct arena *arena)
     for (size_t i = 0; i < ARENA_SIZES; i++)
         trim_size(arena, &arena->sizes[i]);
     for (struct arena_chunk *chunk = arena->chunks; chunk; chunk = chunk->next)
-        chunk->free_spans = 0;
+        chunk->free_spans = chunk->spans - chunk->opened;
     for (struct arena_span *span = arena->free_spans; span; span = span->next)
         span->chunk->free_spans++;
     struct arena_span *keep = NULL;
@@ -527,8 +584,12 @@ void arena_trim(struct arena *arena)
     arena->free_span_count = kept;
     for (struct arena_chunk *chunk = arena->chunks, *next; chunk; chunk = next) {
         next = chunk->next;
-        if (chunk->free_spans < chunk->spans)
+        if (chunk->free_spans < chunk->spans) {
+            arena->free_span_count += chunk->spans - chunk->opened;
             continue;
+        }
+        if (chunk == arena->opening)
+            arena->opening = chunk->prev;
         if (chunk->prev)
             chunk->prev->next = chunk->next;
         else

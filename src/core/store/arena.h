@@ -3,8 +3,8 @@
  * arena.h - where every block of one registry comes from.
  *
  * Small blocks (up to ARENA_SMALL_BYTES) are carved from 64 KiB spans, each span for one block size, spans from chunks
- * of up to 2 MiB that ask for huge pages. A freed block goes on its size's free list. Larger blocks come straight from
- * the allocator hook.
+ * of up to 2 MiB that become huge pages once they are full. A freed block goes on its size's free list. Larger blocks
+ * come straight from the allocator hook.
  *
  * RESERVE, THEN CHANGE. arena_reserve is the only call for small blocks that can fail. A change calls it once before
  * its first step; after that, arena_take of small blocks cannot fail for as many blocks as one change can need: at most
@@ -55,16 +55,17 @@ struct arena_size {
 
 struct arena {
     presence_allocator memory;
-    size_t limit_bytes;           /* 0: none */
-    size_t taken_bytes;           /* from the hook */
-    size_t used_bytes;            /* in blocks given out */
-    uint64_t given_bytes;         /* ever given back */
-    uint64_t given_bytes_at_look; /* when a reserve last looked for empty spans among the free blocks */
-    struct arena_chunk *chunks;
-    struct arena_span *free_spans;
+    size_t limit_bytes;            /* 0: none */
+    size_t taken_bytes;            /* from the hook */
+    size_t used_bytes;             /* in blocks given out */
+    uint64_t given_bytes;          /* ever given back */
+    uint64_t given_bytes_at_look;  /* when a reserve last looked for empty spans among the free blocks */
+    struct arena_chunk *chunks;    /* newest first */
+    struct arena_chunk *opening;   /* the oldest with a span that was never in use; newer ones have only such */
+    struct arena_span *free_spans; /* that were in use before */
     struct arena_large *large;
-    uint32_t free_span_count;
-    bool seen; /* some view is held, or not yet worked off: versions.c says so */
+    uint32_t free_span_count; /* of both */
+    bool seen;                /* some view is held, or not yet worked off: versions.c says so */
     struct arena_size sizes[ARENA_SIZES];
 #ifdef PRESENCE_GUARD_PAGES
     struct arena_guard *guard;
@@ -111,6 +112,9 @@ static inline int arena_no_memory_code(const struct arena *arena, size_t bytes)
 
 /* Returns spans and chunks that hold nothing. O(free blocks + chunks). */
 void arena_trim(struct arena *arena);
+/* Makes a huge page of one full chunk that is none, now: some 0.5 ms, or 6 where a host backs memory late. False: of
+ * none is that to be hoped. */
+bool arena_make_huge(struct arena *arena);
 
 /* Objects that live outside the arena (views, watches) come straight from a hook. */
 void *memory_take(const presence_allocator *memory, size_t bytes);

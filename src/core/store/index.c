@@ -33,6 +33,15 @@ static struct index_bucket *edit_bucket(struct pv *pv, struct versions *versions
     return &page[bucket & (INDEX_PAGE_BUCKETS - 1)];
 }
 
+/* The same, of a bucket that was just looked at: `at` is the number of an overflow bucket + 1, or 0 for the primary. */
+static inline struct index_bucket *edit_seen(struct index *index, struct versions *versions, uint32_t primary,
+                                             uint32_t at, const struct index_bucket *seen)
+{
+    if (versions_owns_all(versions))
+        return (struct index_bucket *)(uintptr_t)seen;
+    return at ? edit_bucket(&index->overflow, versions, at - 1) : edit_bucket(&index->primary, versions, primary);
+}
+
 static uint32_t take_overflow(struct index *index, struct versions *versions)
 {
     if (!index->free_overflow) {
@@ -69,9 +78,8 @@ static void place(struct index *index, struct versions *versions, uint32_t prima
         bucket = index_bucket_at(&index->overflow, at - 1);
         holes = index_match(bucket, 0);
     }
-    struct index_bucket *edit =
-        at ? edit_bucket(&index->overflow, versions, at - 1) : edit_bucket(&index->primary, versions, primary);
-    if (!holes) {
+    struct index_bucket *edit = edit_seen(index, versions, primary, at, bucket);
+    if (__builtin_expect(!holes, 0)) {
         uint32_t fresh = take_overflow(index, versions);
         /* taking may have copied the page that `edit` stands on */
         edit = at ? edit_bucket(&index->overflow, versions, at - 1) : edit_bucket(&index->primary, versions, primary);
@@ -218,8 +226,7 @@ bool index_remove(struct index *index, struct versions *versions, uint64_t hash,
             unsigned slot = (unsigned)__builtin_ctz(matches);
             if (bucket->ref[slot] != ref)
                 continue;
-            struct index_bucket *edit =
-                at ? edit_bucket(&index->overflow, versions, at - 1) : edit_bucket(&index->primary, versions, primary);
+            struct index_bucket *edit = edit_seen(index, versions, primary, at, bucket);
             edit->tag[slot] = 0;
             edit->ref[slot] = 0;
             if (at && index_match(edit, 0) == INDEX_ALL_SLOTS) { /* an empty overflow bucket leaves its chain */

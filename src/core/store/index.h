@@ -99,14 +99,27 @@ struct index_probe {
     uint16_t tag;
 };
 
+/* The bucket at which a hash's chain begins, to be asked for ahead; NULL: the index is empty. It stays so until the
+ * index, or a snapshot, changes. */
+static inline const struct index_bucket *index_home(const struct index *index, uint64_t hash)
+{
+    if (!index->buckets)
+        return NULL;
+    return index_bucket_at(&index->primary, index_place(index, (uint32_t)hash & INDEX_HASH_MASK));
+}
+
+static inline struct index_probe index_probe_at(const struct index *index, const struct index_bucket *home,
+                                                uint64_t hash)
+{
+    struct index_probe probe = {.index = index, .bucket = home, .tag = index_tag(hash)};
+    if (home)
+        probe.matches = index_match(home, probe.tag);
+    return probe;
+}
+
 static inline struct index_probe index_probe_start(const struct index *index, uint64_t hash)
 {
-    struct index_probe probe = {.index = index, .tag = index_tag(hash)};
-    if (index->buckets) {
-        probe.bucket = index_bucket_at(&index->primary, index_place(index, (uint32_t)hash & INDEX_HASH_MASK));
-        probe.matches = index_match(probe.bucket, probe.tag);
-    }
-    return probe;
+    return index_probe_at(index, index_home(index, hash), hash);
 }
 
 /* True: *ref is the next candidate. */
@@ -136,8 +149,7 @@ static inline bool index_guess(const struct index *index, uint64_t hash, uint32_
 
 static inline void index_prefetch(const struct index *index, uint64_t hash)
 {
-    if (index->buckets)
-        memory_prefetch(index_bucket_at(&index->primary, index_place(index, (uint32_t)hash & INDEX_HASH_MASK)));
+    memory_prefetch(index_home(index, hash)); /* asking for NULL does nothing */
 }
 
 /* The bucket that the next split takes apart: soon to be needed by whoever inserts. */

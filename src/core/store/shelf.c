@@ -29,19 +29,21 @@ static struct shelf_side *edit_side(struct shelf *shelf, struct versions *versio
     return &page->at[unit & (SHELF_SIDES - 1)];
 }
 
-/* At the front of one of its owner's lists. */
-static void link_unit(struct shelf *shelf, struct versions *versions, uint32_t *first, int list, uint32_t link)
+/* At the front of one of its owner's lists. `side` is the unit's. */
+static inline void link_unit(struct shelf *shelf, struct versions *versions, uint32_t *first, int list, uint32_t link,
+                             struct shelf_side *side)
 {
-    uint32_t unit = shelf_linked(shelf, list, link);
     if (*first)
-        edit_side(shelf, versions, shelf_linked(shelf, list, *first))->link[list].prev = unit + 1;
-    edit_side(shelf, versions, unit)->link[list] = (struct shelf_link){.next = *first};
+        edit_side(shelf, versions, shelf_linked(shelf, list, *first))->link[list].prev =
+            shelf_linked(shelf, list, link) + 1;
+    side->link[list] = (struct shelf_link){.next = *first};
     *first = link;
 }
 
-static void unlink_unit(struct shelf *shelf, struct versions *versions, uint32_t *first, int list, uint32_t unit)
+static inline void unlink_unit(struct shelf *shelf, struct versions *versions, uint32_t *first, int list,
+                               const struct shelf_side *side)
 {
-    struct shelf_link link = shelf_side(shelf, unit)->link[list];
+    struct shelf_link link = side->link[list];
     if (link.prev)
         edit_side(shelf, versions, link.prev - 1)->link[list].next = link.next;
     else
@@ -74,7 +76,7 @@ static uint32_t add_unit(struct shelf *shelf, struct versions *versions)
     return unit;
 }
 
-static uint32_t take_unit(struct shelf *shelf, struct versions *versions, uint32_t owner)
+static uint32_t take_unit(struct shelf *shelf, struct versions *versions, uint32_t owner, struct shelf_side **side)
 {
     uint32_t unit;
     if (shelf->free_unit) {
@@ -88,26 +90,27 @@ static uint32_t take_unit(struct shelf *shelf, struct versions *versions, uint32
     uint32_t page = page_of_unit(shelf, unit);
     if (!pv_page(&shelf->pages, page))
         pv_fill(&shelf->pages, versions, page, true);
-    struct shelf_side *side = edit_side(shelf, versions, unit);
-    side->owner = owner;
-    side->used = 0;
+    *side = edit_side(shelf, versions, unit);
+    (*side)->owner = owner;
+    (*side)->used = 0;
     return unit;
 }
 
 uint32_t shelf_take(struct shelf *shelf, struct versions *versions, struct shelf_list *list, uint32_t owner)
 {
     if (!list->open) {
-        uint32_t fresh = take_unit(shelf, versions, owner);
+        struct shelf_side *fresh_side;
+        uint32_t fresh = take_unit(shelf, versions, owner, &fresh_side);
         if (fresh == SHELF_NONE)
             return SHELF_NONE;
-        link_unit(shelf, versions, &list->all, SHELF_ALL, fresh + 1);
-        link_unit(shelf, versions, &list->open, SHELF_OPEN, shelf_number(shelf, fresh, 0) + 1);
+        link_unit(shelf, versions, &list->all, SHELF_ALL, fresh + 1, fresh_side);
+        link_unit(shelf, versions, &list->open, SHELF_OPEN, shelf_number(shelf, fresh, 0) + 1, fresh_side);
     }
     uint32_t number = list->open - 1, unit = shelf_unit(shelf, number);
     struct shelf_side *side = edit_side(shelf, versions, unit);
     side->used |= slot_bit(shelf, number);
     if (side->used == all_slots(shelf))
-        unlink_unit(shelf, versions, &list->open, SHELF_OPEN, unit);
+        unlink_unit(shelf, versions, &list->open, SHELF_OPEN, side);
     else
         list->open = shelf_number(shelf, unit, (uint32_t)__builtin_ctz(~side->used)) + 1;
     shelf->count++;
@@ -145,11 +148,11 @@ void shelf_give(struct shelf *shelf, struct versions *versions, struct shelf_lis
     shelf->count--;
     if (side->used == 0) {
         if (!was_full)
-            unlink_unit(shelf, versions, &list->open, SHELF_OPEN, unit);
-        unlink_unit(shelf, versions, &list->all, SHELF_ALL, unit);
+            unlink_unit(shelf, versions, &list->open, SHELF_OPEN, side);
+        unlink_unit(shelf, versions, &list->all, SHELF_ALL, side);
         free_unit(shelf, versions, unit);
     } else if (was_full) {
-        link_unit(shelf, versions, &list->open, SHELF_OPEN, number + 1);
+        link_unit(shelf, versions, &list->open, SHELF_OPEN, number + 1, side);
     }
 }
 
