@@ -595,8 +595,8 @@ static void end_sweep(struct bulk *bulk)
     server->bulk = BULK_NONE;
     server->drops = false;
     server_settle(registry, bulk->server, server);
-    if (server->alive == server->connections && server->downs)
-        server_set_downs(registry, server, NULL);
+    if (server->alive == server->connections)
+        server_forget_downs(registry, server);
     recorder_drop_idle_server(bulk->recorder, bulk->server);
 }
 

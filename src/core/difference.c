@@ -29,10 +29,12 @@ static bool is_whole(const struct server *server)
 /* Whether since then a part of the server went down, which no number tells. */
 static bool went_down_in_part(const struct server *server, uint64_t revision)
 {
-    size_t count = server->downs ? server->downs->born_count & 0xffff : 0;
-    for (size_t i = 0; i < count; i++)
-        if (server->downs->at[i].revision > revision && server->downs->at[i].floor + 1 < server->downs->at[i].revision)
+    size_t count = server_downs(server);
+    for (size_t i = 0; i < count; i++) {
+        const struct down *down = server_down_at(server, i);
+        if (down->revision > revision && down->floor + 1 < down->revision)
             return true;
+    }
     return false;
 }
 

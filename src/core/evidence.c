@@ -26,10 +26,10 @@ static uint64_t basis_of(const struct roots *roots, const struct agent *agent)
 
 static const struct down *down_of(uint64_t stamp, const struct server *server)
 {
-    size_t count = server->downs ? server->downs->born_count & 0xffff : 0;
+    size_t count = server_downs(server);
     for (size_t i = 0; i < count; i++)
-        if (server->downs->at[i].floor >= row_revision(stamp))
-            return &server->downs->at[i];
+        if (server_down_at(server, i)->floor >= row_revision(stamp))
+            return server_down_at(server, i);
     return NULL;
 }
 
@@ -107,10 +107,9 @@ static void read_row(struct reading *reading, uint64_t stamp, const struct serve
         return;
     reading->swept = server->bulk_revision;
     reading->swept_now = (struct evidence){PRESENCE_UNKNOWN, PRESENCE_REASON_UPDATED, server->bulk_time};
-    if (row_mark(stamp) == MARK_FRESH_MISSING && server->downs) {
-        const struct down *last = &server->downs->at[(server->downs->born_count & 0xffff) - 1];
-        reading->stated_missing = (struct evidence){PRESENCE_MISSING, (presence_reason)last->reason, last->time};
-    }
+    if (row_mark(stamp) == MARK_FRESH_MISSING && server->down.revision)
+        reading->stated_missing =
+            (struct evidence){PRESENCE_MISSING, (presence_reason)server->down.reason, server->down.time};
 }
 
 struct evidence evidence_now(const struct roots *roots, uint32_t number)

@@ -10,7 +10,7 @@
  *
  * The basis of an agent with AGENT_BASIS stands in the extras of its first row; else it is that row's own revision.
  *
- * Not known: of lapses, a server keeps the last only; of downs, the last DOWNS_MOST between which connections stayed
+ * Not known: of lapses, a server keeps the last only; of downs, the last sixteen between which connections stayed
  * missing. Where an agent has connections on several servers that lapsed repeatedly since its own last change, `since`
  * can therefore tell the latest of these changes only if it belongs to a server's last lapse.
  */

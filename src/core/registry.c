@@ -16,7 +16,7 @@ _Static_assert(sizeof(struct row_page) == 2304 && sizeof(struct agent_page) == 3
 _Static_assert(sizeof(struct extra_page) == 392 && sizeof(struct staged_page) == 392 &&
                    sizeof(struct shelf_side_page) == 768,
                "");
-_Static_assert(sizeof(struct model) == 64 && sizeof(struct server) == 256, "pages of 1024 and 512 bytes");
+_Static_assert(sizeof(struct model) == 64 && sizeof(struct server) == 320, "pages of 1024 and 640 bytes");
 
 /* ---------------------------------------------------------------------------------------------------- look-ups -- */
 
@@ -280,8 +280,7 @@ void registry_drop_idle_server(struct registry *registry, uint32_t number)
     server = server_get(&registry->now, number);
     struct text *name = server->name;
     uint64_t hash = server->hash;
-    if (server->downs)
-        server_set_downs(registry, server_edit(registry, number), NULL);
+    server_forget_downs(registry, server_edit(registry, number));
     index_remove(&registry->now.server_names, &registry->versions, hash, number);
     registry->recent[hash & (RECENT_SERVERS - 1)].number = NONE;
     retire_name(registry, name);
@@ -673,27 +672,44 @@ static size_t downs_bytes(size_t count)
     return sizeof(struct downs) + count * sizeof(struct down);
 }
 
-SINGLE_CALL void server_set_downs(struct registry *registry, struct server *server, struct downs *downs)
+static void set_older_downs(struct registry *registry, struct server *server, struct downs *downs)
 {
-    struct downs *old = server->downs;
-    server->downs = downs;
+    struct downs *old = server->older_downs;
+    server->older_downs = downs;
     if (old)
         versions_retire(&registry->versions, old, downs_bytes(old->born_count & 0xffff), old->born_count >> 16);
 }
 
-/* Remembers one more; the oldest two become one where there are too many. Forgets all where no row is missing. */
-SINGLE_CALL void server_push_down(struct registry *registry, uint32_t number, uint64_t floor, presence_time time,
-                                  presence_reason reason)
+void server_forget_downs(struct registry *registry, struct server *server)
 {
-    struct server *server = server_edit(registry, number);
-    const struct downs *old = server->downs;
-    size_t kept = old && server->alive < server->connections ? old->born_count & 0xffff : 0;
-    size_t skip = kept == DOWNS_MOST ? 1 : 0;
+    server->down = (struct down){0};
+    set_older_downs(registry, server, NULL);
+}
+
+/* The newest becomes one of the older; the oldest two become one where there are too many. */
+static void keep_down(struct registry *registry, struct server *server)
+{
+    const struct downs *old = server->older_downs;
+    size_t kept = server_older_downs(server), skip = kept == OLDER_DOWNS_MOST ? 1 : 0;
     kept -= skip;
     struct downs *downs = arena_take(&registry->arena, downs_bytes(kept + 1));
     downs->born_count = registry->versions.epoch << 16 | (kept + 1);
     if (kept)
         memcpy(downs->at, old->at + skip, kept * sizeof(struct down));
-    downs->at[kept] = (struct down){floor, registry->now.revision, time, (uint64_t)reason};
-    server_set_downs(registry, server, downs);
+    downs->at[kept] = server->down;
+    set_older_downs(registry, server, downs);
+}
+
+/* Remembers one more; forgets the others where no row is missing. */
+SINGLE_CALL void server_push_down(struct registry *registry, uint32_t number, uint64_t floor, presence_time time,
+                                  presence_reason reason)
+{
+    struct server *server = server_edit(registry, number);
+    if (__builtin_expect(server->alive == server->connections, 1)) {
+        if (server->older_downs)
+            set_older_downs(registry, server, NULL);
+    } else if (server->down.revision) {
+        keep_down(registry, server);
+    }
+    server->down = (struct down){floor, registry->now.revision, time, (uint64_t)reason};
 }

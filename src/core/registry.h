@@ -139,17 +139,17 @@ struct staged_page {
     uint64_t used; /* a bit for each slot with rows */
 };
 
-enum { DOWNS_MOST = 16 };
-
-/* One server_down, for the evidence of the rows that it made missing. */
+/* One server_down, for the evidence of the rows that it made missing. A server's newest is in its record, where nothing
+ * else has to be looked at; older ones, which are kept while some of its rows are missing, in a block. */
+enum { OLDER_DOWNS_MOST = 15 };
 struct down {
     uint64_t floor;    /* rows at or below it, and above the one before, are missing since... */
-    uint64_t revision; /* ...this change of the server */
+    uint64_t revision; /* ...this change of the server; 0: there was none */
     presence_time time;
     uint64_t reason;
 };
 
-/* An immutable block. */
+/* An immutable block, the oldest first. */
 struct downs {
     uint64_t born_count; /* epoch << 16 | count */
     struct down at[];
@@ -164,6 +164,8 @@ enum server_flags {
     SERVER_FORGOTTEN = 16
 };
 
+/* Five lines: what every call on the server touches; what a numbered change does; server_down; lapses and
+ * lists; the claim. */
 struct server {
     struct text *name;
     struct shelf_list rows;
@@ -175,20 +177,26 @@ struct server {
     uint64_t physical;           /* rows, whatever their visibility */
     uint64_t connections, alive; /* visible ones; alive leaves the lapse out of account */
     uint64_t floor;              /* revisions: rows at or below are missing */
-    uint64_t base;               /* rows below are inherited from an older claim */
-    struct downs *downs;         /* NULL: none */
-    uint64_t bulk_revision;      /* of the last whole list */
-    presence_time bulk_time;
+
+    uint64_t number, floor_number;
+    uint64_t base;                 /* rows below are inherited from an older claim */
+    uint64_t stated, stated_alive; /* visible rows at or above base */
+    presence_digest digest;        /* of those */
+    uint64_t departed_revision;    /* disconnections up to here are no longer remembered */
+
+    uint64_t mark_number[2], mark_revision[2]; /* where some numbers stood, for activity; [0] is the older */
+    struct down down;                          /* the newest */
+
     uint64_t lapse_revision, restore_revision;
     presence_time lapse_time, restore_time;
+    uint64_t bulk_revision; /* of the last whole list */
+    presence_time bulk_time;
+    struct downs *older_downs; /* NULL: none */
+    uint64_t numbered_since;   /* the revision at which the numbers began anew */
+
     presence_claim claim;
-    uint64_t number, floor_number;
-    uint64_t stated, stated_alive;             /* visible rows at or above base */
-    presence_digest digest;                    /* of those */
-    uint64_t mark_number[2], mark_revision[2]; /* where some numbers stood, for activity; [0] is the older */
-    uint64_t departed_revision;                /* disconnections up to here are no longer remembered */
     presence_time forgotten_at;
-    uint64_t numbered_since; /* the revision at which the numbers began anew */
+    uint64_t unused[4]; /* whole lines */
 };
 
 struct roots {
@@ -435,6 +443,22 @@ static inline presence_time row_last_seen(presence_time last_seen, uint64_t stam
     return stamped ? server->bulk_time : last_seen;
 }
 
+static inline size_t server_older_downs(const struct server *server)
+{
+    return server->older_downs ? server->older_downs->born_count & 0xffff : 0;
+}
+
+/* How many are known; they count from the oldest, 0. */
+static inline size_t server_downs(const struct server *server)
+{
+    return server_older_downs(server) + (server->down.revision != 0);
+}
+
+static inline const struct down *server_down_at(const struct server *server, size_t i)
+{
+    return i < server_older_downs(server) ? &server->older_downs->at[i] : &server->down;
+}
+
 static inline uint64_t server_alive_now(const struct server *server)
 {
     return server->flags & SERVER_LAPSED ? 0 : server->alive;
@@ -671,7 +695,7 @@ struct extra *extra_edit(struct registry *registry, uint32_t row);
 /* At the present revision, which is that of the change. */
 void server_push_down(struct registry *registry, uint32_t server, uint64_t floor, presence_time time,
                       presence_reason reason);
-void server_set_downs(struct registry *registry, struct server *server, struct downs *downs);
+void server_forget_downs(struct registry *registry, struct server *server);
 
 /* A server changed as a whole, at the present revision. */
 void registry_note_event(struct registry *registry);

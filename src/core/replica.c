@@ -59,10 +59,9 @@ void replica_fill_description(const struct server *server, presence_server_descr
     };
     if (server->flags & SERVER_CLAIMED)
         out->digest = server->digest;
-    size_t downs = server->downs ? server->downs->born_count & 0xffff : 0;
-    if (downs && server->alive < server->connections) {
-        out->floor_reason = (presence_reason)server->downs->at[downs - 1].reason;
-        out->floor_time = server->downs->at[downs - 1].time;
+    if (server->down.revision && server->alive < server->connections) {
+        out->floor_reason = (presence_reason)server->down.reason;
+        out->floor_time = server->down.time;
     }
 }
 

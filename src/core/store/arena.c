@@ -119,7 +119,7 @@ struct guard_mark {
 
 bool arena_guards_size(size_t bytes)
 {
-    return bytes == 392 || bytes == 512 || bytes == 768 || bytes == 1024 || bytes == 2048 || bytes == 2304 ||
+    return bytes == 392 || bytes == 640 || bytes == 768 || bytes == 1024 || bytes == 2048 || bytes == 2304 ||
            bytes == 3072;
 }
 
@@ -369,7 +369,7 @@ static bool is_covered(const struct arena *arena, uint32_t changes)
 {
     static const struct {
         uint16_t bytes, blocks; /* what one change can need at most, in practice far less */
-    } needs[] = {{1024, 150}, {2048, 70}, {DEAD_CHUNK_BYTES, 5}, {2304, 4}, {3072, 6}, {768, 20}, {512, 4}, {392, 12}};
+    } needs[] = {{1024, 150}, {2048, 70}, {DEAD_CHUNK_BYTES, 5}, {2304, 4}, {3072, 6}, {768, 20}, {640, 4}, {392, 12}};
     /* For texts. Near a limit, what does not make the record larger takes one at most: a server's name or downs. */
     uint32_t spans = arena->limit_bytes && changes == 1 ? 1 : 4;
     for (size_t i = 0; i < sizeof needs / sizeof needs[0]; i++) {
