@@ -235,8 +235,8 @@ void arena_free(struct arena *arena)
 /* ---- A chunk is a huge page in the end, which spares look-ups of addresses; but it does not begin as one. The first
  * write to a huge page takes the system as long as clearing all of it, 0.2 ms, and, where a host backs its guest's
  * memory only then, 6 ms (docs/performance.md): that would be one connect in twenty thousand. So a chunk grows by pages
- * of 4 KiB, and the system is asked for the huge one when it is full: it then makes it beside us, in its own time; or at
- * once, where somebody asks for that (arena_make_huge). Only of memory that is not a user's. All of it is advice, and
+ * of 4 KiB, and the system is asked for the huge one when it is full: it then makes it beside us, in its own time, or
+ * at once where somebody asks for that (arena_make_huge). Only of memory that is not a user's. All of it is advice, and
  * may be refused. */
 
 /* False: the memory is not ours to advise on. */
