@@ -496,6 +496,16 @@ SINGLE_CALL int presence_recorder_activity(presence_recorder *recorder, const ch
     return touch_one(recorder, server, id, TOUCH_ACTIVITY);
 }
 
+/* As text_measure_name, byte by byte: a server goes down seldom, and then a function of the C library is far away. */
+static bool measure_seldom(const char *name, struct span *out)
+{
+    size_t length = 0;
+    while (name && length <= TEXT_NAME_BYTES && name[length])
+        length++;
+    *out = (struct span){name, length};
+    return length > 0 && length <= TEXT_NAME_BYTES;
+}
+
 SINGLE_CALL int presence_recorder_server_down_because(presence_recorder *recorder, const char *server,
                                                       presence_reason reason, size_t *became_missing)
 {
@@ -505,7 +515,7 @@ SINGLE_CALL int presence_recorder_server_down_because(presence_recorder *recorde
     if (!recorder_enabled(recorder))
         return PRESENCE_E_DISABLED;
     struct span name;
-    if (!text_measure_name(server, &name) || reason < PRESENCE_REASON_SERVER_DOWN ||
+    if (!measure_seldom(server, &name) || reason < PRESENCE_REASON_SERVER_DOWN ||
         reason > PRESENCE_REASON_SUPERSEDED)
         return PRESENCE_E_INVALID;
     *became_missing = 0;
