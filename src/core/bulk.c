@@ -370,7 +370,7 @@ static int commit_unstated(struct bulk *bulk)
     registry->now.revision++;
     registry_note_event(registry);
     presence_time when = recorder_now(recorder);
-    server_push_down(registry, bulk->server, request->since, when, request->floor_reason);
+    server_push_down(registry, server_edit(registry, bulk->server), request->since, when, request->floor_reason);
     struct server *server = server_edit(registry, bulk->server);
     registry->now.alive -= server_alive_now(server);
     server->alive = bulk->alive;
@@ -487,7 +487,8 @@ int bulk_commit(struct bulk *bulk)
         /* For server_push_down: of a state nothing that was recorded before is missing any more. */
         server->alive = bulk->down ? bulk->face.alive : 0;
         server->connections = bulk->down ? bulk->face.connections : 0;
-        server_push_down(registry, bulk->server, floor, request->floor_time, request->floor_reason);
+        server_push_down(registry, server_edit(registry, bulk->server), floor, request->floor_time,
+                         request->floor_reason);
         server = server_edit(registry, bulk->server);
         server->connections = bulk->connections;
         server->alive = bulk->alive;

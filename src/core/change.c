@@ -17,7 +17,8 @@ static uint64_t stamp_of(uint64_t revision, enum row_flags flags)
 }
 
 /* Raises the server's number and the revision by one. */
-SINGLE_CALL static void advance(struct presence_recorder *recorder, const struct statement *statement)
+static inline __attribute__((always_inline)) void advance(struct presence_recorder *recorder,
+                                                          const struct statement *statement)
 {
     struct registry *registry = recorder->registry;
     struct server *server = server_edit(registry, statement->server);
@@ -313,12 +314,9 @@ void change_tell_activity(struct presence_recorder *recorder, uint32_t row, pres
 
 /* ------------------------------------------------------------------------------------------- whole servers -- */
 
-SINGLE_CALL int whole_change_begin(struct presence_recorder *recorder, struct whole_change *whole)
+int whole_change_take_view(struct presence_recorder *recorder, struct whole_change *whole)
 {
-    *whole = (struct whole_change){0};
     struct registry *registry = recorder->registry;
-    if (!recorder->history.ring)
-        return PRESENCE_OK;
     presence_time now = recorder_now(recorder);
     whole->before = registry_snapshot(registry, now);
     if (!whole->before)
@@ -340,11 +338,9 @@ void whole_change_cancel(struct presence_recorder *recorder, struct whole_change
     *whole = (struct whole_change){0};
 }
 
-SINGLE_CALL void whole_change_end(struct presence_recorder *recorder, struct whole_change *whole, uint32_t server,
-                                  enum history_change change, presence_reason reason, presence_time when)
+void whole_change_tell(struct presence_recorder *recorder, struct whole_change *whole, uint32_t server,
+                       enum history_change change, presence_reason reason, presence_time when)
 {
-    if (!whole->before)
-        return;
     struct registry *registry = recorder->registry;
     whole->after = registry_snapshot(registry, when); /* from the spare: cannot fail */
     assert(whole->after);
@@ -382,9 +378,9 @@ SINGLE_CALL int change_server_down(struct presence_recorder *recorder, const str
     uint64_t floor = now->revision;
     advance(recorder, statement);
     registry_note_event(registry);
-    if (record->alive > 0)
-        server_push_down(registry, statement->server, floor, statement->when, statement->reason);
     struct server *server = server_edit(registry, statement->server);
+    if (server->alive > 0)
+        server_push_down(registry, server, floor, statement->when, statement->reason);
     if (!(server->flags & SERVER_LAPSED))
         now->alive -= server->alive;
     server->alive = 0;

@@ -422,8 +422,9 @@ static inline void disconnect_row(struct presence_recorder *recorder, uint32_t s
 }
 
 /* `home` is where the connection's hash begins. No list is being applied to the server, so its rows are visible. */
-static inline int touch_known(struct presence_recorder *recorder, uint32_t server, const struct index_bucket *home,
-                              uint64_t hash, uint64_t id, enum touch touch, presence_time when)
+SINGLE_CALL static inline int touch_known(struct presence_recorder *recorder, uint32_t server,
+                                          const struct index_bucket *home, uint64_t hash, uint64_t id, enum touch touch,
+                                          presence_time when)
 {
     struct registry *registry = recorder->registry;
     const struct roots *now = &registry->now;
@@ -515,8 +516,7 @@ SINGLE_CALL int presence_recorder_server_down_because(presence_recorder *recorde
     if (!recorder_enabled(recorder))
         return PRESENCE_E_DISABLED;
     struct span name;
-    if (!measure_seldom(server, &name) || reason < PRESENCE_REASON_SERVER_DOWN ||
-        reason > PRESENCE_REASON_SUPERSEDED)
+    if (!measure_seldom(server, &name) || reason < PRESENCE_REASON_SERVER_DOWN || reason > PRESENCE_REASON_SUPERSEDED)
         return PRESENCE_E_INVALID;
     *became_missing = 0;
     recorder_lock(recorder);

@@ -190,8 +190,9 @@ enum stating { STATE_LOCALLY, STATE_REMOTELY };
  * *when (NULL: nobody asks) is the time of what follows. Reading the clock waits for all loads under way, those of the
  * call before, too, but not for lines that are only asked for. So it comes after all that needs no line that is far:
  * what is done before it is done while the call before still waits, and the line asked for comes meanwhile. */
-static inline bool recorder_try_server(struct presence_recorder *recorder, struct server_name name,
-                                       enum stating stating, uint32_t *server, presence_time *when, int *code)
+SINGLE_CALL static inline bool recorder_try_server(struct presence_recorder *recorder, struct server_name name,
+                                                   enum stating stating, uint32_t *server, presence_time *when,
+                                                   int *code)
 {
     *code = recorder_begin(recorder);
     if (*code)
@@ -311,10 +312,24 @@ static inline void change_activity(struct presence_recorder *recorder, uint32_t 
 struct whole_change {
     struct snapshot *before, *after; /* `after` is filled in at the end; both NULL when there is no history */
 };
-int whole_change_begin(struct presence_recorder *recorder, struct whole_change *whole);
 void whole_change_cancel(struct presence_recorder *recorder, struct whole_change *whole);
-void whole_change_end(struct presence_recorder *recorder, struct whole_change *whole, uint32_t server,
-                      enum history_change change, presence_reason reason, presence_time when);
+/* What the next two do where there is a history. */
+int whole_change_take_view(struct presence_recorder *recorder, struct whole_change *whole);
+void whole_change_tell(struct presence_recorder *recorder, struct whole_change *whole, uint32_t server,
+                       enum history_change change, presence_reason reason, presence_time when);
+
+static inline int whole_change_begin(struct presence_recorder *recorder, struct whole_change *whole)
+{
+    *whole = (struct whole_change){0};
+    return recorder->history.ring ? whole_change_take_view(recorder, whole) : PRESENCE_OK;
+}
+
+static inline void whole_change_end(struct presence_recorder *recorder, struct whole_change *whole, uint32_t server,
+                                    enum history_change change, presence_reason reason, presence_time when)
+{
+    if (whole->before)
+        whole_change_tell(recorder, whole, server, change, reason, when);
+}
 
 int change_server_down(struct presence_recorder *recorder, const struct statement *statement, size_t *became_missing);
 int change_lapse(struct presence_recorder *recorder, uint32_t server, bool lapse);

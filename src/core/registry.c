@@ -660,13 +660,6 @@ SINGLE_CALL void registry_count(struct registry *registry, uint32_t number, int 
 
 /* ------------------------------------------------------------------------------------------------ server_downs -- */
 
-SINGLE_CALL void registry_note_event(struct registry *registry)
-{
-    struct roots *now = &registry->now;
-    now->event_revision = now->revision;
-    now->events += now->events < EVENTS_MOST;
-}
-
 static size_t downs_bytes(size_t count)
 {
     return sizeof(struct downs) + count * sizeof(struct down);
@@ -700,16 +693,10 @@ static void keep_down(struct registry *registry, struct server *server)
     set_older_downs(registry, server, downs);
 }
 
-/* Remembers one more; forgets the others where no row is missing. */
-SINGLE_CALL void server_push_down(struct registry *registry, uint32_t number, uint64_t floor, presence_time time,
-                                  presence_reason reason)
+void server_make_room_for_down(struct registry *registry, struct server *server)
 {
-    struct server *server = server_edit(registry, number);
-    if (__builtin_expect(server->alive == server->connections, 1)) {
-        if (server->older_downs)
-            set_older_downs(registry, server, NULL);
-    } else if (server->down.revision) {
+    if (server->alive == server->connections)
+        set_older_downs(registry, server, NULL);
+    else if (server->down.revision)
         keep_down(registry, server);
-    }
-    server->down = (struct down){floor, registry->now.revision, time, (uint64_t)reason};
 }

@@ -692,13 +692,26 @@ static inline struct server *server_edit(struct registry *registry, uint32_t ser
 
 /* Gives the row extras if it has none. */
 struct extra *extra_edit(struct registry *registry, uint32_t row);
-/* At the present revision, which is that of the change. */
-void server_push_down(struct registry *registry, uint32_t server, uint64_t floor, presence_time time,
-                      presence_reason reason);
+/* What is known of the downs before the one that comes now: forgotten where no row is missing. */
+void server_make_room_for_down(struct registry *registry, struct server *server);
+/* Remembers one more, at the present revision, which is that of the change. */
+static inline void server_push_down(struct registry *registry, struct server *server, uint64_t floor,
+                                    presence_time time, presence_reason reason)
+{
+    if (__builtin_expect(server->older_downs || server->alive != server->connections, 0))
+        server_make_room_for_down(registry, server);
+    server->down = (struct down){floor, registry->now.revision, time, (uint64_t)reason};
+}
+
 void server_forget_downs(struct registry *registry, struct server *server);
 
 /* A server changed as a whole, at the present revision. */
-void registry_note_event(struct registry *registry);
+static inline void registry_note_event(struct registry *registry)
+{
+    struct roots *now = &registry->now;
+    now->event_revision = now->revision;
+    now->events += now->events < EVENTS_MOST;
+}
 
 /* The work of presence_recorder_check. NULL, or what is broken. */
 const char *registry_check(struct registry *registry);

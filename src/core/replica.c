@@ -138,7 +138,7 @@ static int take_claim(struct presence_recorder *recorder, uint32_t number, const
     bool newer_life = claim->epoch > before->claim.epoch;
     if (newer_life && before->alive > 0) {
         registry_note_event(registry);
-        server_push_down(registry, number, floor, when, PRESENCE_REASON_SUPERSEDED);
+        server_push_down(registry, server_edit(registry, number), floor, when, PRESENCE_REASON_SUPERSEDED);
         struct server *server = server_edit(registry, number);
         now->alive -= server_alive_now(server);
         server->alive = 0;
