@@ -269,10 +269,23 @@ static bool make_node(struct daemon *daemon, char *error, size_t error_bytes)
 
 static const int signal_numbers[SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
 
+/* A stop that was asked for just before the loop could hear of it. */
+static volatile sig_atomic_t stop_was_asked;
+
+/* What signals do before libevent catches them, and again when it no longer does: nothing that ends the process, which
+ * has the state to write and the cluster to leave. */
+static void note_signal(int number)
+{
+    if (number != SIGHUP)
+        stop_was_asked = 1;
+}
+
 static bool catch_signals(struct daemon *daemon, char *error, size_t error_bytes)
 {
     signal(SIGPIPE, SIG_IGN);
     for (size_t i = 0; i < SIGNALS; i++) {
+        struct sigaction note = {.sa_handler = note_signal, .sa_flags = SA_RESTART};
+        sigaction(signal_numbers[i], &note, NULL);
         daemon->signals[i] = evsignal_new(daemon->loops.loops[0].base, signal_numbers[i],
                                           signal_numbers[i] == SIGHUP ? on_reload_signal : on_stop_signal, daemon);
         if (!daemon->signals[i] || event_add(daemon->signals[i], NULL) != 0) {
@@ -280,11 +293,13 @@ static bool catch_signals(struct daemon *daemon, char *error, size_t error_bytes
             return false;
         }
     }
+    if (stop_was_asked)
+        event_active(daemon->signals[0], EV_SIGNAL, 1);
     return true;
 }
 
-/* From here to the end of the process they wait: libevent puts back what they did before it caught them, which is to
- * end the process, and the state is still to be written. No other thread takes them. */
+/* From here to the end of the process they do not interrupt this thread. Threads of libraries, such as libnats', may
+ * take them, and then only note them. */
 static void hold_signals(void)
 {
     sigset_t held;

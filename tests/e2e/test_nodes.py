@@ -276,6 +276,23 @@ def a_node_that_stops_drains():
             equal(b.server(server)["freshness"], "fresh")
 
 
+def a_node_that_is_told_to_stop_again_and_again_ends_well():
+    """Given a node with agents, whose threads are not all its own, when it is asked to stop again until the end, then its
+    status is 0, and its agents are drained."""
+    cluster = Cluster("b")
+    with cluster as b:
+        for life in range(1, 9):
+            agent = f"unit-{life}"
+            with Node(cluster.nats, "a") as a:
+                equal(connect(a.gateway("machine-0", "EPOCH", life), "machine-0", agent, life), 1)
+                b.sees(agent, "alive")
+                while a.process.poll() is None:
+                    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                        a.process.send_signal(number)
+                equal(a.process.returncode, 0)
+                b.sees(agent, "missing", "drained")
+
+
 def a_node_that_stops_takes_no_more_writes():
     """Given a gateway that writes to a node all the while, on another loop than the first, when the node is stopped, then
     every write that it took is known to the others, and those after that are refused."""
@@ -577,7 +594,8 @@ program = sys.argv[1]
 command = sys.argv[2] if len(sys.argv) > 2 else None
 for function in (what_one_node_is_told_all_know, who_dies_is_missing_after_its_lease_and_not_before,
                  a_gateway_moves_without_a_flap, a_node_keeps_its_own_server, who_has_no_session_may_state_what_nobody_states,
-                 a_node_that_stops_drains, a_node_that_stops_takes_no_more_writes,
+                 a_node_that_stops_drains, a_node_that_is_told_to_stop_again_and_again_ends_well,
+                 a_node_that_stops_takes_no_more_writes,
                  without_nats_all_is_stale_and_nobody_missing, two_of_one_name_are_refused,
                  it_is_ready_once_it_has_heard, a_state_file_gives_way_to_the_living,
                  forgetting_drops_a_dead_server_everywhere, all_nodes_are_asked, one_that_is_alone_has_nobody_to_ask,
