@@ -197,7 +197,8 @@ bool follow_claim(struct step *step, struct server *server, const presence_claim
     server->heard_claim = *claim;
     server->claimed_at = step->now;
     server->vouched = false;
-    server_orphan(step, server, holder ? 0 : step->now);
+    /* One that was found silent may be gone, though this of its came late: it has a lease to say so by a beat. */
+    server_orphan(step, server, holder && !holder->silent ? 0 : step->now);
     server->last_word = false;
     server->behind = server->needed = 0;
     server->mistrusted = server->inherits = false;

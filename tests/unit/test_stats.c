@@ -149,6 +149,12 @@ static void trim_gives_back_what_is_not_used(void **state)
     expect_counts(world, 1, 0);
     presence_recorder_trim(world->recorder);
     expect_counts(world, 1, 0);
+    for (uint64_t id = 2; id < COUNT; id++) { /* in memory that is taken anew */
+        char agent[TEST_NAME_BYTES];
+        connects(world, S0, MODEL_A, test_name(agent, "an-agent", id), id);
+    }
+    expect_counts(world, COUNT - 1, 0);
+    assert_true(atomic_load(&world->memory.outstanding_bytes) <= full + full / 4);
 }
 
 static void disabling_returns_the_memory(void **state)

@@ -146,3 +146,31 @@ void two_claims_two_epochs(struct world *world)
     want(world, claim(world, 2, "g0", 5) == PRESENCE_E_STALE);
     world_rest(world);
 }
+
+static bool lose_beats_of_n1(struct world *world, int from, int to, const struct wire_message *message)
+{
+    (void)world;
+    return from != 1 || to != 0 || message->kind != WIRE_BEAT;
+}
+
+/* n0 has found n1 silent, and hears of its claim all the same, by what n1 streams; then n1 is gone. Nobody turns from
+ * heard to silent then, but what n1 claimed is nobody's within a lease. */
+void claim_of_one_found_silent(struct world *world)
+{
+    given_nodes(world, 2);
+    want(world, claim(world, 0, "g0", 5) == PRESENCE_OK);
+    want(world, login(world, 0, "g0", 1, "of n0") == PRESENCE_OK);
+    world->network->filter = lose_beats_of_n1;
+    world_run(world, 5 * SECOND);
+    want(world, claim(world, 1, "g0", 5) == PRESENCE_OK);
+    want(world, login(world, 1, "g0", 2, "of n1") == PRESENCE_OK);
+    world_run(world, 300 * MILLISECOND);
+    want(world, !server_on(world, 0, "g0").local && agent_on(world, 0, "of n0") == PRESENCE_ALIVE);
+    world_crash(world, 1);
+    world_run(world, 2 * SECOND);
+    want(world, !lapsed_on(world, 0, "g0")); /* it has its lease */
+    world_run(world, 2 * SECOND);
+    want(world, lapsed_on(world, 0, "g0") && agent_on(world, 0, "of n0") == PRESENCE_MISSING);
+    world->network->filter = NULL;
+    world_rest(world);
+}

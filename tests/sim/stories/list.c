@@ -40,6 +40,7 @@ const struct story story_list[] = {
     {"the same, whose claimant dies before it answers", claimant_dies_before_it_answers},
     {"a claim taken again before it was complete", retaken_before_complete},
     {"the same, with more disconnections since than are remembered", retaken_and_lagged},
+    {"a claim of one that was found silent, which is heard by what it streams", claim_of_one_found_silent},
     {"a server that is taken over while an observer is deaf", taken_over_while_deaf},
     {"all fall silent within a lease, but one after the other", silent_one_by_one},
     {"an origin that dies while its snapshot is recorded as it comes", origin_dies_mid_fill},

@@ -108,6 +108,7 @@ void two_claims_one_epoch(struct world *world);
 void retaken_before_complete(struct world *world);
 void retaken_and_lagged(struct world *world);
 void two_claims_two_epochs(struct world *world);
+void claim_of_one_found_silent(struct world *world);
 
 void survivors_and_newcomer(struct world *world);
 void forgotten_returns(struct world *world);
