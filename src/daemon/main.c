@@ -349,9 +349,9 @@ static int run(struct daemon *daemon)
                 loops_init(&daemon->loops, daemon->config.threads, error, sizeof error) &&
                 make_node(daemon, error, sizeof error) && state_open(&daemon->node, error, sizeof error) &&
                 sessions_start(&daemon->node, error, sizeof error) && join_cluster(daemon, error, sizeof error) &&
-                sessions_claim_own(&daemon->node, error, sizeof error) && feeds_start(&daemon->node) &&
-                catch_signals(daemon, error, sizeof error) && start_watchdog(daemon, error, sizeof error) &&
-                worker_start(&daemon->node, error, sizeof error) &&
+                sessions_claim_own(&daemon->node, error, sizeof error) &&
+                feeds_start(&daemon->node, error, sizeof error) && catch_signals(daemon, error, sizeof error) &&
+                start_watchdog(daemon, error, sizeof error) && worker_start(&daemon->node, error, sizeof error) &&
                 (daemon->resp = resp_side_new(&daemon->node, error, sizeof error)) != NULL &&
                 (daemon->http = http_side_new(&daemon->node, error, sizeof error)) != NULL;
     if (good && (good = state_start(&daemon->node, error, sizeof error))) {

@@ -6,6 +6,7 @@ or doubled, resumed by revision, reset when too old; many watchers; one that doe
 import json
 import re
 import resource
+import signal
 import socket
 import sys
 import threading
@@ -238,6 +239,28 @@ def who_reads_is_told_a_list_of_any_size(program):
         events.close()
 
 
+def a_change_is_told_before_the_next_input_is_served(program):
+    """Given a history that holds a few large changes, and a presenced that finds many clients' inputs at once, each with
+    such a change, when it has served them, then who watches was told all of it: it had its turn in between, and not only
+    when most of it was forgotten."""
+    many, data = 30, "x" * 60000
+    with presenced.Daemon(program, "--history-bytes", "256k") as daemon:
+        client, _ = watcher(daemon, "MODEL", "burst")
+        pushed(client)
+        gateways = [daemon.client() for _ in range(many)]
+        for gateway in gateways:
+            equal(gateway.ask("PING"), "PONG")
+        daemon.process.send_signal(signal.SIGSTOP)
+        for number, gateway in enumerate(gateways):
+            gateway.send(presenced.encode("PRESENCE.CONNECT", "gateway-1", "burst", f"unit-{number}", number, "DATA", data))
+        daemon.process.send_signal(signal.SIGCONT)
+        for gateway in gateways:
+            equal(gateway.reply(), 1)
+        seen = [pushed(client) for _ in range(many)]
+        equal({event["kind"] for event in seen}, {"connected"})
+        equal({event["connection_id"] for event in seen}, {str(number) for number in range(many)})
+
+
 def many_watchers_are_told(program):
     # Ten thousand, where the system gives a process so many descriptors: presenced takes two for each.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -331,7 +354,8 @@ def main(program):
             for each in (pushes_tell_each_change, agents_are_first_in_last_out, resp2_is_a_subscription,
                          a_list_is_resumed_inside, events_are_server_sent, too_old_is_reset):
                 presenced.story(f"{each.__name__.replace('_', ' ')}, {threads} threads", each, daemon)
-    for each in (who_does_not_read_is_cut_off, who_reads_is_told_a_list_of_any_size, many_watchers_are_told,
+    for each in (who_does_not_read_is_cut_off, who_reads_is_told_a_list_of_any_size,
+                 a_change_is_told_before_the_next_input_is_served, many_watchers_are_told,
                  watchers_are_limited, half_a_request_is_closed, a_stop_ends_streams):
         presenced.story(each.__name__.replace("_", " "), each, program)
     sys.exit(presenced.failed > 0 or presenced.told == 0)

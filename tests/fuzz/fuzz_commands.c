@@ -81,7 +81,7 @@ static void set_up(struct scene *scene, bool limited)
     scene->node.answers = answers_new(1);
     must(scene->node.access && scene->node.recorder && scene->node.listings && scene->node.answers);
     presence_recorder_enable(scene->node.recorder);
-    must(sessions_start(&scene->node, error, sizeof error));
+    must(sessions_start(&scene->node, error, sizeof error) && feeds_start(&scene->node, error, sizeof error));
     scene->client.node = &scene->node;
     scene->client.loop = scene->loops.loops;
     scene->client.kind = CLIENT_RESP;
@@ -101,6 +101,7 @@ static void tear_down(struct scene *scene)
         fprintf(stderr, "the record is broken: %s\n", error.message);
         abort();
     }
+    feeds_free(&scene->node);
     sessions_free(&scene->node);
     loops_free(&scene->loops);
     listings_free(scene->node.listings);

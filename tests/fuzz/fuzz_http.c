@@ -15,6 +15,7 @@
 #include "loop/loop.h"
 #include "node/node.h"
 #include "sessions/sessions.h"
+#include "watches/feed.h"
 #include "watches/listings.h"
 
 #include <errno.h>
@@ -46,6 +47,7 @@ static void must(bool condition)
 static void tear_down(void)
 {
     http_side_free(scene.http);
+    feeds_free(&scene.node);
     sessions_free(&scene.node);
     loops_free(&scene.loops);
     listings_free(scene.node.listings);
@@ -90,7 +92,7 @@ static void set_up(void)
     scene.node.listings = listings_new(scene.config.max_listings, node_now_ms);
     must(scene.node.access && scene.node.recorder && scene.node.listings);
     presence_recorder_enable(scene.node.recorder);
-    must(sessions_start(&scene.node, error, sizeof error));
+    must(sessions_start(&scene.node, error, sizeof error) && feeds_start(&scene.node, error, sizeof error));
     scene.http = http_side_new(&scene.node, error, sizeof error);
     must(scene.http != NULL);
     atexit(tear_down);

@@ -239,6 +239,7 @@ static void on_readable(evutil_socket_t fd, short what, void *context)
 {
     (void)fd, (void)what;
     struct resp_client *client = context;
+    const struct resp_clients *owner = client->owner;
     if (client->stage == RESP_SERVING)
         resp_serve(client);
     else if (client->stage == RESP_LINGERING)
@@ -246,6 +247,7 @@ static void on_readable(evutil_socket_t fd, short what, void *context)
     else
         event_del(client->readable); /* until the last replies are sent */
     resp_client_settle(client);
+    feeds_tell_some(owner->node, owner->loop);
 }
 
 static void on_writable(evutil_socket_t fd, short what, void *context)

@@ -8,14 +8,13 @@
  *
  * Keeps true: what is told is without gaps and without repeats from where the feed began, or from its last reset; a
  * feed whose principal was revoked tells nothing more and ends its client. All of it runs on the client's loop. A feed
- * at rest costs its watch (an eventfd) and an event; an event told costs some 100 ns beside its protocol's writer. In a
- * cluster each loop looks four times a second whether the view is fresh.
+ * at rest costs its watch (an eventfd) and an event; an event told costs some 100 ns beside its protocol's writer. When
+ * a feed has its turn is feeds.c's business.
  */
-#include "watches/feed.h"
+#include "watches/inside.h"
 
 #include "access/principal.h"
 #include "base/log.h"
-#include "cluster/joined.h"
 #include "reply/freshness.h"
 
 #include <event2/event.h>
@@ -24,37 +23,13 @@
 #include <stdlib.h>
 
 enum {
-    EVENTS_A_TURN = 256,
     ID_BYTES = 48,
     HELD_MS = 10,
     PATIENCE_MS = 1000,
-    FRESHNESS_MS = 250, /* how often it is looked at */
-    FAIR_PART = 64      /* of max-output-bytes, to be read within PATIENCE_MS: 256 KiB of 16 MiB */
+    FAIR_PART = 64 /* of max-output-bytes, to be read within PATIENCE_MS: 256 KiB of 16 MiB */
 };
 
-struct feed {
-    struct client *client;
-    presence_watch *watch;
-    struct event *readable;
-    struct event *again; /* while it is held back; made when it is, the first time */
-    uint64_t held_since_ms;
-    size_t held_waiting;          /* what waited then; 0: it is not held back */
-    char *model, *server, *agent; /* the filter, for the watch after a reset */
-    bool agents;
-    struct feed *next, **link; /* of its loop's */
-    presence_doubt told_doubt; /* what was told last of the view's freshness */
-    const char *marker;        /* "snapshot" or "reset", to be told before any event; NULL: told */
-    uint64_t marker_revision;
-};
-
-/* The feeds of one loop, in a cluster. */
-struct feeds {
-    struct node *node;
-    struct feed *first;
-    struct event *timer;
-};
-
-static void on_readable(evutil_socket_t fd, short what, void *context);
+static void on_again(evutil_socket_t fd, short what, void *context);
 
 /* -------------------------------------------------------------------------------------------- opening, closing -- */
 
@@ -64,24 +39,29 @@ static bool copy_text(char **to, const char *text)
     return !text || *to;
 }
 
+static void close_watch(struct feed *feed)
+{
+    if (feed->watch)
+        feeds_pass_over(feed);
+    presence_watch_free(feed->watch);
+    feed->watch = NULL;
+}
+
 static void feed_free(struct feed *feed)
 {
     if (feed->link)
-        *feed->link = feed->next;
-    if (feed->link && feed->next)
-        feed->next->link = feed->link;
-    if (feed->readable)
-        event_free(feed->readable);
+        feeds_remove(feed);
     if (feed->again)
         event_free(feed->again);
-    presence_watch_free(feed->watch);
+    close_watch(feed);
     free(feed->model);
     free(feed->server);
     free(feed->agent);
     free(feed);
 }
 
-/* Opens the feed's watch at `start`, and has the loop wait for it. */
+/* Opens the feed's watch at `start`, and has the loop wait for it. It is readable from the first: it has not been asked
+ * yet whether there is something. */
 static int open_watch(struct feed *feed, const struct feed_start *start, presence_error *error)
 {
     presence_watch_options options;
@@ -96,37 +76,29 @@ static int open_watch(struct feed *feed, const struct feed_start *start, presenc
     int code = presence_watch_open(feed->client->node->recorder, &options, &feed->watch, error);
     if (code)
         return code;
-    int fd = presence_watch_fd(feed->watch);
-    if (fd < 0)
+    if (presence_watch_fd(feed->watch) < 0)
         return PRESENCE_E_SYSTEM;
-    feed->readable = event_new(feed->client->loop->base, fd, EV_READ | EV_PERSIST, on_readable, feed);
-    if (!feed->readable || event_add(feed->readable, NULL) != 0)
-        return PRESENCE_E_NO_MEMORY;
-    return PRESENCE_OK;
+    return feeds_await(feed) ? PRESENCE_OK : PRESENCE_E_NO_MEMORY;
 }
 
 /* The history does not reach back to where the feed was: begins anew from the present, and will say so. */
 static int begin_anew(struct feed *feed, presence_error *error)
 {
     const struct feed_start now = {.from_now = true};
-    if (feed->readable)
-        event_free(feed->readable);
-    feed->readable = NULL;
-    presence_watch_free(feed->watch);
-    feed->watch = NULL;
+    close_watch(feed);
     int code = open_watch(feed, &now, error);
     if (code)
         return code;
     feed->marker = "reset";
     feed->marker_revision = presence_watch_revision(feed->watch, NULL);
-    event_active(feed->readable, EV_READ, 0);
     return PRESENCE_OK;
 }
 
 static int fill(struct feed *feed, const struct feed_start *start, presence_error *error)
 {
     feed->agents = start->agents;
-    if (!copy_text(&feed->model, start->model) || !copy_text(&feed->server, start->server) ||
+    feed->again = event_new(feed->client->loop->base, -1, 0, on_again, feed);
+    if (!feed->again || !copy_text(&feed->model, start->model) || !copy_text(&feed->server, start->server) ||
         !copy_text(&feed->agent, start->agent))
         return PRESENCE_E_NO_MEMORY;
     int code = open_watch(feed, start, error);
@@ -135,22 +107,8 @@ static int fill(struct feed *feed, const struct feed_start *start, presence_erro
     if (!code && start->from_now) {
         feed->marker = "snapshot";
         feed->marker_revision = presence_watch_revision(feed->watch, NULL);
-        event_active(feed->readable, EV_READ, 0);
     }
     return code;
-}
-
-static void enlist(struct feed *feed)
-{
-    struct node *node = feed->client->node;
-    if (!node->feeds)
-        return;
-    struct feeds *feeds = &node->feeds[feed->client->loop->index];
-    feed->link = &feeds->first;
-    feed->next = feeds->first;
-    if (feed->next)
-        feed->next->link = &feed->next;
-    feeds->first = feed;
 }
 
 int feed_open(struct client *client, const struct feed_start *start, uint64_t *revision, presence_error *error)
@@ -174,7 +132,7 @@ int feed_open(struct client *client, const struct feed_start *start, uint64_t *r
     }
     feed_close(client); /* the one before, now that the new one stands */
     client->feed = feed;
-    enlist(feed);
+    feeds_add(feed);
     *revision = presence_watch_revision(feed->watch, NULL);
     return PRESENCE_OK;
 }
@@ -280,16 +238,10 @@ static bool is_revoked(struct client *client)
 void feed_check(struct client *client)
 {
     if (client->feed && is_revoked(client))
-        event_active(client->feed->readable, EV_READ, 0); /* which ends it, within the loop's next turn */
+        event_active(client->feed->again, EV_TIMEOUT, 0); /* which ends it, within the loop's next turn */
 }
 
-static void on_again(evutil_socket_t fd, short what, void *context)
-{
-    (void)fd, (void)what;
-    struct feed *feed = context;
-    event_add(feed->readable, NULL);
-    event_active(feed->readable, EV_READ, 0);
-}
+static const struct timeval soon = {0, (suseconds_t)HELD_MS * 1000};
 
 /* What a turn may tell, and from where on what waits holds a feed back. Twice as much is what may wait at most while a
  * client keeps up, and that is half of what it is cut off for. */
@@ -301,7 +253,6 @@ static size_t turn_bytes(const struct feed *feed)
 /* Whether the feed is to wait for its client to read; it is looked at again soon then. */
 static bool hold_back(struct feed *feed)
 {
-    static const struct timeval soon = {0, (suseconds_t)HELD_MS * 1000};
     const size_t waiting = feed->client->sink->waiting(feed->client);
     const uint64_t now = node_now_ms();
     if (waiting < turn_bytes(feed)) {
@@ -316,21 +267,19 @@ static bool hold_back(struct feed *feed)
         if (!keeps_up)
             return false;
     }
-    if (!feed->again)
-        feed->again = event_new(feed->client->loop->base, -1, 0, on_again, feed);
-    if (!feed->again || event_add(feed->again, &soon) != 0)
+    if (event_add(feed->again, &soon) != 0)
         return false;
-    event_del(feed->readable);
+    feeds_pass_over(feed);
     return true;
 }
 
 /* Tells what there is, for a turn. 1: there may be more; 0: there is no more; or a PRESENCE_E_ code. */
-static int tell_events(struct feed *feed)
+static int tell_events(struct feed *feed, unsigned most)
 {
     presence_event event;
     size_t bytes = 0;
     int code = 1;
-    for (int i = 0; i < EVENTS_A_TURN && bytes < turn_bytes(feed); i++) {
+    for (unsigned i = 0; i < most && bytes < turn_bytes(feed); i++) {
         code = presence_watch_next(feed->watch, &event);
         if (code != 1)
             break;
@@ -340,10 +289,8 @@ static int tell_events(struct feed *feed)
     return code;
 }
 
-static void on_readable(evutil_socket_t fd, short what, void *context)
+void feed_turn(struct feed *feed, unsigned most_events)
 {
-    (void)fd, (void)what;
-    struct feed *feed = context;
     struct client *client = feed->client;
     presence_error error = {0};
     if (is_revoked(client)) {
@@ -357,7 +304,7 @@ static void on_readable(evutil_socket_t fd, short what, void *context)
         return;
     if (feed->marker)
         tell_marker(feed);
-    if (tell_events(feed) < 0 && begin_anew(feed, &error) != PRESENCE_OK) {
+    if (tell_events(feed, most_events) < 0 && begin_anew(feed, &error) != PRESENCE_OK) {
         log_event(LOG_LEVEL_ERROR, "watch ended", "client", client->peer, "why",
                   *error.message ? error.message : "no memory or no descriptor for a new watch", NULL);
         client->closing = true;
@@ -366,11 +313,19 @@ static void on_readable(evutil_socket_t fd, short what, void *context)
     client->sink->flush(client); /* may close the client, and the feed with it: nothing may follow */
 }
 
+static void on_again(evutil_socket_t fd, short what, void *context)
+{
+    (void)fd, (void)what;
+    struct feed *feed = context;
+    if (feeds_await(feed))
+        feed_turn(feed, FEED_TURN_EVENTS);
+    else
+        event_add(feed->again, &soon);
+}
+
 /* ----------------------------------------------------------------------------------------------------- freshness -- */
 
-/* Tells it if it is another than was told last, and in its turn: not before the feed has said where it begins. The
- * client, and the feed with it, may be gone afterwards. */
-static void tell_freshness(struct feed *feed, const presence_freshness *freshness)
+void feed_tell_freshness(struct feed *feed, const presence_freshness *freshness)
 {
     struct client *client = feed->client;
     if (feed->marker || feed->told_doubt == freshness->doubt || is_revoked(client))
@@ -385,42 +340,4 @@ static void tell_freshness(struct feed *feed, const presence_freshness *freshnes
         feed->told_doubt = freshness->doubt;
     }
     client->sink->flush(client);
-}
-
-static void on_look(evutil_socket_t fd, short what, void *context)
-{
-    (void)fd, (void)what;
-    struct feeds *feeds = context;
-    presence_freshness freshness;
-    if (!feeds->first || atomic_load(&feeds->node->stopping))
-        return;
-    cluster_freshness(feeds->node, NULL, &freshness);
-    for (struct feed *feed = feeds->first, *next; feed; feed = next) {
-        next = feed->next;
-        tell_freshness(feed, &freshness);
-    }
-}
-
-bool feeds_start(struct node *node)
-{
-    const struct timeval every = {0, (suseconds_t)FRESHNESS_MS * 1000};
-    if (!node->cluster)
-        return true;
-    bool good = (node->feeds = calloc(node->loops->count, sizeof *node->feeds)) != NULL;
-    for (size_t i = 0; good && i < node->loops->count; i++) {
-        struct feeds *feeds = &node->feeds[i];
-        feeds->node = node;
-        feeds->timer = event_new(node->loops->loops[i].base, -1, EV_PERSIST, on_look, feeds);
-        good = feeds->timer && event_add(feeds->timer, &every) == 0;
-    }
-    return good;
-}
-
-void feeds_free(struct node *node)
-{
-    for (size_t i = 0; node->feeds && i < node->loops->count; i++)
-        if (node->feeds[i].timer)
-            event_free(node->feeds[i].timer);
-    free(node->feeds);
-    node->feeds = NULL;
 }

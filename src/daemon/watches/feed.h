@@ -2,11 +2,12 @@
 /*
  * feed.h - a client's watch: changes of the record, told to it as they come, in its protocol's form.
  *
- * A feed is a presence_watch whose descriptor is in the client's loop. When it is readable, a bounded number of events
- * is drained into the client's output; the rest comes with the loop's next turn, so that no client keeps the others
- * waiting. While a client has much to read and reads it, its feed waits for it: a change of many, of which all is told
- * at once, cuts off nobody who keeps up. A feed that was too slow for the history says `reset` with the revision from
- * which it goes on, and goes on.
+ * A feed is a presence_watch whose descriptor the client's loop waits for. When it is readable, a bounded number of
+ * events is drained into the client's output; the rest comes with the loop's next turn, so that no client keeps the
+ * others waiting. Between two clients' inputs a few feeds have a short turn: what the one changed is told before the
+ * next is served. While a client has much to read and reads it, its feed waits for it: a change of many, of which all
+ * is told at once, cuts off nobody who keeps up. A feed that was too slow for the history says `reset` with the
+ * revision from which it goes on, and goes on.
  *
  * What is told is a record of named fields:
  *   an event   kind, revision, index, reason, time (of the change), and the connection (reply_value). Kind `agent`:
@@ -43,10 +44,14 @@ struct feed_start {
     bool agents;
 };
 
-/* In a cluster: has each loop look now and then whether the view is fresh, for its feeds. Before the loops run. False:
- * out of memory. */
-bool feeds_start(struct node *node);
+/* Has each loop wait for its feeds and, in a cluster, look now and then whether the view is fresh. Before the loops
+ * run, and before any feed is opened. False: `error` says why. */
+bool feeds_start(struct node *node, char *error, size_t error_bytes);
+/* After the last feed is closed. */
 void feeds_free(struct node *node);
+/* Between two clients' inputs: tells a little of what is ready on that loop, on its thread. Any client of the loop that
+ * watches may be gone afterwards. */
+void feeds_tell_some(struct node *node, const struct loop *loop);
 
 /* Opens the client's feed (in place of the one it has) and tells the revision after which it begins. 0, or a
  * PRESENCE_E_ code with its reason in *error: LAGGED is none, but told as the first event, a reset. LIMIT:
