@@ -230,10 +230,27 @@ static const char *check_structure(const struct registry *registry)
     return wrong;
 }
 
+/* A server that is found by what is known of late is found by its name. */
+static const char *check_recent(const struct registry *registry)
+{
+    const struct roots *now = &registry->now;
+    for (size_t i = 0; i < RECENT_SERVERS; i++) {
+        struct recent_server recent = registry->recent[i];
+        if (recent.number == NONE)
+            continue;
+        if (!shelf_in_use(&now->servers, recent.number) || server_get(now, recent.number)->hash != recent.hash ||
+            (recent.hash & (RECENT_SERVERS - 1)) != i)
+            return "a server that was looked for of late is another one by now, or is not recorded";
+    }
+    return NULL;
+}
+
 const char *registry_check(struct registry *registry)
 {
     const struct roots *now = &registry->now;
     const char *wrong = check_structure(registry);
+    wrong = wrong ? wrong : check_recent(registry);
+    wrong = wrong ? wrong : arena_check(&registry->arena);
     uint64_t connections = 0, alive = 0, physical = 0, rows = 0, idle = 0, idle_bytes = 0;
     uint32_t bulks = 0, sweeps = 0, drops = 0;
     for (uint32_t number = 0; !wrong && number < shelf_end(&now->servers); number++) {

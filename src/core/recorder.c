@@ -612,7 +612,8 @@ static inline int begin_handle(struct presence_recorder *recorder, const presenc
         uint32_t slot = *number & (ROW_PAGE_SLOTS - 1);
         *row = &page->at[slot];
         /* A generation is one use of one row. They repeat after 2^32 connects: what changes more than a stamp looks
-         * twice, and at the row itself, which is a line more to wait for. */
+         * twice, and at the row itself, which is a line more to wait for. The row may then be another server's, so of
+         * the one that the handle names no more is taken for granted than that it is recorded. */
         if (page->generation[slot] != (uint32_t)handle->opaque[1] || !shelf_in_use(&now->servers, server) ||
             (removing && ((*row)->id != handle->opaque[0] || row_server_of(now, *number, *row) != server)))
             return PRESENCE_E_NOT_FOUND;

@@ -2,9 +2,10 @@
 /*
  * registry.c - records, links and indexes; registry.h tells what they mean.
  *
- * Keeps true: a row is in its server's units, in by_connection, and in its agent's chain; an agent has at least one row
- * (but for the moment between registry_find_or_add_agent and registry_add_row) and is in its model's units and in
- * by_agent; a model has at least one agent; counts and digests follow every change through registry_count.
+ * Keeps true: a row is in its server's units, in by_connection, and in its agent's chain (but for the moment between
+ * registry_take_row and registry_fill_row, in which it has no agent); an agent has at least one row (but for the moment
+ * between registry_find_or_add_agent and registry_fill_row) and is in its model's units and in by_agent; a model has at
+ * least one agent; counts and digests follow every change through registry_count.
  * Cost: O(1) each; a removed row costs the misses of row, agent, agent's bucket and name.
  */
 #include "registry.h"

@@ -599,3 +599,28 @@ void arena_trim(struct arena *arena)
         chunk_release(arena, chunk);
     }
 }
+
+/* ------------------------------------------------------------------------------------------------------- check -- */
+
+const char *arena_check(const struct arena *arena)
+{
+    uint64_t bytes = 0, never_used = 0, used_before = 0;
+    bool newer = arena->opening; /* than the chunk that is being opened */
+    for (const struct arena_chunk *chunk = arena->chunks; chunk; chunk = chunk->next) {
+        bytes += chunk->bytes + sizeof *chunk;
+        never_used += chunk->spans - chunk->opened;
+        if (chunk == arena->opening ? chunk->opened == chunk->spans : chunk->opened != (newer ? 0 : chunk->spans))
+            return "a chunk was begun before the one before it was full, or is full and being opened";
+        newer = newer && chunk != arena->opening;
+    }
+    if (newer)
+        return "a chunk is being opened that was given back";
+    for (const struct arena_large *large = arena->large; large; large = large->next)
+        bytes += large->bytes + sizeof *large;
+    for (const struct arena_span *span = arena->free_spans; span && used_before <= arena->free_span_count;
+         span = span->next)
+        used_before++;
+    if (never_used + used_before != arena->free_span_count)
+        return "other spans are free than are counted";
+    return bytes == arena->taken_bytes ? NULL : "other memory was taken from the allocator than is counted";
+}

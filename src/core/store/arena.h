@@ -9,7 +9,8 @@
  * RESERVE, THEN CHANGE. arena_reserve is the only call for small blocks that can fail. A change calls it once before
  * its first step; after that, arena_take of small blocks cannot fail for as many blocks as one change can need: at most
  * 150 nodes, 70 pages of buckets (two index splits of five buckets each, every path seen by a snapshot), 50 other
- * pages, and texts of four sizes. So a change is undone nowhere: it either does not start or it happens.
+ * pages, and texts of four sizes. So for want of memory a change is undone nowhere: it either does not start or it
+ * happens.
  *
  * Called with the recorder's mutex held, or by the one last owner of a registry.
  */
@@ -115,6 +116,9 @@ void arena_trim(struct arena *arena);
 /* Makes a huge page of one full chunk that is none, now: some 0.5 ms, or 6 where a host backs memory late. False: of
  * none is that to be hoped. */
 bool arena_make_huge(struct arena *arena);
+
+/* NULL, or what is wrong. O(chunks, larger blocks and free spans). */
+const char *arena_check(const struct arena *arena);
 
 /* Objects that live outside the arena (views, watches) come straight from a hook. */
 void *memory_take(const presence_allocator *memory, size_t bytes);
