@@ -182,7 +182,7 @@ struct server {
     uint64_t base;                 /* rows below are inherited from an older claim */
     uint64_t stated, stated_alive; /* visible rows at or above base */
     presence_digest digest;        /* of those */
-    uint64_t departed_revision;    /* disconnections up to here are no longer remembered */
+    struct downs *older_downs;     /* NULL: none */
 
     uint64_t mark_number[2], mark_revision[2]; /* where some numbers stood, for activity; [0] is the older */
     struct down down;                          /* the newest */
@@ -191,8 +191,8 @@ struct server {
     presence_time lapse_time, restore_time;
     uint64_t bulk_revision; /* of the last whole list */
     presence_time bulk_time;
-    struct downs *older_downs; /* NULL: none */
-    uint64_t numbered_since;   /* the revision at which the numbers began anew */
+    uint64_t departed_revision; /* disconnections up to here are no longer remembered */
+    uint64_t numbered_since;    /* the revision at which the numbers began anew */
 
     presence_claim claim;
     presence_time forgotten_at;
