@@ -483,13 +483,15 @@ typedef struct {
 
 /* Errors: INVALID (struct_bytes of another version). O(1). */
 PRESENCE_API int presence_recorder_stats(presence_recorder *recorder, presence_stats *stats);
-/* Finishes what released views left to do and returns unused memory to the allocator: O(what there is to free). Where
- * the allocator is the default one, it then has the system put memory that is in use, in whole pieces of 2 MiB, on
- * huge pages, which makes every call faster by some hundredths to a quarter: 0.5 to 6 ms for each 2 MiB, once, other
- * threads' calls let in between. That takes Linux 6.1, and asks no setting of transparent_hugepage; where that is not
- * "never", the system does so by itself, too, within minutes. Worth calling after a first filling, and after many
- * left. */
+/* Finishes what released views left to do and returns unused memory to the allocator, then settles. O(what there is to
+ * free). Worth calling after many left. */
 PRESENCE_API void presence_recorder_trim(presence_recorder *recorder);
+/* Has the system put memory that is in use, in whole pieces of 2 MiB, on huge pages, if the allocator is the default
+ * one: every call is then faster by some hundredths to a quarter. A record grows by small pages, so that no connect
+ * waits for a huge one. 0.5 to 6 ms for each piece, once, other threads' calls let in between; nothing where there is
+ * none. That takes Linux 6.1, and asks no setting of transparent_hugepage; where that is not "never", the system does
+ * so by itself, too, within minutes. Worth calling after a first filling, and now and then while a record grows. */
+PRESENCE_API void presence_recorder_settle(presence_recorder *recorder);
 /* Verifies every invariant of the record. OK, or INVALID with what is broken in *error: a bug or corrupted memory;
  * or NO_MEMORY. For tests and for operators: it holds the mutex for O(N). */
 PRESENCE_API int presence_recorder_check(presence_recorder *recorder, presence_error *error);

@@ -225,6 +225,13 @@ void presence_recorder_trim(presence_recorder *recorder)
     arena_trim(&registry->arena);
     memory_give(&registry->memory, registry->spare, sizeof(struct snapshot));
     registry->spare = NULL;
+    recorder_unlock(recorder);
+    presence_recorder_settle(recorder);
+}
+
+void presence_recorder_settle(presence_recorder *recorder)
+{
+    recorder_lock(recorder);
     while (arena_make_huge(&recorder->registry->arena))
         recorder_give_way(recorder);
     recorder_unlock(recorder);

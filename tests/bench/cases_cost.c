@@ -52,9 +52,9 @@ void case_memory(struct context *context)
 void case_settle(struct context *context)
 {
     uint64_t before = thread_cpu_ns();
-    presence_recorder_trim(context->workload->recorder);
+    presence_recorder_settle(context->workload->recorder);
     add_single(context, "settle", "ns", (double)(thread_cpu_ns() - before),
-               "presence_recorder_trim after filling: on huge pages");
+               "presence_recorder_settle after filling: on huge pages");
 }
 
 void case_memory_after(struct context *context)

@@ -3,7 +3,9 @@
 """test_long.py PRESENCED - commands that look at very many connections are run beside the loops: others are served, the
 client's own commands wait and keep their order, and nothing is lost or left when it goes, or the daemon does."""
 
+import ctypes
 import json
+import mmap
 import os
 import re
 import signal
@@ -317,12 +319,37 @@ def a_token_that_is_taken_back_meanwhile(program_name):
             daemon.wait_until(lambda: asker.ask("PRESENCE.COUNT", "STATUS", "missing") == ROWS)
 
 
+def huge_bytes(process):
+    with open(f"/proc/{process}/smaps_rollup") as file:
+        return sum(int(line.split()[1]) * 1024 for line in file if line.startswith("AnonHugePages"))
+
+
+def system_makes_huge_pages():
+    """When it is asked to, from Linux 6.1 on."""
+    memory = mmap.mmap(-1, 4 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    aligned = -(-address // (2 << 20)) * (2 << 20)
+    ctypes.memset(aligned, 1, 1)
+    return ctypes.CDLL(None).madvise(ctypes.c_void_p(aligned), ctypes.c_size_t(2 << 20), 25) == 0
+
+
+def a_record_that_grew_is_put_on_huge_pages(daemon):
+    """Beside the loops, without being asked."""
+    before = huge_bytes(daemon.process.pid)
+    fill(daemon)
+    if system_makes_huge_pages():
+        daemon.wait_until(lambda: huge_bytes(daemon.process.pid) >= before + (4 << 20))
+    else:
+        print("# this system makes no huge pages when asked for: that they are made is not looked at")
+
+
 if __name__ == "__main__":
     STORIES = [others_are_answered_meanwhile, its_own_commands_wait, who_writes_to_the_server_waits_alone,
                a_gateway_that_goes_meanwhile, over_http_too, who_watches_is_told_meanwhile]
     presenced.tell(program, STORIES, "--http", "127.0.0.1:0", "--threads", "1")
     presenced.tell(program, STORIES[1:], "--http", "127.0.0.1:0", "--threads", "3")
     presenced.tell(program, [so_many_may_wait_and_no_more], "--http", "127.0.0.1:0", "--max-long-commands", "3")
+    presenced.tell(program, [a_record_that_grew_is_put_on_huge_pages])
     presenced.story("a stop meanwhile", a_stop_meanwhile, program)
     presenced.story("a token that is taken back meanwhile", a_token_that_is_taken_back_meanwhile, program)
     presenced.end()

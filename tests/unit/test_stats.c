@@ -2,7 +2,13 @@
 /*
  * test_stats.c - statistics, trim, check, and that memory stays flat where the record does.
  */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include "../support/story.h"
+
+#include <stdio.h>
+#include <sys/mman.h>
 
 #define S0 "machine-0"
 
@@ -157,6 +163,59 @@ static void trim_gives_back_what_is_not_used(void **state)
     assert_true(atomic_load(&world->memory.outstanding_bytes) <= full + full / 4);
 }
 
+/* So much of this process stands on huge pages. */
+static uint64_t huge_bytes(void)
+{
+    char line[256];
+    unsigned long long kilobytes = 0;
+    FILE *file = fopen("/proc/self/smaps_rollup", "r");
+    assert_non_null(file);
+    while (fgets(line, sizeof line, file))
+        if (sscanf(line, "AnonHugePages: %llu kB", &kilobytes) == 1)
+            break;
+    fclose(file);
+    return (uint64_t)kilobytes * 1024;
+}
+
+/* Older ones than 6.1 do not, and some machines have no huge pages. */
+static bool system_makes_huge_pages(void)
+{
+    enum { HUGE = 2 << 20, COLLAPSE = 25 };
+    char *memory = mmap(NULL, 2 * (size_t)HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(memory, MAP_FAILED);
+    char *at = (char *)(((uintptr_t)memory + HUGE - 1) & ~(uintptr_t)(HUGE - 1));
+    *at = 1;
+    bool made = madvise(at, HUGE, COLLAPSE) == 0;
+    munmap(memory, 2 * (size_t)HUGE);
+    return made;
+}
+
+/* On a recorder with the default allocator: nothing that is a user's is advised on. */
+static void settling_puts_a_record_on_huge_pages(void **state)
+{
+    (void)state;
+    enum { COUNT = 60000, PIECE = 2 << 20 };
+    presence_recorder *recorder = presence_recorder_new(NULL);
+    assert_non_null(recorder);
+    presence_recorder_enable(recorder);
+    presence_recorder_settle(recorder); /* of an empty one there is nothing to put there */
+    for (uint64_t id = 0; id < COUNT; id++) {
+        char agent[TEST_NAME_BYTES];
+        expect_code(PRESENCE_OK, presence_recorder_connect(recorder, S0, MODEL_A, test_name(agent, "an-agent", id), id,
+                                                           false, NULL));
+    }
+    uint64_t before = huge_bytes();
+    presence_recorder_settle(recorder);
+    presence_recorder_settle(recorder); /* it is there already */
+    if (system_makes_huge_pages())
+        assert_true(huge_bytes() >= before + PIECE);
+    else
+        print_message("this system makes no huge pages when asked for: that they are made is not looked at\n");
+    expect_code(PRESENCE_OK, presence_recorder_check(recorder, NULL));
+    expect_code(PRESENCE_OK, presence_recorder_activity(recorder, S0, COUNT - 1));
+    presence_recorder_free(recorder);
+}
+
 static void disabling_returns_the_memory(void **state)
 {
     struct world *world = *state;
@@ -245,6 +304,7 @@ int main(void)
         story(they_count_the_versions_that_views_hold),
         story(they_count_watches_and_history),
         story(trim_gives_back_what_is_not_used),
+        cmocka_unit_test(settling_puts_a_record_on_huge_pages),
         story(disabling_returns_the_memory),
         story(trim_of_a_disabled_recorder_is_allowed),
         story(memory_stays_flat_while_agents_come_and_go),

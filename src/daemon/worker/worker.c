@@ -6,6 +6,9 @@
  * one server keep their order; `done` is called once for each, on its loop; none is left when worker_stop returns. The
  * mutex covers the queue and the list of servers, never a job's work. Offering costs a mutex and a
  * signal, and coming back a post.
+ *
+ * While the thread has nothing to do it has the record put on huge pages as it grows (presence_recorder_settle): it
+ * looks at the record's statistics every two seconds.
  */
 #include "worker/worker.h"
 
@@ -15,8 +18,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-enum { MOST_WAITERS = 4, BETWEEN_TRIES_NS = 1000000 };
+enum { MOST_WAITERS = 4, BETWEEN_TRIES_NS = 1000000, SETTLE_S = 2 };
 
 /* What a thread that waits for others is given. */
 struct waiter {
@@ -33,6 +37,7 @@ struct worker {
     struct job *first, **last;
     struct job *running;
     size_t waiters;
+    uint64_t settled_bytes; /* the thread's own: what the record had taken when it was settled last */
     _Atomic size_t count;   /* waiting or running, of both kinds */
     _Atomic size_t writing; /* of them, those that write to a server and have not ended */
 };
@@ -59,13 +64,37 @@ static void post(struct worker *worker, struct job *job)
         nanosleep(&(struct timespec){.tv_nsec = BETWEEN_TRIES_NS}, NULL);
 }
 
+static void settle_if_grown(struct worker *worker)
+{
+    presence_stats stats = {.struct_bytes = sizeof stats};
+    if (presence_recorder_stats(worker->node->recorder, &stats) != PRESENCE_OK ||
+        stats.allocated_bytes <= worker->settled_bytes)
+        return;
+    worker->settled_bytes = stats.allocated_bytes;
+    presence_recorder_settle(worker->node->recorder);
+}
+
+/* Until there is a job, or the node stops. The mutex is held, but for the time in which the record is settled. */
+static void wait_for_job(struct worker *worker)
+{
+    while (!worker->first && !worker->stopping) {
+        struct timespec until;
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_sec += SETTLE_S;
+        if (pthread_cond_timedwait(&worker->changed, &worker->mutex, &until) != ETIMEDOUT)
+            continue;
+        pthread_mutex_unlock(&worker->mutex);
+        settle_if_grown(worker);
+        pthread_mutex_lock(&worker->mutex);
+    }
+}
+
 static void *work(void *context)
 {
     struct worker *worker = context;
     pthread_mutex_lock(&worker->mutex);
     for (;;) {
-        while (!worker->first && !worker->stopping)
-            pthread_cond_wait(&worker->changed, &worker->mutex);
+        wait_for_job(worker);
         struct job *job = worker->first;
         if (!job)
             break;
@@ -123,7 +152,11 @@ bool worker_start(struct node *node, char *error, size_t error_bytes)
         worker->node = node;
         worker->last = &worker->first;
         pthread_mutex_init(&worker->mutex, NULL);
-        pthread_cond_init(&worker->changed, NULL);
+        pthread_condattr_t attributes;
+        pthread_condattr_init(&attributes);
+        pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+        pthread_cond_init(&worker->changed, &attributes);
+        pthread_condattr_destroy(&attributes);
         failure = start_thread(&worker->thread, false, work, worker);
         worker->started = !failure;
         node->worker = worker;
