@@ -23,7 +23,7 @@ import time
 import urllib.error
 import urllib.request
 
-from feed import Connection, end, program
+from feed import Connection, end, heed_every_end, program
 
 MODEL = "7b0d1f6c-93ab-4c55-8d1e-5f2a90c4e7d3"
 AGENTS = ["unit-web-0", "unit-web-1", "unit-mysql-0", "unit-mysql-1", "unit-joined"]
@@ -204,7 +204,7 @@ def run(build, quick):
         sys.exit("cluster: no nats-server in the path: apt install nats-server")
     lease, beat = (0.6, "100ms") if quick else (3.0, "500ms")
     times = ["--lease", f"{int(lease * 1000)}ms", "--beat", beat, "--settle-time", "5s", "--tell-activity", "1s"]
-    processes = []
+    processes, nodes = [], []
     with tempfile.TemporaryDirectory() as folder:
         try:
             port = free_port()
@@ -236,8 +236,11 @@ def main():
     parser.add_argument("build", help="the folder of the build, or one that holds presenced and presence")
     parser.add_argument("--quick", action="store_true", help="short leases")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    sys.exit(run(arguments.build, arguments.quick))
+    heed_every_end()
+    try:
+        sys.exit(run(arguments.build, arguments.quick))
+    except KeyboardInterrupt:
+        sys.exit("\ncluster: ended before its time")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ Ends what it started by process id and leaves nothing behind. Only Python's own 
 Redis protocol, so any Redis client does the same."""
 
 import argparse
+import contextlib
 import os
 import random
 import signal
@@ -157,10 +158,19 @@ def stop(_signal, _frame):
     raise KeyboardInterrupt
 
 
+def heed_every_end():
+    """Ctrl-C, also where a shell that put this in the background has it ignored; a polite kill; a terminal that closes,
+    but for nohup, which has that ignored. What was started is in sessions of its own and hears of none of them."""
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, stop)
+
+
 def run(arguments):
     resp, http = free_or_other(arguments.resp), free_or_other(arguments.http)
     processes = []
-    signal.signal(signal.SIGTERM, stop)
+    heed_every_end()
     try:
         daemon = subprocess.Popen([program(arguments.build, "daemon/presenced"), "--resp", resp, "--http", http], start_new_session=True)
         processes.append(daemon)
@@ -176,7 +186,8 @@ def run(arguments):
                 sys.exit(f"feed: presenced ended with status {daemon.returncode}")
             time.sleep(0.1)
     except KeyboardInterrupt:
-        print("\nfeed: ending", flush=True)
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            print("\nfeed: ending", flush=True)
     finally:
         end(processes)
 

@@ -330,6 +330,9 @@ def what_is_not_safe_does_not_start(tokens):
     start_fails("--http: 0.0.0.0:0", "--resp", "none", "--http", "127.0.0.1:0,0.0.0.0:0")
     start_fails("--resp: 0.0.0.0:0", "--resp", "0.0.0.0:0,127.0.0.1:0")
     start_fails("cannot read", "--tokens", "/nonexistent")
+    for safe in (["--insecure"], ["--resp", "127.0.0.1:0,[::1]:0,unix:/tmp/none"]):  # and what is, or is wished, does
+        subprocess.run([program, *everywhere, *safe, "--check-config"], check=True, capture_output=True,
+                       timeout=presenced.WAIT_S)
     for line, wanted in (("a", "sha256:"), ("a sha256:00 read", "sha256:"), (f"a sha256:{'0' * 64}", "one role"),
                          (f"a sha256:{'0' * 64} write", "wants read"), (f"a sha256:{'0' * 64} model:", "wants read"),
                          (f"a sha256:{'0' * 64} report:%zz", "wants read"),

@@ -318,6 +318,28 @@ def a_certificate_says_who_one_is(tokens):
             connection.close()
 
 
+def a_reload_takes_the_new_certificate():
+    """Given HTTPS and a stream that is open, when the certificate is replaced, then who comes then sees the new one."""
+    certificates()
+    chain, key = os.path.join(folder.name, "server.pem"), os.path.join(folder.name, "server.key")
+    context = ssl.create_default_context(cafile=os.path.join(folder.name, "ca.pem"))
+    with Daemon(program, "--http", "127.0.0.1:0", "--resp", "none", "--tls-certificate", chain, "--tls-key", key) as daemon:
+        def connection():
+            made = http.client.HTTPSConnection("127.0.0.1", port_of(daemon), timeout=presenced.WAIT_S, context=context)
+            made.request("GET", "/healthz")
+            made.getresponse().read()
+            return made
+        before = connection()
+        openssl("x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-set_serial", "0x123456789",
+                "-days", "2", "-out", "server.pem", "-copy_extensions", "copy")
+        assert int(connection().sock.getpeercert()["serialNumber"], 16) != 0x123456789
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_until(lambda: "event=reloaded" in daemon.logged())
+        equal(int(connection().sock.getpeercert()["serialNumber"], 16), 0x123456789)
+        before.request("GET", "/healthz")
+        equal(before.getresponse().status, 200)
+
+
 tokens = write_tokens()
 presenced.tell(program, [nobody_is_told_anything, a_tenant_is_told_its_model_only,
                          an_explanation_tells_a_tenant_nothing_of_servers, a_tenants_watch_is_of_its_model,
@@ -327,4 +349,5 @@ presenced.tell(program, [nobody_is_told_anything, a_tenant_is_told_its_model_onl
 story("a revoked token ends its stream", a_revoked_token_ends_its_stream, write_tokens("changing"))
 story("a tag is of who was told", a_tag_is_of_who_was_told, write_tokens("tagged"))
 story("a certificate says who one is", a_certificate_says_who_one_is, tokens)
+story("a reload takes the new certificate", a_reload_takes_the_new_certificate)
 presenced.end()

@@ -177,6 +177,41 @@ down machine-2
     run(daemon, "import", "/nonexistent", status=2)
 
 
+def long_work_shows_its_progress_on_a_terminal(daemon):
+    """Given a log that comes slowly, then after two seconds its lines are counted where stderr is a terminal, and the count
+    is taken away at the end; with --quiet nothing is told."""
+    for more, wanted in (([], True), (["--quiet"], False)):
+        ours, its = pty.openpty()
+        process = subprocess.Popen([command, "import", "-", *more], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                                   stderr=its, text=True, env=environment(daemon))
+        os.close(its)
+        for number in range(24):
+            print(f"connect s {MODEL} a {number}", file=process.stdin, flush=True)
+            time.sleep(0.15)
+        process.stdin.close()
+        equal(process.wait(presenced.WAIT_S), 0)
+        os.set_blocking(ours, False)
+        try:
+            told = os.read(ours, 65536).decode()
+        except (BlockingIOError, OSError):
+            told = ""
+        os.close(ours)
+        equal(bool(re.search(r"\r\033\[K\d+ lines fed", told)), wanted)
+        assert told.endswith("\r\033[K") or not wanted, told
+
+
+def the_manual_tells_every_verb_and_option(daemon):
+    text = run(daemon, "--help")
+    source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
+    with open(os.path.join(source, "man/man1/presence.1"), encoding="utf-8") as file:
+        page = file.read()
+    verbs = re.findall(r"^  ([a-z]+)\b", text, re.M)
+    equal(sorted(re.findall(r"^\.It Cm (\w+)(?: \w+| |$).*$", page.split(".Ss Options")[0], re.M)), sorted(verbs))
+    told = set(re.findall(r"Fl -([a-z-]+)", page.split(".Ss Options")[1]))
+    wanted = set(re.findall(r"--([a-z-]+)", text)) - {"help"}
+    assert wanted and wanted <= told, wanted - told
+
+
 def an_operator_verifies_explains_and_forgets(daemon):
     fill(daemon)
     holds(run(daemon, "verify"), "good: 2 connections at ")
@@ -357,7 +392,8 @@ def top_redraws_in_place(daemon):
 stories = [the_report_is_exactly_as_promised, a_status_is_told_by_words_and_by_the_exit_status,
            lists_are_tables_for_people_and_json_for_programs, a_list_of_many_pages_is_whole,
            what_a_stranger_named_moves_no_cursor, colours_are_for_terminals, wide_characters_are_aligned,
-           what_cannot_be_asked_ends_with_2, an_import_feeds_in_order, an_operator_verifies_explains_and_forgets,
+           what_cannot_be_asked_ends_with_2, an_import_feeds_in_order, long_work_shows_its_progress_on_a_terminal,
+           the_manual_tells_every_verb_and_option, an_operator_verifies_explains_and_forgets,
            what_is_held_is_not_forgotten_and_what_is_forgotten_may_return,
            a_follower_is_told_what_happens, a_follower_tells_when_things_happened_and_why_it_tells_nothing,
            top_without_a_terminal_draws_once]

@@ -3,8 +3,9 @@
 """test_feed.py BUILD SOURCE - what `make run` starts does what it says, and ends whole at Ctrl-C.
 
 Given the example of `make run` on free ports, when it has said where to look, then the report shows its agents and its
-gateway's; when the agent that it names is killed, it is unknown; when Ctrl-C comes, it ends with no error and none of
-the processes that it started is left."""
+gateway's; when the agent that it names is killed, it is unknown; when Ctrl-C comes, or its terminal closes, it ends with
+no error and none of the processes that it started is left: also where it was put into the background by a script's shell,
+which has Ctrl-C ignored."""
 
 import os
 import re
@@ -64,11 +65,16 @@ def status(command):
     return done.returncode, done.stdout
 
 
-def main():
+def ignore_interrupts():
+    """As a shell without job control does for what it runs in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def a_run_until(ending):
     http = f"127.0.0.1:{free_port()}"
     feed = subprocess.Popen([sys.executable, os.path.join(SOURCE, "examples/feed.py"), BUILD, "--resp",
                              f"127.0.0.1:{free_port()}", "--http", http],
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=ignore_interrupts)
     said, children = "", []
     try:
         while "Ctrl-C" not in said:
@@ -88,7 +94,7 @@ def main():
         wait_for("the killed agent is not alive", lambda: status(http)[0] == 1)
         assert "unit-web-1" in report(http)
 
-        feed.send_signal(signal.SIGINT)
+        feed.send_signal(ending)
         rest, _ = feed.communicate(timeout=PATIENCE_SECONDS)
         assert feed.returncode == 0, f"status {feed.returncode}:\n{rest}"
         assert "Traceback" not in rest, rest
@@ -103,7 +109,8 @@ def main():
                 except ProcessLookupError:
                     pass
             feed.wait()
-    print("feed: as told")
 
 
-main()
+for number, each in enumerate((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), 1):
+    a_run_until(each)
+    print(f"ok {number} - the feed is as told, and ends whole at {each.name}", flush=True)

@@ -106,9 +106,23 @@ def what_waits_on_a_loop_is_bounded(daemon):
     equal((status, len(newest.exactly(length)) > 100000), (b"HTTP/1.1 200 OK", True))
 
 
+def more_clients_than_allowed_are_told_so(daemon):
+    """Given max-clients, RESP's among them, when one more comes, then it is answered 503, and served once one has gone."""
+    kept = [asked(daemon, "/v1/count") for _ in range(2)] + [daemon.client()]
+    for client in kept[:2]:
+        equal(client.line(), b"HTTP/1.1 200 OK")
+    equal(kept[2].ask("PING"), "PONG")
+    refused = asked(daemon, "/v1/count")
+    equal(refused.line(), b"HTTP/1.1 503 Service Unavailable")
+    assert b"max-clients is reached" in refused.rest()
+    kept.pop().close()
+    daemon.wait_until(lambda: asked(daemon, "/v1/count").line() == b"HTTP/1.1 200 OK")
+
+
 listen = ("--http", f"unix:{SOCKET},127.0.0.1:0")
 presenced.tell(program, [who_reads_nothing_goes_after_request_timeout, a_byte_now_and_then_keeps_nobody], *listen,
                "--request-timeout", "3s", "--max-output-bytes", "200m")
 presenced.tell(program, [what_waits_on_a_loop_is_bounded], *listen, "--request-timeout", "10m", "--max-output-bytes",
                "2m")
+presenced.tell(program, [more_clients_than_allowed_are_told_so], *listen, "--max-clients", "3")
 presenced.end()

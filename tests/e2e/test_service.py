@@ -209,6 +209,23 @@ def variables_of_the_command_are_not_ours():
         equal(done.returncode, status)
 
 
+def a_flag_is_stronger_than_a_variable_and_that_than_the_file():
+    path = os.path.join(folder.name, "presenced.conf")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("max-clients = 101\nmax-watchers = 7\n")
+    for variables, flags, wanted in (({}, [], 101), ({"PRESENCE_MAX_CLIENTS": "102"}, [], 102),
+                                     ({"PRESENCE_MAX_CLIENTS": "102"}, ["--max-clients", "103"], 103)):
+        environment = {**os.environ, "PRESENCE_CONFIG": path, **variables}
+        # The test's own way of starting keeps variables out, so a script between puts them in.
+        script = os.path.join(folder.name, "configured")
+        with open(script, "w", encoding="utf-8") as file:
+            said = " ".join(f"{name}={value}" for name, value in environment.items() if name.startswith("PRESENCE_"))
+            file.write(f'#!/bin/sh\nexec env {said} "{program}" "$@"\n')
+        os.chmod(script, 0o755)
+        with Daemon(script, *flags) as daemon:
+            equal(daemon.info("maxclients"), wanted)
+
+
 def too_few_descriptors_are_said_with_what_is_needed():
     """Given fewer descriptors than clients may take, the log tells both numbers; a warning only if they were asked for."""
     few = os.path.join(folder.name, "few")
@@ -228,7 +245,7 @@ def the_units_are_good():
     """Given systemd-analyze, it finds nothing to say of the units."""
     for name in ("presenced.service", "presenced-resp.socket", "presenced-http.socket"):
         with open(os.path.join(source, "packaging/systemd", name), encoding="utf-8") as file:
-            text = file.read().replace("@bindir@/presenced", program)
+            text = file.read().replace("@bindir@/presenced", program).replace("@sysconfdir@", "/etc")
         with open(os.path.join(folder.name, name), "w", encoding="utf-8") as file:
             file.write(text)
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", os.path.join(folder.name, "presenced.service"),
@@ -239,7 +256,7 @@ def the_units_are_good():
 
 for function in (systemd_is_told_how_it_is, a_loop_that_hangs_is_not_called_alive, sockets_of_systemd_are_used,
                  an_open_socket_of_systemd_is_refused, a_socket_that_is_not_ours_is_refused, journald_gets_priorities, the_papers_tell_every_option,
-                 variables_of_the_command_are_not_ours, too_few_descriptors_are_said_with_what_is_needed):
+                 variables_of_the_command_are_not_ours, a_flag_is_stronger_than_a_variable_and_that_than_the_file, too_few_descriptors_are_said_with_what_is_needed):
     story(function.__name__.replace("_", " "), function)
 presenced.tell(program, [metrics_are_told_with_help], "--http", "127.0.0.1:0")
 if shutil.which("systemd-analyze"):

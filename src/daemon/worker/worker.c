@@ -64,11 +64,12 @@ static void post(struct worker *worker, struct job *job)
         nanosleep(&(struct timespec){.tv_nsec = BETWEEN_TRIES_NS}, NULL);
 }
 
+/* Or if it was cleared and has grown since: it need not be larger than before. */
 static void settle_if_grown(struct worker *worker)
 {
     presence_stats stats = {.struct_bytes = sizeof stats};
     if (presence_recorder_stats(worker->node->recorder, &stats) != PRESENCE_OK ||
-        stats.allocated_bytes <= worker->settled_bytes)
+        stats.allocated_bytes == worker->settled_bytes)
         return;
     worker->settled_bytes = stats.allocated_bytes;
     presence_recorder_settle(worker->node->recorder);
