@@ -10,6 +10,9 @@
  *
  * Keeps true: the owner alone touches a connection that is up. Cost: O(bytes).
  */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include "cluster/link.h"
 
 #include <fcntl.h>
@@ -21,15 +24,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { BUFFER_BYTES = 128 * 1024, MOST_URLS = 64 };
+enum { BUFFER_BYTES = 128 * 1024, MOST_URLS = 64, PATIENCE_NS = 100000000 };
 
 struct link {
     pthread_mutex_t lock;
     unsigned holders; /* the owner, the thread that connects, libnats */
     enum link_state state;
-    bool abandoned; /* the owner let go */
+    pthread_t thread; /* that connects; the owner's to join or detach */
+    bool abandoned;   /* the owner let go */
     bool tls;
     int wake;
     natsOptions *options;
@@ -262,6 +267,15 @@ static void *connect_to_nats(void *argument)
     struct link *link = argument;
     natsConnection *connection = NULL;
     natsStatus status = natsConnection_Connect(&connection, link->options);
+    char said[LINK_TROUBLE_BYTES] = "";
+    if (status != NATS_OK) {
+        const char *text = nats_said();
+        snprintf(said, sizeof said, "%s", text ? text : "");
+        natsOptions_Destroy(link->options); /* nobody else looks at them */
+        link->options = NULL;
+    }
+    /* Before it says how it went: whoever hears that may end the process, and with it the libraries that this uses. */
+    nats_ReleaseThreadMemory();
     pthread_mutex_lock(&link->lock);
     bool abandoned = link->abandoned;
     if (status == NATS_OK && !abandoned) {
@@ -269,32 +283,41 @@ static void *connect_to_nats(void *argument)
         link->state = LINK_UP;
     } else {
         link->state = LINK_DOWN;
-        note_trouble(link, nats_said(), status);
+        note_trouble(link, said, status);
     }
     pthread_mutex_unlock(&link->lock);
     wake(link);
-    if (status == NATS_OK && abandoned)
+    if (status == NATS_OK && abandoned) {
         natsConnection_Destroy(connection);
+        nats_ReleaseThreadMemory();
+    }
     if (status != NATS_OK)
         let_go(link);
-    nats_ReleaseThreadMemory();
     return NULL;
 }
 
 static int start_thread(struct link *link)
 {
-    pthread_attr_t attributes;
-    pthread_t thread;
     sigset_t all, before;
     sigfillset(&all);
-    if (pthread_attr_init(&attributes) != 0)
-        return -1;
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* the program's signals are not for this thread */
-    int failed = pthread_create(&thread, &attributes, connect_to_nats, link);
+    int failed = pthread_create(&link->thread, NULL, connect_to_nats, link);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
     return failed;
+}
+
+/* It has ended, or is about to, or is given a moment; one that a server keeps waiting ends by itself, later. */
+static void leave_thread(pthread_t thread, bool connecting)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += PATIENCE_NS;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    if (!connecting)
+        pthread_join(thread, NULL);
+    else if (pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &until) != 0)
+        pthread_detach(thread);
 }
 
 struct link *link_begin(const struct link_config *config, int wake_descriptor, presence_error *error)
@@ -331,9 +354,11 @@ void link_end(struct link *link)
         return;
     pthread_mutex_lock(&link->lock);
     link->abandoned = true;
+    bool connecting = link->state == LINK_CONNECTING;
     natsConnection *connection = link->connection;
     link->connection = NULL;
     pthread_mutex_unlock(&link->lock);
+    leave_thread(link->thread, connecting);
     if (connection && natsConnection_Buffered(connection) > 0) {
         /* Else libnats would wait for an answer to what it has not sent, which nobody reads. */
         link_interrupt(link);

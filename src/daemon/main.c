@@ -26,6 +26,7 @@
 #include "watches/listings.h"
 
 #include <errno.h>
+#include <openssl/crypto.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -393,6 +394,8 @@ int main(int argc, char **argv)
     static struct daemon daemon;
     char error[CONFIG_ERROR_BYTES] = "";
     int status = 2;
+    /* A thread that still connects to NATS when the process ends must find what it uses. */
+    OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL);
     daemon.argc = argc;
     daemon.argv = argv;
     if (!config_load(&daemon.config, argc, argv, environ, error) || !check(&daemon.config, error, sizeof error)) {
