@@ -50,7 +50,7 @@ kill-loop: ## ROUNDS (20) in each of four places: real nodes and NATS servers ki
 bench: ## the benchmarks beside their yardsticks
 	@scripts/setup test
 	@scripts/build build
-	@build/tests/bench/bench_recorder
+	@build/tests/bench/bench_recorder --all
 	@if [ -x build/tests/bench/bench_wire ]; then build/tests/bench/bench_wire; fi
 
 bench-daemon: ## presenced beside redis-server, by redis-benchmark

@@ -356,6 +356,14 @@ int step_forget(struct step *step, uint64_t now, const char *name)
     return PRESENCE_OK;
 }
 
+/* Since when nobody states it: one whose node fell silent without a word, since that was heard last. Of a time in which
+ * this node was deaf it cannot say who was silent (D). 0: not known. */
+static uint64_t orphan_since(const struct step *step, const struct server *server)
+{
+    uint64_t since = server->orphaned || !server->holder ? server->orphaned : server->holder->heard;
+    return since ? beat_since(step, since) : 0;
+}
+
 void orphans_by_age(struct step *step)
 {
     uint64_t after = step->config.forget_after * MS,
@@ -370,8 +378,10 @@ void orphans_by_age(struct step *step)
                 continue;
             presence_replica_bury(step->recorder, known.forgotten_at + 1); /* W */
             server_forget(step, server);
-        } else if (after && server->orphaned && step->now - server->orphaned > after) {
-            step_forget(step, step->now, server->name);
+            continue;
         }
+        uint64_t since = orphan_since(step, server);
+        if (after && !step->deaf && since && step->now - since > after)
+            step_forget(step, step->now, server->name);
     }
 }

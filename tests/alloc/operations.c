@@ -110,6 +110,25 @@ static int server_down_again(struct scene *s)
     return presence_recorder_server_down_because(s->recorder, MINE, PRESENCE_REASON_DRAINED, &became_missing);
 }
 
+static int server_down_unstated(struct scene *s)
+{
+    return presence_recorder_server_down_unstated(s->recorder, OPEN, s->noted, PRESENCE_REASON_TIMED_OUT, NULL);
+}
+
+static int mark(struct scene *s)
+{
+    uint64_t taken;
+    return presence_recorder_mark(s->recorder, &taken);
+}
+
+static int set_limits(struct scene *s)
+{
+    presence_options options;
+    presence_options_init(&options);
+    options.limit_bytes = 1 << 30;
+    return presence_recorder_set_limits(s->recorder, &options);
+}
+
 /* --------------------------------------------------------------------------------------------------------- lists -- */
 
 static int update_server(struct scene *s)
@@ -173,6 +192,37 @@ static int disconnect_handles(struct scene *s)
 static int connect_many(struct scene *s)
 {
     return presence_recorder_connect_many(s->recorder, s->list, SCENE_LIST, NULL, NULL);
+}
+
+/* Of batches that answer each element: whether one had no memory. */
+static int touch_keys(struct scene *s, int (*touch)(presence_recorder *, presence_connection_key *, size_t, size_t *))
+{
+    presence_connection_key keys[] = {{OPEN, 2, 0},  {OPEN, 4, 0},  {MINE, 25, 0},   {NEW_SERVER, 1, 0},
+                                      {OPEN, 74, 0}, {MINE, 30, 0}, {OPEN, 7777, 0}, {OPEN, 10, 0}};
+    int code = touch(s->recorder, keys, sizeof keys / sizeof keys[0], NULL);
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+        if (keys[i].code == PRESENCE_E_NO_MEMORY)
+            code = PRESENCE_E_NO_MEMORY;
+    return code;
+}
+
+static int activity_keys(struct scene *s)
+{
+    return touch_keys(s, presence_recorder_activity_keys);
+}
+
+static int disconnect_keys(struct scene *s)
+{
+    return touch_keys(s, presence_recorder_disconnect_keys);
+}
+
+static int connect_values(struct scene *s)
+{
+    presence_connect_result results[SCENE_LIST];
+    int code = presence_recorder_connect_values(s->recorder, s->list, SCENE_LIST, results, NULL);
+    for (size_t i = 0; i < SCENE_LIST && code == PRESENCE_OK; i++)
+        code = results[i].code;
+    return code;
 }
 
 /* --------------------------------------------------------------------------------------------------------- views -- */
@@ -289,6 +339,10 @@ static int query(struct scene *s)
     presence_counts counts;
     size_t connections, agents;
     presence_handle handle;
+    presence_status status;
+    presence_agent_key keys[] = {{.model = MODEL_A, .agent = "agent-4"}, {.model = MODEL_B, .agent = "nobody"}};
+    must(presence_recorder_agent_status(s->recorder, MODEL_A, "agent-4", &status) == PRESENCE_OK);
+    must(presence_recorder_agent_statuses(s->recorder, keys, 2) == PRESENCE_OK);
     must(presence_recorder_agent_evidence(s->recorder, MODEL_B, "agent-3", &evidence) == PRESENCE_OK);
     must(presence_recorder_counts(s->recorder, &counts) == PRESENCE_OK);
     must(presence_recorder_server_counts(s->recorder, LAPSED, &counts) == PRESENCE_OK);
@@ -382,7 +436,7 @@ static int take_inherited(struct scene *s)
     return slice(view);
 }
 
-static int apply_state_in_pieces(struct scene *s)
+static int state_in_pieces(struct scene *s, bool inherits)
 {
     const char *server = TOMB; /* nothing is recorded of it */
     presence_state_writer *writer;
@@ -392,15 +446,27 @@ static int apply_state_in_pieces(struct scene *s)
         return code;
     for (size_t i = 0; i < SCENE_LIST; i++) {
         s->list[i].server = server;
-        s->list[i].status = i % 4 ? PRESENCE_ALIVE : PRESENCE_MISSING;
+        s->list[i].status = i % 4 || (inherits && i < SCENE_LIST / 2) ? PRESENCE_ALIVE : PRESENCE_MISSING;
     }
+    int (*add_rest)(presence_state_writer *, const presence_value *, size_t, presence_error *) =
+        inherits ? presence_replica_state_add_inherited : presence_replica_state_add;
     code = presence_replica_state_add(writer, s->list, SCENE_LIST / 2, NULL);
     if (code == PRESENCE_OK)
-        code = presence_replica_state_add(writer, s->list + SCENE_LIST / 2, SCENE_LIST - SCENE_LIST / 2, NULL);
+        code = add_rest(writer, s->list + SCENE_LIST / 2, SCENE_LIST - SCENE_LIST / 2, NULL);
     if (code == PRESENCE_OK)
         return presence_replica_state_commit(writer, NULL);
     presence_replica_state_abort(writer);
     return code;
+}
+
+static int apply_state_in_pieces(struct scene *s)
+{
+    return state_in_pieces(s, false);
+}
+
+static int apply_incomplete_in_pieces(struct scene *s)
+{
+    return state_in_pieces(s, true);
 }
 
 /* Some are new, some stated anew, and what is gone came back: so the digest is as it was but for the new. */
@@ -555,6 +621,9 @@ const struct operation operations[] = {
     {"activity_handle", activity_handle, NULL, false},
     {"server_down", server_down, NULL, false},
     {"server_down_because", server_down_again, NULL, false},
+    {"server_down_unstated", server_down_unstated, NULL, false},
+    {"mark", mark, NULL, false},
+    {"set_limits", set_limits, NULL, false},
     {"update_server", update_server, NULL, false},
     {"update_server: to nothing", update_to_nothing, NULL, false},
     {"update_server: under a claim", update_mine, NULL, false},
@@ -566,6 +635,9 @@ const struct operation operations[] = {
     {"activity_handles", activity_handles, NULL, true},
     {"disconnect_handles", disconnect_handles, NULL, true},
     {"connect_many", connect_many, NULL, true},
+    {"activity_keys", activity_keys, NULL, true},
+    {"disconnect_keys", disconnect_keys, NULL, true},
+    {"connect_values", connect_values, NULL, true},
     {"connections", take_view, NULL, false},
     {"connections: after a change", take_view, prepare_change_and_view, false},
     {"for_model", slice_model, prepare_view, false},
@@ -590,6 +662,7 @@ const struct operation operations[] = {
     {"replica activity", replica_activity, NULL, false},
     {"apply_state", apply_state, NULL, false},
     {"state in pieces", apply_state_in_pieces, NULL, false},
+    {"state in pieces, with what is inherited", apply_incomplete_in_pieces, NULL, false},
     {"apply_incomplete", apply_incomplete, NULL, false},
     {"replica inherited", take_inherited, NULL, false},
     {"apply_difference", apply_difference, NULL, false},

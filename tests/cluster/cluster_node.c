@@ -357,6 +357,20 @@ static void do_check(struct node *node, char **words)
     answer_error(presence_recorder_check(node->recorder, &error), &error);
 }
 
+/* corrupt SERVER AGENT: a change that its origin never made, under the number that the origin's next one will have */
+static void do_corrupt(struct node *node, char **words)
+{
+    presence_server_description known;
+    int code = presence_replica_describe(node->recorder, words[0], &known);
+    if (code == PRESENCE_OK) {
+        presence_change change = {.number = known.number + 1, .kind = PRESENCE_CHANGE_CONNECT, .time = 1};
+        change.value = (presence_value){
+            .model = "m", .server = words[0], .agent = words[1], .user_data = "", .connection_id = 7777};
+        code = presence_replica_apply(node->recorder, words[0], &known.claim, &change, NULL, NULL);
+    }
+    answer_code(code);
+}
+
 static void do_disable(struct node *node, char **words)
 {
     (void)words;
@@ -458,6 +472,7 @@ static const struct {
     {"stats", 0, do_stats},     {"verify", 1, do_verify},         {"explain", 3, do_explain},
     {"events", 0, do_events},   {"check", 0, do_check},           {"disable", 0, do_disable},
     {"fill", 3, do_fill},       {"storm", 2, do_storm},           {"leave", 0, do_leave},
+    {"corrupt", 2, do_corrupt},
 };
 
 static struct node *find_node(const char *name)

@@ -53,6 +53,22 @@ def free_port():
         return one.getsockname()[1]
 
 
+def make_certificates(folder):
+    """An authority, and a certificate of it for localhost."""
+    def openssl(*words):
+        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ca", "-days", "2")
+    openssl("req", "-x509", *key, "-keyout", "other.key", "-out", "other.pem", "-subj", "/CN=other", "-days", "2")
+    for name in ("localhost", "elsewhere", "client"):
+        openssl("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        with open(os.path.join(folder, "san"), "w", encoding="ascii") as file:
+            file.write(f"subjectAltName=DNS:{name}")
+        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days",
+                "2", "-extfile", "san", "-out", f"{name}.pem")
+
+
 class Nats:
     """A NATS server on a free port of the loopback, with a configuration (text) besides it."""
 

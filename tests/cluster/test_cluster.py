@@ -5,11 +5,12 @@
 
 import os
 import re
-import subprocess
 import sys
 import time
 
-from rig import LEASE_MS, TIMES, Node, Process, RawNats, check, equal, eventually, free_port, tell
+import nkeys
+from rig import (LEASE_MS, TIMES, Node, Process, RawNats, check, equal, eventually, free_port, make_certificates,
+                 tell)
 
 MS = 1_000_000
 
@@ -220,22 +221,6 @@ def nodes_move_to_another_nats_server(world):
 # ------------------------------------------------------------------------------------------------------ who may speak
 
 
-def make_certificates(folder):
-    """An authority, and a certificate of it for localhost."""
-    def openssl(*words):
-        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
-
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ca", "-days", "2")
-    openssl("req", "-x509", *key, "-keyout", "other.key", "-out", "other.pem", "-subj", "/CN=other", "-days", "2")
-    for name in ("localhost", "elsewhere", "client"):
-        openssl("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        with open(os.path.join(folder, "san"), "w", encoding="ascii") as file:
-            file.write(f"subjectAltName=DNS:{name}")
-        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days",
-                "2", "-extfile", "san", "-out", f"{name}.pem")
-
-
 def with_tls_and_a_token(world):
     make_certificates(world.scratch)
     at = world.scratch + "/"
@@ -271,6 +256,21 @@ def with_tls_and_a_token(world):
     a.fine("leave")
     check(time.monotonic() - began < 15, "leaving waits for a NATS server that hangs in TLS")
     nats.freeze(False)
+
+
+def with_a_credentials_file(world):
+    configuration, user, stranger = nkeys.operator_and_user(world.scratch)
+    nats = world.nats(configuration)
+    a, b = (world.join(name, nats, f"creds={user}") for name in "ab")
+    a.ready()
+    b.ready()
+    a.fine("connect", "s1", "m", "x", 1)
+    b.sees("x", "alive")
+    other = world.join("stranger", nats, f"creds={stranger}")
+    answer = other.ask("wait", 2000)
+    equal(answer["code"], "SYSTEM")
+    check("uthorization" in answer["message"], answer["message"])
+    other.fine("leave")
 
 
 def the_example_lets_a_node_speak_as_itself_only(world):
@@ -407,6 +407,23 @@ def verify_and_explain_ask_everybody(world):
     a.process.thaw()
 
 
+def verify_tells_what_differs(world):
+    a, b, c = world.cluster(world.nats())
+    a.fine("connect", "s1", "m", "x", 1)
+    for node in (b, c):
+        node.sees("x", "alive")
+    b.fine("corrupt", "s1", "made-up")
+
+    def stands():
+        rows = c.ask("verify", 5000)["rows"]
+        return {row["node"]: (row["agreement"], row["connections"]) for row in rows if row["server"] == "s1"}
+    equal(stands(), {"a": ("behind", 1), "b": ("agrees", 2), "c": ("behind", 1)})
+    a.fine("connect", "s1", "m", "y", 2)  # under the number that b has of something else: its digest tells
+    eventually(stands, lambda got: got == {node: ("agrees", 2) for node in "abc"}, "all agree again")
+    b.sees("made-up", "unknown")
+    equal(b.ask("stats")["differences"], 1)
+
+
 def many_threads_may_call_at_once(world):
     a, b, c = world.cluster(world.nats())
     a.fine("storm", "s1", 1000)
@@ -494,9 +511,9 @@ BOTH = [what_one_states_all_see, a_list_of_100000_arrives, who_comes_late_gets_e
 APART = [a_killed_node_is_missing_after_its_lease, a_frozen_node_is_restored, a_restarted_node_is_not_its_own_double,
          an_operator_forgets_a_dead_server, verify_and_explain_ask_everybody]
 TOGETHER = [nats_that_hangs_is_as_good_as_gone, leaving_waits_for_nobody, a_node_may_begin_before_nats,
-            nodes_move_to_another_nats_server, with_tls_and_a_token, the_example_lets_a_node_speak_as_itself_only,
-            two_of_one_name_are_one_too_many, what_cannot_be_is_said,
-            many_threads_may_call_at_once, nothing_spins,
+            nodes_move_to_another_nats_server, with_tls_and_a_token, with_a_credentials_file,
+            the_example_lets_a_node_speak_as_itself_only, two_of_one_name_are_one_too_many, what_cannot_be_is_said,
+            verify_tells_what_differs, many_threads_may_call_at_once, nothing_spins,
             nothing_spins_while_nats_takes_nothing]
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ struct world {
     struct node nodes[NODES];
     struct message *first, **last;
     uint64_t now;
+    uint32_t forget_after; /* of nodes that start from now on */
 };
 
 static void deliver(struct node *to, const void *bytes, size_t length)
@@ -120,6 +121,7 @@ static void start(struct world *world, size_t at)
     step_config_default(&config);
     config.node = node->name;
     config.seed = world->now + at + 1;
+    config.forget_after = world->forget_after;
     struct step_output output = {node, broadcast, send_to, listen_to, nothing_waits, superseded, say, NULL};
     node->step = step_new(&config, node->recorder, &output, world->now, &error);
     assert_non_null(node->step);
@@ -161,10 +163,11 @@ static void pass(struct world *world, unsigned ms)
     }
 }
 
-static int setup(void **state)
+static int setup_forgetting(void **state, uint32_t after_ms)
 {
     struct world *world = calloc(1, sizeof *world);
     assert_non_null(world);
+    world->forget_after = after_ms;
     world->last = &world->first;
     world->now = 1000000 * MS;
     for (size_t i = 0; i < NODES; i++)
@@ -174,6 +177,16 @@ static int setup(void **state)
         assert_true(step_ready(world->nodes[i].step));
     *state = world;
     return 0;
+}
+
+static int setup(void **state)
+{
+    return setup_forgetting(state, 0);
+}
+
+static int setup_forgetful(void **state)
+{
+    return setup_forgetting(state, 10000);
 }
 
 static int teardown(void **state)
@@ -522,6 +535,50 @@ static void a_forgotten_server_is_forgotten_everywhere(void **state)
     everybody_says(world, "a", PRESENCE_ALIVE);
 }
 
+/* Whether its node dies without a word or says goodbye; not before, and not what a living node states. */
+static void what_is_dead_for_long_is_forgotten(void **state)
+{
+    struct world *world = *state;
+    connects(&world->nodes[0], "gw", "a", 1);
+    connects(&world->nodes[1], "other", "b", 1);
+    pass(world, 600);
+    stop(&world->nodes[0]);
+    pass(world, 9000);
+    everybody_says(world, "a", PRESENCE_MISSING);
+    pass(world, 2000);
+    everybody_says(world, "a", PRESENCE_UNKNOWN);
+    everybody_says(world, "b", PRESENCE_ALIVE);
+    step_leave(world->nodes[1].step, world->now);
+    run_all(world);
+    stop(&world->nodes[1]);
+    pass(world, 9000);
+    everybody_says(world, "b", PRESENCE_MISSING);
+    pass(world, 2000);
+    everybody_says(world, "b", PRESENCE_UNKNOWN);
+}
+
+/* Who was cut off itself heard nobody for so long, which says nothing about them. */
+static void who_was_deaf_forgets_nobody_for_that(void **state)
+{
+    struct world *world = *state;
+    connects(&world->nodes[0], "gw", "a", 1);
+    pass(world, 600);
+    step_link(world->nodes[2].step, world->now, false);
+    world->nodes[2].up = false; /* nothing comes to it, */
+    for (unsigned ms = 0; ms < 30000; ms += 5) {
+        pass(world, 5);
+        step_run(world->nodes[2].step, world->now); /* though it runs */
+    }
+    assert_int_equal(status(&world->nodes[2], "a"), PRESENCE_ALIVE);
+    stop(&world->nodes[0]);
+    world->nodes[2].up = true;
+    step_link(world->nodes[2].step, world->now, true);
+    pass(world, 9000);
+    assert_int_equal(status(&world->nodes[2], "a"), PRESENCE_MISSING);
+    pass(world, 3000);
+    everybody_says(world, "a", PRESENCE_UNKNOWN);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -540,6 +597,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_was_active_is_told, setup, teardown),
         cmocka_unit_test_setup_teardown(a_list_is_no_activity_and_much_activity_is_told_by_and_by, setup, teardown),
         cmocka_unit_test_setup_teardown(a_forgotten_server_is_forgotten_everywhere, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_is_dead_for_long_is_forgotten, setup_forgetful, teardown),
+        cmocka_unit_test_setup_teardown(who_was_deaf_forgets_nobody_for_that, setup_forgetful, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

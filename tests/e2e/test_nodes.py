@@ -3,7 +3,7 @@
 """test_nodes.py PRESENCED [PRESENCE] - several presenced that are one cluster, on a real nats-server: what is seen where, what
 becomes of it when a node dies, a gateway moves or NATS is gone.
 
-Leases are half a second here. That something has happened is waited for; that it has not is watched for meanwhile."""
+Leases are short here. That something has happened is waited for; that it has not is watched for meanwhile."""
 
 import http.client
 import json
@@ -483,6 +483,19 @@ def forgetting_drops_a_dead_server_everywhere():
             node.sees("unit-1", "unknown")
 
 
+def what_is_dead_for_long_is_forgotten():
+    """Given nodes that forget the dead after a while, when one is killed, then its agents are missing first, and unknown
+    once it was silent for so long; agents of those that live stay."""
+    with Cluster("a", "b", more=["--forget-after", "5s"]) as (a, b):
+        connect(a.gateway("machine-0", "EPOCH", 1), "machine-0", "unit-0", 1)
+        connect(b.client(), "machine-1", "unit-1", 1)
+        b.sees("unit-0", "alive")
+        a.kill()
+        b.sees("unit-0", "missing", "lapsed")
+        b.sees("unit-0", "unknown")
+        equal(b.agent("unit-1")["status"], "alive")
+
+
 def all_nodes_are_asked():
     """Given three nodes in use, then verify finds that they agree, beside a writer too, and explain tells what each knows;
     one that does not answer is waited for, and then left out; what a dead node left is told alike by those that are left."""
@@ -558,6 +571,39 @@ def one_that_is_alone_has_nobody_to_ask():
             equal(out, "good: 0 connections at revision 1\n")
 
 
+class AtLocalhost:
+    """A NATS server by the name that its certificate has."""
+
+    def __init__(self, nats):
+        self.nats = nats
+
+    def url(self):
+        return f"tls://localhost:{self.nats.port}"
+
+
+def who_may_speak_joins():
+    """Given a NATS that wants TLS, a name and a password, when a node has them by its options, then it joins; one with
+    another password does not, and says why."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, word in (("right", "hush"), ("wrong", "loud")):
+            with open(os.path.join(folder, name), "w", encoding="ascii") as file:
+                file.write(word + "\n")
+        rig.make_certificates(folder)
+        at = folder + "/"
+        nats = rig.Nats(folder, "authorization { user: presence, password: hush }\n"
+                        f"tls {{ cert_file: {at}localhost.pem, key_file: {at}localhost.key, ca_file: {at}ca.pem, "
+                        "verify: true, timeout: 5 }")
+        options = ["--nats-user", "presence", "--nats-tls-ca", at + "ca.pem", "--nats-tls-certificate", at + "client.pem",
+                   "--nats-tls-key", at + "client.key", "--nats-password-file"]
+        with Node(AtLocalhost(nats), "a", *options, at + "right") as a:
+            equal(a.get("/v1/cluster")[1]["ready"], True)
+            with Node(AtLocalhost(nats), "b", *options, at + "wrong", ready=False) as b:
+                b.wait_until(lambda: "uthorization" in b.logged())
+                equal(b.get("/readyz")[0], 503)
+                equal(a.get("/v1/cluster")[1]["peers"], [])
+        nats.kill()
+
+
 def wrong_options_are_named():
     """--check-config tells what of the cluster's options does not go together, and takes what does."""
     with tempfile.TemporaryDirectory() as folder:
@@ -598,7 +644,7 @@ for function in (what_one_node_is_told_all_know, who_dies_is_missing_after_its_l
                  a_node_that_stops_takes_no_more_writes,
                  without_nats_all_is_stale_and_nobody_missing, two_of_one_name_are_refused,
                  it_is_ready_once_it_has_heard, a_state_file_gives_way_to_the_living,
-                 forgetting_drops_a_dead_server_everywhere, all_nodes_are_asked, one_that_is_alone_has_nobody_to_ask,
-                 wrong_options_are_named):
+                 forgetting_drops_a_dead_server_everywhere, what_is_dead_for_long_is_forgotten, all_nodes_are_asked,
+                 one_that_is_alone_has_nobody_to_ask, who_may_speak_joins, wrong_options_are_named):
     presenced.story(function.__name__.replace("_", " "), function)
 presenced.end()

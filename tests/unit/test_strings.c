@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_strings.c - the words for statuses, reasons and errors, and the library's version.
+ * test_strings.c - the words for statuses, reasons, events and errors, and the library's version.
  */
 #include "../support/story.h"
 
@@ -27,6 +27,18 @@ static void reasons(void **state)
     const int others[] = {-1, PRESENCE_REASON_LAPSED + 1, 1000, INT32_MAX, INT32_MIN};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         assert_string_equal(presence_reason_string((presence_reason)others[i]), "");
+}
+
+static void event_kinds(void **state)
+{
+    (void)state;
+    const char *const words[] = {"connected", "reconnected", "updated", "disconnected", "missing", "activity", "agent"};
+    for (int kind = PRESENCE_EVENT_CONNECTED; kind <= PRESENCE_EVENT_AGENT; kind++)
+        assert_string_equal(presence_event_kind_string((presence_event_kind)kind),
+                            words[kind - PRESENCE_EVENT_CONNECTED]);
+    const int others[] = {-1, 0, PRESENCE_EVENT_AGENT + 1, 1000, INT32_MAX, INT32_MIN};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        assert_string_equal(presence_event_kind_string((presence_event_kind)others[i]), "");
 }
 
 static const struct {
@@ -102,6 +114,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(statuses),
         cmocka_unit_test(reasons),
+        cmocka_unit_test(event_kinds),
         cmocka_unit_test(error_names),
         cmocka_unit_test(error_texts),
         cmocka_unit_test(other_codes_have_a_text_too),
