@@ -66,8 +66,10 @@ def status(command):
 
 
 def ignore_interrupts():
-    """As a shell without job control does for what it runs in the background."""
+    """As a shell without job control does for what it runs in the background. A terminal's end is not ignored, though who
+    started this test may do so."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def a_run_until(ending):

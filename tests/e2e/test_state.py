@@ -238,7 +238,8 @@ def what_is_whole_but_no_state_is_refused():
         good = folder.read()
         magic, records = good[:8], good[8 + 12:]
         equal(good, magic + block(0, records))  # one block: what follows builds others like it
-        server, value = records.index(b"S", 17), records.index(b"V", 17)
+        server, value = 17, records.index(b"V", records.index(b"gw", 17))  # before the name any byte may stand
+        equal(records[server:server + 1], b"S")
         end = len(records) - 17
         counts = server + 1 + 6 * 8
         one_more = struct.pack("<QQ", 2, 1)
