@@ -107,7 +107,7 @@ def others_are_answered_meanwhile(daemon):
     asked = {"count": ("PRESENCE.COUNT", "MODEL", MODEL, "SERVER", "gw"), "agents": ("PRESENCE.AGENTS", "LIMIT", 1),
              "servers": ("PRESENCE.SERVERS", "MODEL", MODEL, "LIMIT", 1), "check": ("PRESENCE.CHECK",),
              "values": ("PRESENCE.VALUES", "STATUS", "missing")}
-    for _ in range(10):
+    for _ in range(25):
         gather(client)
         commit(client)
         most["commit"] = max(answers_meanwhile(client, other), most.get("commit", 0))
@@ -117,7 +117,7 @@ def others_are_answered_meanwhile(daemon):
             more = (("PING",), "PONG") if name == "check" else ()  # all that asks of the record waits for that
             most[name] = max(answers_meanwhile(client, other, *more), most.get(name, 0))
             assert not isinstance(client.reply(), Error)
-        if most["commit"] >= 20 and most["agents"] >= 5 and min(most.values()) >= 2:
+        if most["commit"] >= 20 and most["agents"] >= 20 and min(most.values()) >= 2:
             return
     raise AssertionError(f"answers while it was run: {most}")
 
